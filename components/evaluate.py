@@ -1,0 +1,131 @@
+"""Stage: Model + Dataset -> Evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from tqdm import tqdm
+
+from .artifacts import Dataset, Evaluation, Model, Workspace, staging
+from .gan import metrics
+from .gan.dataset import Pixels, Split, to_signed
+from .gan.features import Classifier, classifier_of, extract
+from .gan.sampling import labels_like, latents, sample
+from .keys import key_of
+from .params import Evaluate
+
+
+def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Evaluation:
+    """Measure the model on samples of its moving average against the training split; floors by the holdout.
+
+    Names in `metrics.json` state the protocol: `fd_classifier_8k` is the Frechet distance of 8,000 samples to the
+    training split in the features of the data set's own classifier; `..._floor` the same for the holdout's real images.
+
+    Raises:
+        UserError: the model or the data set is damaged.
+    """
+    key = key_of("evaluate", options, model.content, dataset.content)
+    if found := Evaluation.find(out, key):
+        return found
+    model.verified()
+    dataset.verified()
+    torch.set_num_threads(model.execution.workers * model.execution.threads)
+    training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
+    with tqdm(total=5, desc="evaluate", disable=None, leave=False) as bar:
+        seeds = range(options.seed, options.seed + options.samples)
+        labels = labels_like(training.class_shares, options.samples)
+        generator, discriminator = (network.eval() for network in model.training.network.build(dataset.image))
+        generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
+        discriminator.load_state_dict(safetensors.torch.load_file(model.folder / "discriminator.safetensors"))
+        z = latents(seeds, model.training.network.latent)
+        samples = sample(generator, z, labels, precision=model.execution.precision)
+        bar.update()
+
+        home = Workspace.around(out)
+        net, net_hash = classifier_of(training, dataset.content, home.state / "features")
+        real, _ = extract(net, training.pixels(np.arange(len(training))))
+        held, _ = extract(net, holdout.pixels(np.arange(len(holdout))))
+        fake, predicted = extract(net, samples)
+        bar.update()
+
+        size = _count(options.samples)
+        scores = {"agreement": float((predicted == labels).mean())}
+        for suffix, features in (("", fake), ("_floor", held)):
+            scores[f"fd_classifier_{size}{suffix}"] = metrics.frechet_distance(features, real)
+            scores[f"kid_classifier_{size}{suffix}"] = metrics.kernel_distance(features, real)
+            precision, recall = metrics.precision_recall(real, features)
+            scores[f"precision_classifier_{size}{suffix}"] = precision
+            scores[f"recall_classifier_{size}{suffix}"] = recall
+        bar.update()
+
+        logits = _logits(discriminator, samples, labels)
+        scores["discriminator_accuracy_generated"] = float((logits < 0).mean())
+        held_pixels = holdout.pixels(np.arange(len(holdout)))
+        scores["discriminator_accuracy_holdout"] = float((_logits(discriminator, held_pixels, holdout.labels) > 0).mean())
+        bar.update()
+
+        checked = min(options.copy_checks, len(samples))
+        reals = training.pixels(np.arange(len(training)))
+        for suffix, images in (("", samples[:checked]), ("_floor", held_pixels[:checked])):
+            pairs = reals[metrics.nearest(images, reals)]
+            psnr, ssim = metrics.psnr_ssim(images, pairs)
+            scores[f"psnr_nearest_{_count(checked)}{suffix}"] = psnr
+            scores[f"ssim_nearest_{_count(checked)}{suffix}"] = ssim
+        bar.update()
+    scores = dict(sorted(scores.items()))
+    with staging(out) as folder:
+        np.save(folder / "samples.npy", samples)
+        table = {
+            "seed": list(seeds),
+            "label": labels,
+            "predicted": predicted,
+            "confidence": _confidence(net, samples, labels),
+            "discriminator": logits,
+        }
+        pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
+        (folder / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n")
+        Evaluation.describe(
+            folder,
+            key,
+            metrics=scores,
+            samples=options.samples,
+            training_images=len(training),
+            holdout_images=len(holdout),
+            feature_net=net_hash,
+            holdout=hashlib.sha256(held_pixels.tobytes() + holdout.labels.tobytes()).hexdigest(),
+            model=model.content,
+        )
+    return Evaluation.load(out)
+
+
+def _count(number: int) -> str:
+    """8000 -> 8k, as the field writes it in names of metrics."""
+    return f"{number // 1000}k" if number % 1000 == 0 else str(number)
+
+
+@torch.inference_mode()
+def _logits(discriminator: torch.nn.Module, pixels: Pixels, labels: np.ndarray, batch: int = 500) -> np.ndarray:
+    """Logits (N,) of images (N, H, W, C) uint8."""
+    made = [
+        discriminator(to_signed(torch.from_numpy(pixels[i : i + batch])), torch.from_numpy(labels[i : i + batch]), None)
+        for i in range(0, len(pixels), batch)
+    ]
+    logits: np.ndarray = torch.cat(made).float().numpy()
+    return logits
+
+
+@torch.inference_mode()
+def _confidence(net: Classifier, pixels: Pixels, labels: np.ndarray, batch: int = 500) -> np.ndarray:
+    """The classifier's probability (N,) of the class asked for."""
+    made = [
+        net(to_signed(torch.from_numpy(pixels[i : i + batch]))).softmax(1).gather(1, torch.from_numpy(labels[i : i + batch])[:, None])
+        for i in range(0, len(pixels), batch)
+    ]
+    confidence: np.ndarray = torch.cat(made).squeeze(1).numpy()
+    return confidence

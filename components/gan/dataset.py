@@ -1,0 +1,110 @@
+"""A split of a data set: uint8 shards in a folder, memory-mapped, and the order in which training sees them.
+
+`<split>-00000.npy`, `<split>-00001.npy`, ... hold images (N, H, W, C), `<split>-labels.npy` the labels of all (N,).
+Channels lie last, so that a batch is in PyTorch's channels-last format without a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .options import ImageFormat
+
+SplitName = Literal["training", "holdout"]
+Pixels = npt.NDArray[np.uint8]
+
+
+class Batch(NamedTuple):
+    """One interface for all tasks: `condition` is the input image of image-to-image tasks, else None."""
+
+    real: Tensor
+    label: Tensor
+    condition: Tensor | None = None
+
+
+class Split:
+    """Images (N, H, W, C) uint8 and labels (N,) of one split; pixels are read when they are asked for."""
+
+    def __init__(self, folder: Path, name: SplitName, image: ImageFormat) -> None:
+        self.image = image
+        shards = sorted(folder.glob(f"{name}-[0-9]*.npy"))
+        self._shards: list[Pixels] = [np.load(shard, mmap_mode="r", allow_pickle=False) for shard in shards]
+        self._ends = np.cumsum([len(shard) for shard in self._shards])
+        self.labels: npt.NDArray[np.int64] = np.load(folder / f"{name}-labels.npy", allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def class_shares(self) -> npt.NDArray[np.float64]:
+        """Share of each class, (classes,)."""
+        return np.bincount(self.labels, minlength=len(self.image.classes)) / len(self)
+
+    def pixels(self, index: npt.NDArray[np.int64]) -> Pixels:
+        """Images at `index`, (len(index), H, W, C) uint8, in one gather for each shard."""
+        if len(self._shards) == 1:
+            return np.asarray(self._shards[0][index])
+        shard_of = np.searchsorted(self._ends, index, side="right")
+        size = self.image.resolution
+        out = np.empty((len(index), size, size, self.image.channels), np.uint8)
+        for shard in np.unique(shard_of):
+            chosen = shard_of == shard
+            first = self._ends[shard] - len(self._shards[shard])
+            out[chosen] = self._shards[shard][index[chosen] - first]
+        return out
+
+    def batches(self, size: int) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
+        """All images once, in order, with their labels."""
+        for start in range(0, len(self), size):
+            index = np.arange(start, min(start + size, len(self)))
+            yield self.pixels(index), self.labels[index]
+
+    def batch(self, index: npt.NDArray[np.int64], device: torch.device) -> Batch:
+        """The training batch at `index`: real (B, C, H, W) float in [-1, 1], channels last; label (B,)."""
+        real = to_signed(torch.from_numpy(self.pixels(index)).to(device, non_blocking=True))
+        return Batch(real, torch.from_numpy(self.labels[index]).to(device, non_blocking=True))
+
+
+def to_signed(pixels: Tensor) -> Tensor:
+    """uint8 (B, H, W, C) -> float (B, C, H, W) in [-1, 1], channels last."""
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """Float (B, C, H, W) in [-1, 1] -> uint8 (B, H, W, C); values outside the range are clipped."""
+    scaled = image.float().add(1.0).mul(127.5).round_().clamp_(0, 255)
+    pixels: Pixels = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels
+
+
+def shuffled_order(length: int, seed: int) -> Callable[[int, int], npt.NDArray[np.int64]]:
+    """The function (first, last) -> indices of the images at these positions of an endless shuffled sequence.
+
+    Every epoch is a permutation drawn from (seed, epoch) alone, so that a position says which image it is:
+    a resume or another number of workers neither repeats nor loses one.
+    """
+    epochs: dict[int, npt.NDArray[np.int64]] = {}
+
+    def permutation(epoch: int) -> npt.NDArray[np.int64]:
+        if epoch not in epochs:
+            epochs.pop(epoch - 2, None)
+            epochs[epoch] = np.random.default_rng((seed, epoch)).permutation(length)
+        return epochs[epoch]
+
+    def order(first: int, last: int) -> npt.NDArray[np.int64]:
+        positions = np.arange(first, last)
+        result = np.empty(len(positions), np.int64)
+        for epoch in range(first // length, (last - 1) // length + 1):
+            inside = positions // length == epoch
+            result[inside] = permutation(epoch)[positions[inside] - epoch * length]
+        return result
+
+    return order

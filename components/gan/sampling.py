@@ -1,0 +1,69 @@
+"""Random numbers that depend on nothing but their name, and images made from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from .dataset import Pixels, to_pixels
+
+
+def generator_for(*name: int | str) -> torch.Generator:
+    """A generator seeded by `name`, such as (seed, step, purpose): equal on every rank, machine and resume."""
+    digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def latents(seeds: Sequence[int], size: int, truncation: float = 1.0) -> Tensor:
+    """z ~ N(0, truncation^2), (len(seeds), size): one image's latent is a function of its own seed alone.
+
+    `truncation` in (0, 1] pulls latents towards the mean: below 1 images are more typical and less diverse.
+    """
+    rows = [torch.randn(size, generator=generator_for("latent", seed)) for seed in seeds]
+    return torch.stack(rows) * truncation
+
+
+def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """`count` labels whose classes have the given shares, as exactly as rounding allows, in a fixed mixed order."""
+    ends = np.floor(np.cumsum(shares) * count + 0.5).astype(np.int64)
+    labels = np.searchsorted(ends, np.arange(count), side="right")
+    return np.random.default_rng(0).permutation(np.minimum(labels, len(shares) - 1))
+
+
+@torch.inference_mode()
+def sample(
+    generator: nn.Module,
+    z: Tensor,
+    labels: npt.NDArray[np.int64],
+    *,
+    precision: str = "fp32",
+    batch: int = 250,
+) -> Pixels:
+    """Images (len(z), H, W, C) uint8 of `generator` in evaluation mode, for latents z and labels (len(z),)."""
+    device = next(generator.parameters()).device
+    generator.eval()
+    made = []
+    for start in range(0, len(z), batch):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            label = torch.from_numpy(labels[start : start + batch]).to(device)
+            made.append(to_pixels(generator(z[start : start + batch].to(device), label, None)))
+    return np.concatenate(made)
+
+
+def labels_by_name(classes: Sequence[str], name: str, count: int) -> npt.NDArray[np.int64]:
+    """`count` labels of the class `name`, or of all classes in turn where it is empty.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    if not name:
+        return np.arange(count) % len(classes)
+    if name not in classes:
+        shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+        raise ValueError(f"there is no class {name!r}; choose one of {shown}")
+    return np.full(count, classes.index(name))

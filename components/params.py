@@ -1,0 +1,136 @@
+"""The schema of `params.yaml`: one section for each stage, in the order of the file.
+
+Not part of any stage's key: the validated values themselves are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, PositiveInt, ValidationError
+
+from .gan.finishing import FinishingStep
+from .gan.options import Options, TrainingOptions, UserError
+
+
+class Preprocess(Options):
+    """Raw images -> data set."""
+
+    resolution: int = Field(28, ge=8, le=1024, description="height and width of the images, in pixels")
+    holdout: float = Field(0.2, gt=0, lt=1, description="share of the images that training never sees")
+    max_rejected: float = Field(0.01, ge=0, le=1, description="share of unreadable files above which to stop")
+
+
+class Train(TrainingOptions):
+    """Data set -> model."""
+
+    workers: Literal["auto"] | PositiveInt = Field(
+        "auto", description="training processes; auto: one for each GPU, else one with all cores"
+    )
+
+
+class Evaluate(Options):
+    """Model and data set -> metrics and the samples they were measured on."""
+
+    samples: int = Field(8_000, ge=100, description="images generated and measured")
+    copy_checks: PositiveInt = Field(500, description="samples compared with their nearest training image")
+    seed: int = Field(1_000_000, ge=0, description="of the first sample; each next one has the next seed")
+
+
+class Postprocess(Options):
+    """Samples -> finished images and the report."""
+
+    images: PositiveInt = Field(200, description="samples taken, spread over the classes, before they are curated")
+    steps: tuple[FinishingStep, ...] = Field((), description="applied in this order")
+    interpolation_frames: int = Field(48, ge=0, description="frames of the animated walk between latents; 0: none")
+
+
+class Register(Options):
+    """Model -> a version in the registry."""
+
+    name: str = Field("ganflow", pattern=r"^[A-Za-z0-9 ._-]+$", description="name of the registered model")
+
+
+with warnings.catch_warnings():
+    # Every class has a `register` from abc.ABCMeta; as a field it hides nothing that is used.
+    warnings.filterwarnings("ignore", message='Field name "register"', category=UserWarning)
+
+    class Params(Options):
+        """All parameters; a missing key has its default, an unknown one is an error."""
+
+        preprocess: Preprocess = Preprocess()
+        train: Train = Train()
+        evaluate: Evaluate = Evaluate()
+        postprocess: Postprocess = Postprocess()
+        register: Register = Register()  # type: ignore[assignment]
+
+        @classmethod
+        def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+            """Parameters from the YAML file `path`, changed by `overrides` such as `train.images=64000`.
+
+            Raises:
+                UserError: the file cannot be read, or a key or value is not allowed.
+            """
+            if not path.exists():
+                raise UserError(f"there is no {path}: run ganflow in a workspace, or name one by --workspace")
+            try:
+                values = yaml.safe_load(path.read_text()) or {}
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+            if not isinstance(values, dict):
+                raise UserError(f"{path} must hold the sections {', '.join(cls.model_fields)}")
+            for override in overrides:
+                _set(values, override)
+            try:
+                return cls.model_validate(values)
+            except ValidationError as error:
+                raise UserError(f"{path.name}: {_sentence(cls, error)}") from None
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Apply `section.key=value` to nested `values`; the value is YAML."""
+    name, equals, text = override.partition("=")
+    *parents, last = name.split(".")
+    if not equals or not parents:
+        raise UserError(f"--set {override}: write it as section.key=value, such as --set train.images=64000")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {parent} has no keys of its own")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: {text} is not valid YAML") from None
+
+
+def _sentence(schema: type[Options], error: ValidationError) -> str:
+    """The first thing that is wrong, with the key and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    # Union members' tags stand in the location, between the key and what is below it.
+    where = [str(part) for part in first["loc"]]
+    key = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        known = _siblings(schema.model_json_schema(), where[:-1])
+        close = difflib.get_close_matches(where[-1], known, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"{key} is not a parameter; {hint}Allowed here: {', '.join(known)}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key} = {first['input']!r} is not allowed: {message}"
+
+
+def _siblings(schema: Mapping[str, Any], path: Sequence[str]) -> list[str]:
+    """Names of the keys allowed at `path` of a JSON schema; empty where the path is not followed."""
+    definitions, node = schema.get("$defs", {}), schema
+    for part in path:
+        node = node.get("properties", {}).get(part, node)
+        for option in (node, *node.get("oneOf", ()), *node.get("items", {}).get("oneOf", ())):
+            target = definitions.get(str(option.get("$ref", "")).rpartition("/")[2])
+            if target and (option is node or target.get("properties", {}).get("name", {}).get("const") == part):
+                node = target
+                break
+    return list(node.get("properties", ()))

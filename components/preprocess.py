@@ -1,0 +1,392 @@
+"""Stage: raw images -> Dataset.
+
+Two kinds of raw data, told apart by content: IDX pairs (the format of MNIST, plain or gzipped) and a folder whose
+sub-folders are classes. The work is cut into parts, one pure function call each, which write their pixels to disk, so
+that memory stays bounded; a second pass drops duplicates, splits and packs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from .artifacts import Dataset, Workspace, staging
+from .gan.options import ImageFormat, UserError
+from .keys import data_content, key_of
+from .params import Preprocess
+from .services import cluster
+
+PART_BYTES = 32 * 2**20
+SHARD_BYTES = 256 * 2**20
+MAX_PIXELS = 89_478_485
+MIN_TRAINING_IMAGES = 32
+Pixels = npt.NDArray[np.uint8]
+
+
+class IdxRows(NamedTuple):
+    """Where a part's images lie in an IDX file that was unpacked to `path`."""
+
+    path: str
+    first: int
+    height: int
+    width: int
+
+
+class Part(NamedTuple):
+    """Some raw images: files below `root`, or rows of the IDX file `root`, unpacked; with a label for each."""
+
+    number: int
+    root: str
+    labels: list[int]
+    files: list[str]
+    rows: IdxRows | None = None
+
+    def name(self, index: int) -> str:
+        """How the table of rejected files calls an image."""
+        if self.rows is not None:
+            return f"{Path(self.root).name}#{self.rows.first + index}"
+        return os.fsencode(os.path.relpath(self.files[index], self.root)).decode("utf-8", "backslashreplace")
+
+
+class PartTable(NamedTuple):
+    """What became of a part: for each image its digest (None: rejected), and the reasons of the rejected."""
+
+    digests: list[bytes | None]
+    reasons: dict[int, str]
+    colour: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """Raw images of one kind: class names, and parts of at most `size` images."""
+
+    classes: tuple[str, ...]
+    parts: list[Part]
+
+
+def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
+    """Raw images under `data` -> square uint8 shards of two splits, and a table of what was rejected.
+
+    Raises:
+        UserError: no images were found, too many cannot be read, or too few are left for a class.
+    """
+    home = Workspace.around(out)
+    source_hash = data_content(data, home.state)
+    key = key_of("preprocess", options, source_hash)
+    if found := Dataset.find(out, key):
+        return found
+    with staging(out) as folder:
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        source = _find(data, scratch, max(64, PART_BYTES // (3 * options.resolution**2)))
+        tables = _run(source, options.resolution, scratch)
+        facts = _pack(source, tables, options, scratch, folder)
+        shutil.rmtree(scratch)
+        Dataset.describe(folder, key, source=source_hash, **facts)
+    return Dataset.load(out)
+
+
+def _run(source: Source, resolution: int, scratch: Path) -> list[PartTable]:
+    total = sum(len(part.labels) for part in source.parts)
+    tables = []
+    with tqdm(total=total, desc="preprocess", unit="img", disable=None, leave=False) as bar:
+        calls = [(part, resolution, str(scratch)) for part in source.parts]
+        for part, table in zip(source.parts, cluster.run_parts(process_part, calls), strict=True):
+            tables.append(table)
+            bar.update(len(part.labels))
+    return tables
+
+
+# --- finding raw images ---
+
+
+def _find(data: Path, scratch: Path, size: int) -> Source:
+    """Look at the content of `data` and list its images in parts of at most `size`."""
+    files = sorted(path for path in data.iterdir() if path.is_file())
+    magic = {path: _magic(path) for path in files}
+    images = [path for path in files if magic[path] == b"\0\0\x08\x03"]
+    labels = [path for path in files if magic[path] == b"\0\0\x08\x01"]
+    folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if images:
+        return _idx_source(images, labels, scratch, size)
+    if folders:
+        return _folder_source(folders, size)
+    raise UserError(
+        f"{data} holds neither an IDX pair (two files, plain or gzipped, of which one begins with 00000803 and one with "
+        f"00000801) nor one folder of images for each class; found {', '.join(p.name for p in files[:5]) or 'nothing'}"
+    )
+
+
+def _magic(path: Path) -> bytes:
+    with _open(path) as file:
+        try:
+            return file.read(4)
+        except (OSError, EOFError):
+            return b""
+
+
+def _open(path: Path) -> gzip.GzipFile | Iterator[bytes]:
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if gzipped else path.open("rb")
+
+
+def _idx_source(images: Sequence[Path], labels: Sequence[Path], scratch: Path, size: int) -> Source:
+    if len(images) != len(labels):
+        raise UserError(f"found {len(images)} IDX files of images but {len(labels)} of labels: each needs the other")
+    parts: list[Part] = []
+    largest = 0
+    for image_path, label_path in zip(images, labels, strict=True):
+        raw = scratch / f"{len(parts)}.idx"
+        try:
+            with _open(image_path) as packed, raw.open("wb") as plain:
+                shutil.copyfileobj(packed, plain)
+            with _open(label_path) as packed:
+                _, count = struct.unpack(">II", packed.read(8))
+                values = list(packed.read())
+        except (OSError, EOFError, struct.error) as error:
+            raise UserError(f"{image_path.name} or {label_path.name} is damaged ({error}): fetch them again") from None
+        with raw.open("rb") as plain:
+            _, rows, height, width = struct.unpack(">IIII", plain.read(16))
+        if raw.stat().st_size != 16 + rows * height * width or len(values) != count:
+            raise UserError(f"{image_path.name} or {label_path.name} is cut short: fetch them again")
+        if rows != count:
+            raise UserError(f"{image_path.name} holds {rows} images but {label_path.name} holds {count} labels")
+        largest = max([largest, *values])
+        for start in range(0, rows, size):
+            stop = min(start + size, rows)
+            place = IdxRows(str(raw), start, height, width)
+            parts.append(Part(len(parts), str(image_path), values[start:stop], [], place))
+    return Source(tuple(str(label) for label in range(largest + 1)), parts)
+
+
+def _folder_source(folders: Sequence[Path], size: int) -> Source:
+    files: list[tuple[str, int]] = []
+    for label, folder in enumerate(folders):
+        found = [
+            os.path.join(at, name)
+            for at, below, names in os.walk(folder)
+            for name in sorted(names)
+            if not name.startswith(".") and (below.sort() or True)
+        ]
+        if not found:
+            raise UserError(f"the class folder {folder} is empty: put images there or remove it")
+        files += [(path, label) for path in found]
+    top = str(folders[0].parent)
+    parts = []
+    for start in range(0, len(files), size):
+        paths, labels = zip(*files[start : start + size], strict=True)
+        parts.append(Part(len(parts), top, list(labels), list(paths)))
+    return Source(tuple(folder.name for folder in folders), parts)
+
+
+# --- one part: a pure function of its files ---
+
+
+def process_part(part: Part, resolution: int, scratch: str) -> PartTable:
+    """Decode, crop and scale the images of `part`, and write them to `scratch` as (n, H, W, 1 or 3) uint8."""
+    digests: list[bytes | None] = []
+    reasons: dict[int, str] = {}
+    made: list[Pixels] = []
+    for index, image in enumerate(_images(part)):
+        if isinstance(image, str):
+            digests.append(None)
+            reasons[index] = image
+            continue
+        pixels = _one_channel_if_grey(np.asarray(_square(image, resolution)))
+        made.append(pixels)
+        digests.append(hashlib.sha256(pixels.tobytes()).digest()[:16])
+    colour = any(pixels.shape[2] == 3 for pixels in made)
+    packed = np.empty((len(made), resolution, resolution, 3 if colour else 1), np.uint8)
+    for row, pixels in enumerate(made):
+        packed[row] = pixels
+    np.save(Path(scratch, f"part-{part.number:05d}.npy"), packed)
+    return PartTable(digests, reasons, colour)
+
+
+def _images(part: Part) -> Iterator[Image.Image | str]:
+    """Each image in mode L or RGB, or the reason why it cannot be read."""
+    if part.rows is not None:
+        path, first, height, width = part.rows
+        shape = (len(part.labels), height, width)
+        rows = np.memmap(path, np.uint8, "r", offset=16 + first * height * width, shape=shape)
+        yield from (Image.fromarray(row) for row in rows)
+    for path in part.files:
+        try:
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    yield f"{image.width}x{image.height} pixels are too many to decode safely"
+                    continue
+                yield _flat(ImageOps.exif_transpose(image))
+        except Image.UnidentifiedImageError:
+            yield "not an image" if os.path.getsize(path) else "empty file"
+        except Image.DecompressionBombError:
+            yield "too many pixels to decode safely"
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+            # Pillow's texts may name the file by its full path.
+            yield " ".join(str(error).replace(path, "").split()) or type(error).__name__
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """`image` in mode L or RGB: 16 bits scaled to 8, transparency laid on white."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("integer pixels beyond 16 bits")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is unknown")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _square(image: Image.Image, resolution: int) -> Image.Image:
+    """The centre square of `image`, scaled by Lanczos."""
+    if image.size == (resolution, resolution):
+        return image
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box)
+
+
+def _one_channel_if_grey(pixels: Pixels) -> Pixels:
+    """(H, W) or (H, W, 3) -> (H, W, 1) if all channels are equal, else (H, W, 3)."""
+    if pixels.ndim == 2:
+        return pixels[:, :, None]
+    red = pixels[:, :, :1]
+    return red if (pixels == red).all() else pixels
+
+
+# --- duplicates, splits, shards ---
+
+
+def _pack(
+    source: Source, tables: Sequence[PartTable], options: Preprocess, scratch: Path, folder: Path
+) -> dict[str, object]:
+    """Write shards, labels and `rejected.csv` to `folder`; the facts of the data set's JSON."""
+    limit = int(options.holdout * 2**64)
+    seen: dict[bytes, tuple[int, int]] = {}
+    rejected: list[tuple[str, str]] = []
+    duplicates = 0
+    # For each part: which of its decoded images go to which split, and their labels.
+    rows: dict[str, list[list[int]]] = {"training": [], "holdout": []}
+    labels: dict[str, list[int]] = {"training": [], "holdout": []}
+    for part, table in zip(source.parts, tables, strict=True):
+        chosen: dict[str, list[int]] = {"training": [], "holdout": []}
+        row = 0
+        for index, (label, digest) in enumerate(zip(part.labels, table.digests, strict=True)):
+            if digest is None:
+                rejected.append((part.name(index), table.reasons[index]))
+                continue
+            if digest in seen:
+                number, first = seen[digest]
+                rejected.append((part.name(index), f"same pixels as {source.parts[number].name(first)}"))
+                duplicates += 1
+            else:
+                seen[digest] = (part.number, index)
+                split = "holdout" if int.from_bytes(digest[:8], "big") < limit else "training"
+                chosen[split].append(row)
+                labels[split].append(label)
+            row += 1
+        for split, indices in chosen.items():
+            rows[split].append(indices)
+    pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(folder / "rejected.csv", index=False)
+    unreadable = len(rejected) - duplicates
+    total = sum(len(part.labels) for part in source.parts)
+    if unreadable > options.max_rejected * total:
+        name, reason = next(entry for entry in rejected if not entry[1].startswith("same pixels"))
+        raise UserError(
+            f"{unreadable} of {total} files cannot be used (the first: {name}: {reason}), more than "
+            f"preprocess.max_rejected = {options.max_rejected:g} allows: mend them or raise it"
+        )
+    counts = _counts(source, labels, options)
+    channels = 3 if any(table.colour for table in tables) else 1
+    for split in rows:
+        np.save(folder / f"{split}-labels.npy", np.array(labels[split], np.int64))
+    mean, std = _write_shards(rows, len(source.parts), options.resolution, channels, scratch, folder)
+    image = ImageFormat(resolution=options.resolution, channels=3 if channels == 3 else 1, classes=source.classes)
+    return {
+        "image": image,
+        "splits": {split: len(values) for split, values in labels.items()},
+        "class_counts": counts,
+        "mean": mean,
+        "std": std,
+        "rejected": unreadable,
+        "duplicates": duplicates,
+    }
+
+
+def _counts(source: Source, labels: dict[str, list[int]], options: Preprocess) -> dict[str, dict[str, int]]:
+    """Images of each class in each split, checked to be enough and to be shared as asked for."""
+    counted = {split: Counter(values) for split, values in labels.items()}
+    counts = {
+        split: {name: counted[split][label] for label, name in enumerate(source.classes)} for split in counted
+    }
+    training, holdout = len(labels["training"]), len(labels["holdout"])
+    if len(source.classes) < 2:
+        raise UserError("all images are of one class: evaluation learns to judge from labels and needs two or more")
+    if training < MIN_TRAINING_IMAGES or holdout < 2:
+        raise UserError(
+            f"only {training} distinct images for training and {holdout} held out: "
+            f"at least {MIN_TRAINING_IMAGES} and 2 are needed, so add images"
+        )
+    for name in source.classes:
+        kept, held = counts["training"][name], counts["holdout"][name]
+        if not kept:
+            raise UserError(f"class {name} has no image in the training split ({held} held out): add images or remove it")
+        share, size = options.holdout, kept + held
+        if abs(held - share * size) > 5 * (share * (1 - share) * size) ** 0.5 + 1:
+            raise UserError(f"class {name} has {held} of {size} images held out, too far from a share of {share:g}")
+    return counts
+
+
+def _write_shards(
+    rows: dict[str, list[list[int]]], parts: int, resolution: int, channels: int, scratch: Path, folder: Path
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Copy the chosen rows of all parts to shards of at most SHARD_BYTES; mean and std of training in [0, 1]."""
+    per_shard = max(1, SHARD_BYTES // (resolution**2 * channels))
+    left = {split: sum(map(len, indices)) for split, indices in rows.items()}
+    shards: dict[str, tuple[Pixels, int, int]] = {}
+    total, squares, values = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0
+    for number in range(parts):
+        part = np.load(scratch / f"part-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
+        for split, indices in rows.items():
+            pixels = np.broadcast_to(part[indices[number]], (len(indices[number]), resolution, resolution, channels))
+            if split == "training":
+                total += pixels.sum((0, 1, 2), dtype=np.int64)
+                squares += np.square(pixels, dtype=np.uint16).sum((0, 1, 2), dtype=np.int64)
+                values += len(pixels) * resolution**2
+            while len(pixels):
+                shard, filled, index = shards.get(split, (None, 0, 0))
+                if shard is None or filled == len(shard):
+                    index = index + (shard is not None)
+                    shape = (min(per_shard, left[split]), resolution, resolution, channels)
+                    path = folder / f"{split}-{index:05d}.npy"
+                    shard, filled = np.lib.format.open_memmap(path, "w+", np.uint8, shape), 0
+                taken = min(len(pixels), len(shard) - filled)
+                shard[filled : filled + taken] = pixels[:taken]
+                shards[split] = (shard, filled + taken, index)
+                left[split] -= taken
+                pixels = pixels[taken:]
+    mean = total / values
+    std = np.sqrt(squares / values - mean**2)
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

@@ -1,0 +1,43 @@
+"""Stage: Model + Evaluation + Gallery -> Registration."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from .artifacts import Evaluation, Gallery, Model, Registration, Workspace, staging
+from .keys import key_of
+from .params import Register
+from .services import tracking
+
+
+def register(options: Register, model: Model, evaluation: Evaluation, gallery: Gallery, out: Path) -> Registration:
+    """Make `model` a version of the registered model, once for its key, with its scores and pictures in its run.
+
+    Raises:
+        UserError: the tracking server cannot be reached.
+    """
+    home = Workspace.around(out)
+    key = key_of("register", options, model.content, evaluation.content, gallery.content)
+    found = Registration.find(out, key)
+    if found and found.tracking == tracking.address():
+        if tracking.is_registered(found.name, found.version, found.model_key, home):
+            return found
+    for artifact in (model, evaluation, gallery):
+        artifact.verified()
+    version, champion = tracking.register(options.name, model, evaluation, gallery, _commit(home), home)
+    print(f"registered {options.name} version {version}, alias {'champion' if champion else 'challenger'}")
+    with staging(out) as folder:
+        Registration.describe(
+            folder, key, name=options.name, version=version, model_key=model.key.id, tracking=tracking.address()
+        )
+    return Registration.load(out)
+
+
+def _commit(home: Workspace) -> str | None:
+    """The git commit of the workspace, where it has one."""
+    command = ["git", "-C", str(home.root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

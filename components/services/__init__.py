@@ -1,0 +1,1 @@
+"""One file for each outside tool: Ray (`cluster`), MLflow (`tracking`), DVC (`versioning`)."""

@@ -1,0 +1,161 @@
+"""Ray: processes for preprocessing and training. The only file that imports it; knows no stage and no GAN.
+
+With `RAY_ADDRESS` set work goes to that cluster, which is left running; otherwise Ray is started here, once for a
+process, and ends with it. Ray's processes die with the thread that starts them, so that thread waits for the end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..gan.options import Execution, UserError
+
+_start: threading.Thread | None = None
+_ready: Future[None] = Future()
+_stop = threading.Event()
+
+
+def address() -> str | None:
+    """The cluster that the user named, if any."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def start() -> None:
+    """Start or join Ray in the background; `wait` for it before use."""
+    global _start
+    if _start is None:
+        _start = threading.Thread(target=_run, name="ray", daemon=True)
+        _start.start()
+        atexit.register(stop)
+
+
+def stop() -> None:
+    """End the Ray that was started here, or leave the cluster that was joined."""
+    _stop.set()
+    if _start is not None:
+        _start.join()
+
+
+def wait() -> None:
+    """Wait until Ray is ready.
+
+    Raises:
+        UserError: the cluster named by RAY_ADDRESS cannot be joined.
+    """
+    start()
+    try:
+        _ready.result()
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"cannot use Ray at {address() or 'this machine'}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _run() -> None:
+    """Body of the thread that owns Ray."""
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+
+        ray.init(address=address() or "local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    except BaseException as error:
+        _ready.set_exception(error)
+        return
+    _ready.set_result(None)
+    _stop.wait()
+    ray.shutdown()
+
+
+def resources() -> tuple[int, int]:
+    """CPUs and GPUs that training may use: this machine's, or the cluster's."""
+    if address() is None:
+        import torch
+
+        return len(os.sched_getaffinity(0)), torch.cuda.device_count()
+    wait()
+    import ray
+
+    total = ray.cluster_resources()
+    return int(total.get("CPU", 1)), int(total.get("GPU", 0))
+
+
+def run_parts[R](function: Callable[..., R], calls: Sequence[tuple[Any, ...]]) -> Iterator[R]:
+    """Results of a pure function for each tuple of arguments, in order, a few at a time.
+
+    As Ray tasks where a cluster is given, else in threads: decoding and scaling images releases the interpreter, and
+    on one machine processes cost more than they bring.
+    """
+    if address() is not None:
+        wait()
+        import ray
+
+        remote = ray.remote(function)
+        submit, result, width = remote.remote, ray.get, 2 * resources()[0]
+        yield from _in_order(submit, result, calls, width)
+        return
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:
+        yield from _in_order(lambda *call: pool.submit(function, *call), Future.result, calls, cores + 1)
+
+
+def _in_order(submit: Callable[..., Any], result: Callable[[Any], Any], calls: Sequence[Any], width: int) -> Iterator[Any]:
+    waiting: deque[Any] = deque()
+    for call in calls:
+        waiting.append(submit(*call))
+        if len(waiting) >= width:
+            yield result(waiting.popleft())
+    while waiting:
+        yield result(waiting.popleft())
+
+
+def fit(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execution: Execution, folder: Path) -> None:
+    """Run `worker(config)` in `execution.workers` processes with a process group; again if one of them dies.
+
+    Raises:
+        UserError: the workers kept failing, with the last reason.
+    """
+    wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    gpu = execution.device == "cuda"
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=execution.workers, use_gpu=gpu, resources_per_worker={"CPU": execution.threads, "GPU": int(gpu)}
+        ),
+        run_config=RunConfig(
+            name=folder.name, storage_path=str(folder.parent / "ray"), failure_config=FailureConfig(max_failures=2)
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        # Ray wraps what a worker raised several times; the last line of the text is what it was.
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise UserError(f"training stopped after its workers failed three times: {lines[-1].strip()}") from error
+
+
+def rank() -> int:
+    """Rank of this training worker."""
+    import ray.train
+
+    return int(ray.train.get_context().get_world_rank())

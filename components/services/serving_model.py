@@ -1,0 +1,56 @@
+"""The registered model as code: MLflow runs this file where the model is loaded or served.
+
+Only `gan/` is packed with it, so it imports nothing else of the project.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+MAX_IMAGES = 10_000
+
+
+class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Images by the parameters n, seed, truncation and class; the input is not used."""
+
+    def load_context(self, context: Any) -> None:
+        import safetensors.torch
+        from gan.options import ImageFormat, TrainingOptions
+
+        described = json.loads(Path(context.artifacts["model.json"]).read_text())
+        self._image = ImageFormat(**described["image"])
+        training = TrainingOptions(**described["training"])
+        self._latent = training.network.latent
+        self._generator = training.network.build(self._image).generator
+        self._generator.load_state_dict(safetensors.torch.load_file(context.artifacts["generator.safetensors"]))
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        """(n, H, W, C) uint8: image i has the seed `seed + i`, and the class asked for or the classes in turn.
+
+        Raises:
+            MlflowException: a parameter is out of its range (answered as 400 by a server).
+        """
+        from gan.sampling import labels_by_name, latents, sample
+
+        given = {"n": 1, "seed": 0, "truncation": 1.0, "class": "", **(params or {})}
+        n, seed, truncation = int(given["n"]), int(given["seed"]), float(given["truncation"])
+        if not 1 <= n <= MAX_IMAGES:
+            raise _invalid(f"n = {n} must be from 1 to {MAX_IMAGES}")
+        if not 0 < truncation <= 1:
+            raise _invalid(f"truncation = {truncation} must be above 0 and at most 1")
+        try:
+            labels = labels_by_name(self._image.classes, str(given["class"]), n)
+        except ValueError as error:
+            raise _invalid(str(error)) from None
+        return sample(self._generator, latents(range(seed, seed + n), self._latent, truncation), labels)
+
+
+def _invalid(message: str) -> Exception:
+    return mlflow.MlflowException.invalid_parameter_value(message)  # type: ignore[no-any-return]
+
+
+mlflow.models.set_model(Generator())

@@ -1,0 +1,331 @@
+"""MLflow: one run for each model, found by the tag `key`, and the registry. The only file that imports it.
+
+Embedded in the workspace (SQLite and files under `mlruns/`) unless `MLFLOW_TRACKING_URI` names a server.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import math
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..artifacts import Evaluation, Gallery, Model, Workspace
+from ..gan.options import ImageFormat, UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+
+EXPERIMENT = "ganflow"
+_SERVING_CODE = Path(__file__).with_name("serving_model.py")
+_PACKED_CODE = Path(__file__).parents[1] / "gan"
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
+
+
+def address() -> str:
+    """The tracking server that the user named, or `embedded`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or "embedded"
+
+
+def uri(home: Workspace) -> str:
+    """What MLflow is to connect to."""
+    return f"sqlite:///{home.mlruns.absolute()}/mlflow.db" if address() == "embedded" else address()
+
+
+def _client(home: Workspace) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    home.mlruns.mkdir(parents=True, exist_ok=True)
+    import mlflow
+
+    # Migrations and package checks are written to the terminal as information otherwise.
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri(home))
+    return mlflow.MlflowClient()
+
+
+@contextmanager
+def _server_errors() -> Iterator[None]:
+    """Turn what MLflow raises into one sentence."""
+    import requests.exceptions
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.exceptions.RequestException) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"MLflow at {address()} did not do what was asked ({reason}); run the same command again") from None
+
+
+def _run_id(client: MlflowClient, home: Workspace, key: str, name: str) -> str:
+    """The run with the tag `key`, made if there is none."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        place = (home.mlruns.absolute() / "artifacts").as_uri() if address() == "embedded" else None
+        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=place)
+    else:
+        experiment_id = experiment.experiment_id
+    runs = client.search_runs([experiment_id], f"tags.key = '{key}'", max_results=1)
+    if runs:
+        return str(runs[0].info.run_id)
+    return str(client.create_run(experiment_id, run_name=name, tags={"key": key}).info.run_id)
+
+
+def _run_name(training: Mapping[str, Any], key: str) -> str:
+    return f"{training['network']['name']}-{training['images'] // 1000}k-{key[:6]}"
+
+
+def _log_params(client: MlflowClient, run_id: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    values = dict(_flat({"train": training, "dataset": dataset}))
+    client.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in values.items()])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(name, float(value), now, int(row["images"]))
+        for row in rows
+        for name, value in row.items()
+        if name != "images" and value is not None and math.isfinite(value)
+    ]
+
+
+def _log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+class TrainingLog:
+    """Curves and sample grids of a training while it runs. MLflow being away is no reason to lose a training."""
+
+    def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._broken = False
+        self._guarded(lambda: self._open(home, key, training, dataset))
+
+    def _open(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._client = _client(home)
+        self._run_id = _run_id(self._client, home, key, _run_name(training, key))
+        _log_params(self._client, self._run_id, training, dataset)
+        self._client.update_run(self._run_id, status="RUNNING")
+        # What was logged before a resume is not logged twice.
+        logged = self._client.get_metric_history(self._run_id, "generator_loss")
+        self._seen = max((metric.step for metric in logged), default=0)
+
+    def add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
+        """Log `rows` of progress, and for rows with a score the grid in the folder `samples`."""
+        if rows and not self._broken:
+            self._guarded(lambda: self._add(rows, samples))
+
+    def _add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
+        from PIL import Image
+
+        fresh = [row for row in rows if row["images"] > self._seen]
+        _log_metrics(self._client, self._run_id, _metrics(fresh))
+        for row in fresh:
+            grid = samples / f"{int(row['images']):012d}.png"
+            if grid.exists():
+                with Image.open(grid) as image:
+                    self._client.log_image(self._run_id, image, key="samples", step=int(row["images"]))
+            self._seen = int(row["images"])
+
+    def close(self) -> None:
+        if not self._broken:
+            self._guarded(lambda: self._client.update_run(self._run_id, status="FINISHED"))
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._broken = True
+            reason = " ".join(str(error).split())[:200]
+            print(f"MLflow cannot be reached ({reason}); training goes on, `register` will log its curves", file=sys.stderr)
+
+
+def register(
+    name: str,
+    model: Model,
+    evaluation: Evaluation,
+    gallery: Gallery,
+    commit: str | None,
+    home: Workspace,
+) -> tuple[int, bool]:
+    """Register `model` once for its key, complete its run and set the aliases; the version and whether it is champion.
+
+    Raises:
+        UserError: the server cannot be reached or refuses.
+    """
+    client = _client(home)
+    with _server_errors():
+        key = model.key.id
+        training = model.training.model_dump(mode="json")
+        run_id = _run_id(client, home, key, _run_name(training, key))
+        images = evaluation.training_images, evaluation.holdout_images
+        _log_params(client, run_id, training, dataset_facts(model.image, *images, model.dataset))
+        _complete_run(client, run_id, model, evaluation, gallery)
+        version = _version(client, name, model, run_id)
+        tags = {
+            "key": key,
+            "data": model.dataset,
+            "commit": commit or "none",
+            "params": model.key.options,
+            "holdout": evaluation.holdout,
+            "feature_net": evaluation.feature_net,
+            "fd_classifier": str(_frechet_distance(evaluation)),
+        }
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, str(version), tag, value)
+        champion = _set_aliases(client, name, version, tags)
+        client.update_run(run_id, status="FINISHED")
+        return version, champion
+
+
+def is_registered(name: str, version: int, key: str, home: Workspace) -> bool:
+    """Whether the registry holds `version` of `name` with this key."""
+    client = _client(home)
+    with _server_errors():
+        return _versions(client, name).get(key) == version
+
+
+def _versions(client: MlflowClient, name: str) -> dict[str, int]:
+    """Versions of the registered model by their key."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return {version.tags["key"]: int(version.version) for version in found if "key" in version.tags}
+
+
+def _version(client: MlflowClient, name: str, model: Model, run_id: str) -> int:
+    """The version with the model's key, logged and registered if there is none."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    if known := _versions(client, name).get(model.key.id):
+        return known
+    try:
+        client.create_registered_model(name, description="Image generator trained by ganflow")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(_SERVING_CODE),
+            artifacts={file: str(model.folder / file) for file in ("generator.safetensors", model.manifest)},
+            code_paths=[str(_PACKED_CODE)],
+            signature=_signature(model),
+            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _REQUIREMENTS],
+        )
+    # With the tag from the start: a version without a key would be made a second time.
+    version = client.create_model_version(
+        name, logged.model_uri, run_id, tags={"key": model.key.id}, model_id=logged.model_id
+    )
+    return int(version.version)
+
+
+def _signature(model: Model) -> Any:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    size, channels = model.image.resolution, model.image.channels
+    return ModelSignature(
+        outputs=Schema([TensorSpec(np.dtype("uint8"), (-1, size, size, channels))]),
+        params=ParamSchema(
+            [
+                ParamSpec("n", DataType.long, 1),
+                ParamSpec("seed", DataType.long, 0),
+                ParamSpec("truncation", DataType.double, 1.0),
+                ParamSpec("class", DataType.string, ""),
+            ]
+        ),
+    )
+
+
+def _complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: Evaluation, gallery: Gallery) -> None:
+    """Curves that the run lacks, scores, and the files that its page shows."""
+    import pandas as pd
+
+    logged = client.get_metric_history(run_id, "generator_loss")
+    seen = max((metric.step for metric in logged), default=0)
+    history = pd.read_csv(model.folder / "history.csv")
+    rows = history[history["images"] > seen].to_dict("records")
+    _log_metrics(client, run_id, _metrics([{str(k): v for k, v in row.items()} for row in rows]))
+    _log_metrics(client, run_id, _metrics([{"images": model.images, **evaluation.metrics}]))
+    client.log_artifact(run_id, str(evaluation.folder / "metrics.json"))
+    for name in gallery.files:
+        folder = Path(name).parent.as_posix()
+        client.log_artifact(run_id, str(gallery.folder / name), None if folder == "." else folder)
+
+
+def _frechet_distance(evaluation: Evaluation) -> float:
+    """The evaluation's Frechet distance, whatever its sample count."""
+    return next(
+        value
+        for name, value in evaluation.metrics.items()
+        if name.startswith("fd_classifier") and not name.endswith("_floor")
+    )
+
+
+def _set_aliases(client: MlflowClient, name: str, version: int, tags: Mapping[str, str]) -> bool:
+    """Every registered model becomes challenger; champion where there is none or a comparable one is worse."""
+    client.set_registered_model_alias(name, "challenger", str(version))
+    aliases = client.get_registered_model(name).aliases
+    if "champion" in aliases:
+        if int(aliases["champion"]) == version:
+            return True
+        champion = client.get_model_version_by_alias(name, "champion").tags
+        comparable = all(champion.get(tag) == tags[tag] for tag in ("holdout", "feature_net"))
+        if not comparable or float(tags["fd_classifier"]) >= float(champion["fd_classifier"]):
+            return False
+    client.set_registered_model_alias(name, "champion", str(version))
+    return True
+
+
+def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str) -> dict[str, Any]:
+    """What a run says about its data."""
+    return {
+        "resolution": image.resolution,
+        "channels": image.channels,
+        "classes": ", ".join(image.classes)[:500],
+        "training_images": training,
+        "holdout_images": holdout,
+        "content": content,
+    }
+
+
+def aliases(name: str, version: int, home: Workspace) -> list[str]:
+    """Aliases of a version now."""
+    database = home.mlruns / "mlflow.db"
+    if address() != "embedded":
+        client = _client(home)
+        with _server_errors():
+            found = client.get_registered_model(name).aliases
+            return sorted(alias for alias, number in found.items() if int(number) == version)
+    # Read directly: importing MLflow would make "nothing to do" take seconds.
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            query = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
+            return [row[0] for row in connection.execute(query, (name, version))]
+    except sqlite3.Error:
+        return []

@@ -1,0 +1,34 @@
+"""DVC: versions of the data and the lock of the stages. The only file that imports it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..artifacts import Workspace
+from ..gan.options import UserError
+
+
+def record(home: Workspace, stages: Sequence[str]) -> str:
+    """Write what lies in the workspace to `dvc.lock`, as if `dvc repro` had made it; one sentence on what was done.
+
+    Called after a complete flow on the workspace's own parameters, never by a stage: `dvc repro` holds DVC's lock.
+
+    Raises:
+        UserError: DVC is busy or refuses.
+    """
+    if not (home.root / "dvc.yaml").exists() or not (home.root / ".dvc").is_dir():
+        return "not recorded: the workspace is not under DVC"
+    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(home.root)) as repo:
+            if (home.root / "data.dvc").exists() and repo.status(["data.dvc"]):
+                return "not recorded in dvc.lock, because data/ differs from data.dvc: run `dvc add data`, then `ganflow run`"
+            for stage in stages:
+                repo.commit(stage, force=True)
+    except DvcException as error:
+        raise UserError(f"the results are complete, but DVC could not record them ({error}): run `ganflow run` again") from None
+    return "recorded in dvc.lock"

@@ -1,0 +1,244 @@
+"""Stage: Dataset -> Model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from .artifacts import Dataset, Model, Workspace, staging
+from .checkpoints import Checkpoint, TrainingFolder
+from .gan import metrics
+from .gan.dataset import Pixels, Split
+from .gan.features import classifier_of, extract
+from .gan.options import Execution, TrainingOptions, UserError
+from .gan.sampling import labels_like, latents, sample
+from .gan.training_loop import Progress, training_loop
+from .keys import key_of
+from .params import Train
+from .services import cluster, tracking
+
+SCORE_SAMPLES = 2_000
+GRID_COLUMNS = 10
+
+
+def train(options: Train, dataset: Dataset, out: Path) -> Model:
+    """Train on `dataset`, going on from the last checkpoint of the same training, and publish its best networks.
+
+    Raises:
+        UserError: the networks cannot make such images, the data is damaged, training diverged or kept failing.
+    """
+    home = Workspace.around(out)
+    key = key_of("train", options, dataset.content)
+    if found := Model.find(out, key):
+        return found
+    dataset.verified()
+    networks = options.network.build(dataset.image)
+    parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
+    training = TrainingOptions(**options.model_dump(exclude={"workers"}))
+    run = TrainingFolder(home.state / "training" / key.id)
+    newest = run.newest()
+    if newest is None or newest.state.images < options.images:
+        cluster.start()
+        execution = newest.execution if newest else resolve(options)
+        if newest:
+            print(f"training goes on at image {newest.state.images:,} of {options.images:,}")
+        features = threading.Thread(target=_feature_net, args=(dataset, home.state), daemon=True)
+        features.start()
+        config = {
+            "options": training.model_dump(mode="json"),
+            "execution": execution.model_dump(),
+            "dataset": str(dataset.folder.absolute()),
+            "state": str(home.state.absolute()),
+            "folder": str(run.path.absolute()),
+        }
+        with _live(run, training, dataset, key.id, home):
+            cluster.fit(_worker, config, execution, run.path.absolute())
+        _raise_failure(run)
+    best = run.best()
+    with staging(out) as folder:
+        for published, name in (("generator", "ema"), ("discriminator", "discriminator")):
+            weights = {k.split("/", 1)[1]: v for k, v in best.state.tensors.items() if k.startswith(f"{name}/")}
+            safetensors.torch.save_file(weights, folder / f"{published}.safetensors")
+        last = run.newest()
+        assert last is not None
+        pd.DataFrame(last.history).to_csv(folder / "history.csv", index=False)
+        Model.describe(
+            folder,
+            key,
+            training=training,
+            image=dataset.image,
+            execution=best.execution,
+            images=best.state.images,
+            score=best.score,
+            generator_parameters=parameters[0],
+            discriminator_parameters=parameters[1],
+            dataset=dataset.content,
+        )
+    return Model.load(out)
+
+
+def resolve(options: Train) -> Execution:
+    """What this machine decides, by a fixed table: a stopwatch would make a rerun differ in its bits.
+
+    One worker for each GPU; without GPUs one worker with all cores, which beats several that share them.
+    """
+    cpus, gpus = cluster.resources()
+    device = "cuda" if gpus else "cpu"
+    workers = (gpus or 1) if options.workers == "auto" else options.workers
+    if gpus and workers > gpus:
+        raise UserError(f"train.workers = {workers}, but there are {gpus} GPUs: lower it or set it to auto")
+    if workers > cpus or workers > options.batch:
+        raise UserError(f"train.workers = {workers} is more than the {cpus} CPUs or a batch of {options.batch} allow")
+    precision = options.precision
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if gpus else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        # Fully connected networks of this size wait for memory, not for products.
+        precision = "bf16" if fast and options.network.name != "mlp" else "fp32"
+    return Execution(workers=workers, threads=max(1, cpus // workers), device=device, precision=precision)
+
+
+# --- in each training worker ---
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """Train; the first rank writes checkpoints, sample grids and progress. What a user can mend is not tried again."""
+    run = TrainingFolder(Path(config["folder"]))
+    try:
+        _train(config, run, first=cluster.rank() == 0)
+    except UserError as error:
+        run.append_progress({"error": str(error)})
+
+
+def _train(config: dict[str, Any], run: TrainingFolder, first: bool) -> None:
+    options = TrainingOptions.model_validate(config["options"])
+    execution = Execution.model_validate(config["execution"])
+    torch.set_num_threads(execution.threads)
+    dataset = Dataset.load(Path(config["dataset"]))
+    data = Split(dataset.folder, "training", dataset.image)
+    checkpoint = run.newest()
+    history = checkpoint.history if checkpoint else []
+    if first:
+        run.start_progress(history)
+    judge: _Judge | None = None
+    seen = checkpoint.state.images if checkpoint else 0
+    began, start = time.monotonic(), seen
+    for progress in training_loop(options, data, execution, checkpoint.state if checkpoint else None):
+        row: dict[str, Any] = {"images": progress.images, **progress.metrics}
+        due = progress.images // options.checkpoint_every > seen // options.checkpoint_every
+        seen = progress.images
+        if not first:
+            continue
+        if due or seen >= options.images:
+            judge = judge or _Judge(dataset, data, Path(config["state"]), options, execution)
+            row["score"], grid = judge(progress)
+            Image.fromarray(grid).save(run.samples / f"{seen:012d}.png")
+        history.append(row)
+        if "score" in row:
+            run.save(Checkpoint(progress.state(), history, execution))
+        run.append_progress(row | {"images_per_second": (seen - start) / (time.monotonic() - began)})
+
+
+class _Judge:
+    """Score and picture of the moving average at fixed latents, against training images only."""
+
+    def __init__(
+        self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
+    ) -> None:
+        self._net, _ = classifier_of(data, dataset.content, state / "features")
+        real = [extract(self._net, pixels)[0] for pixels, _ in data.batches(2_000)]
+        self._real = np.concatenate(real)
+        self._labels = labels_like(data.class_shares, SCORE_SAMPLES)
+        self._z = latents(range(SCORE_SAMPLES), options.network.latent)
+        classes = min(len(dataset.image.classes), GRID_COLUMNS)
+        self._grid_labels = np.repeat(np.arange(classes), GRID_COLUMNS)
+        self._precision = execution.precision
+
+    def __call__(self, progress: Progress) -> tuple[float, Pixels]:
+        pixels = sample(progress.ema, self._z, self._labels, precision=self._precision)
+        features, _ = extract(self._net, pixels)
+        grid = sample(progress.ema, self._z[: len(self._grid_labels)], self._grid_labels, precision=self._precision)
+        return metrics.frechet_distance(features, self._real), contact_grid(grid, GRID_COLUMNS)
+
+
+def contact_grid(images: Pixels, columns: int) -> Pixels:
+    """Images (N, H, W, C) side by side, (rows * H, columns * W) or (rows * H, columns * W, 3); N a multiple of columns."""
+    n, height, width, channels = images.shape
+    rows = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
+    grid = rows.reshape(n // columns * height, columns * width, channels)
+    return grid[:, :, 0] if channels == 1 else grid
+
+
+# --- beside `fit`, in the process that called it ---
+
+
+def _feature_net(dataset: Dataset, state: Path) -> None:
+    """Train the feature net while the workers start; they find it in the cache."""
+    data = Split(dataset.folder, "training", dataset.image)
+    classifier_of(data, dataset.content, state / "features")
+
+
+@contextmanager
+def _live(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: str, home: Workspace) -> Iterator[None]:
+    """Show progress and send it to MLflow, from a thread that reads what the first worker writes."""
+    done = threading.Event()
+    reporter = threading.Thread(target=_report, args=(run, options, dataset, key, home, done), daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reporter.join()
+
+
+def _report(
+    run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: str, home: Workspace, done: threading.Event
+) -> None:
+    facts = tracking.dataset_facts(dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content)
+    log = tracking.TrainingLog(home, key, options.model_dump(mode="json"), facts)
+    position, seen, finished = (0, 0), 0, False
+    with tqdm(total=options.images, desc="train", unit="img", unit_scale=True, disable=None) as bar:
+        while not finished:
+            finished = done.wait(0.5)
+            rows, position = run.read_progress(position)
+            fresh = [row for row in rows if "error" not in row and row["images"] > seen]
+            for row in fresh:
+                seen = int(row["images"])
+                bar.update(seen - bar.n)
+                _show(bar, row, options)
+            log.add(fresh, run.samples)
+    log.close()
+
+
+def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None:
+    text = (
+        f"G {row['generator_loss']:.2f}, D {row['discriminator_loss']:.2f}, "
+        f"D accuracy {row['discriminator_accuracy']:.0%}"
+    )
+    if not bar.disable:
+        bar.set_postfix_str(text)
+    elif "score" in row and "images_per_second" in row:
+        speed = row["images_per_second"]
+        left = (options.images - row["images"]) / speed
+        print(
+            f"train {row['images']:,} of {options.images:,} images, {speed:,.0f}/s, {left:.0f} s left, {text}, "
+            f"score {row['score']:.1f}",
+            flush=True,
+        )
+
+
+def _raise_failure(run: TrainingFolder) -> None:
+    rows, _ = run.read_progress()
+    for row in rows:
+        if "error" in row:
+            raise UserError(row["error"])

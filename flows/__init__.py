@@ -1,0 +1,1 @@
+"""The callers: the command line and Prefect's flows. The only place that imports Prefect."""

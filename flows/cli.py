@@ -1,0 +1,298 @@
+"""The command `ganflow`. Heavy imports are paid only by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from components.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
+from components.gan.options import UserError
+from components.keys import STAGES, Step, plan
+from components.params import Params
+from components.services import cluster, tracking, versioning
+
+_PROJECT = Path(__file__).resolve().parents[1]
+# The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
+_PREFECT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "DO_NOT_TRACK": "1",
+}
+
+app = typer.Typer(
+    help="Train, judge, finish and publish image GANs: preprocess, train, evaluate, postprocess, register.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", metavar="DIR", help="folder with params.yaml, data/ and results", show_default=False)
+]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000")
+]
+
+
+def main() -> None:
+    """Entry point: what is wrong is told in one sentence, with exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        sys.exit(_fail(f"{error.strerror}: {error.filename or 'the disk'}; earlier results are intact"))
+
+
+def _fail(sentence: str) -> int:
+    print(f"ganflow: {sentence}", file=sys.stderr)
+    return 2
+
+
+@app.command(epilog="Examples: ganflow run | ganflow run --set train.images=64000 | ganflow run --dry-run")
+def run(
+    workspace: WorkspaceOption = Path(),
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
+) -> None:
+    """Run the stages whose data, parameters or code changed, as a Prefect flow."""
+    home = _home(workspace)
+    params = Params.load(home.params, overrides)
+    steps = plan(home, params, tracking.address())
+    due = [step for step in steps if step.reason]
+    if dry_run or not due:
+        _show_plan(steps)
+    if dry_run:
+        return
+    if not due:
+        print("Nothing to do: data, parameters and code are those of the last run.")
+        _summary(home)
+        return
+    _announce(home, params, due)
+    _check_servers()
+    began = time.monotonic()
+    if "train" in {step.stage.name for step in due}:
+        cluster.start()
+    _run_flow(params, home)
+    print()
+    _summary(home)
+    if not overrides:
+        print(f"  versions     {versioning.record(home, [stage.name for stage in STAGES])}")
+    print(f"Done in {_duration(time.monotonic() - began)}. `ganflow ui` opens the experiments, `ganflow sample` makes images.")
+
+
+@app.command()
+def preprocess(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+    """Raw images under data/ -> artifacts/dataset."""
+    import components.preprocess as stage
+
+    home, params = _ready(workspace, overrides)
+    _done(stage.preprocess(params.preprocess, home.data, home.dataset))
+
+
+@app.command()
+def train(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+    """artifacts/dataset -> artifacts/model; goes on where a killed training stopped."""
+    home, params = _ready(workspace, overrides)
+    dataset = Dataset.load(home.dataset)
+    import components.train as stage
+
+    _done(stage.train(params.train, dataset, home.model))
+
+
+@app.command()
+def evaluate(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+    """The model's scores, and the samples they were measured on -> artifacts/evaluation."""
+    home, params = _ready(workspace, overrides)
+    model, dataset = Model.load(home.model), Dataset.load(home.dataset)
+    import components.evaluate as stage
+
+    _done(stage.evaluate(params.evaluate, model, dataset, home.evaluation))
+
+
+@app.command()
+def postprocess(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+    """Finished images, contact sheet and report -> artifacts/gallery."""
+    home, params = _ready(workspace, overrides)
+    inputs = Evaluation.load(home.evaluation), Model.load(home.model), Dataset.load(home.dataset)
+    import components.postprocess as stage
+
+    _done(stage.postprocess(params.postprocess, *inputs, home.gallery))
+
+
+@app.command()
+def register(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+    """The model with its scores and pictures -> a version in MLflow's registry."""
+    home, params = _ready(workspace, overrides)
+    inputs = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
+    import components.register as stage
+
+    _done(stage.register(params.register, *inputs, home.registration))
+
+
+@app.command(epilog="Example: ganflow sample --n 20 --class 7 --seed 1 --out sevens")
+def sample(
+    out: Annotated[Path, typer.Option(help="folder for the images")],
+    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="number of images")] = 10,
+    label: Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="of the first image; each next one has the next seed")] = 0,
+    truncation: Annotated[float, typer.Option(min=0.01, max=1, help="below 1: more typical, less diverse")] = 1.0,
+    workspace: WorkspaceOption = Path(),
+) -> None:
+    """Make images with the workspace's model: one PNG each, without finishing."""
+    home = _home(workspace)
+    model = Model.load(home.model).verified()
+    import safetensors.torch
+    from PIL import Image
+
+    from components.gan.sampling import labels_by_name, latents
+    from components.gan.sampling import sample as make
+
+    try:
+        labels = labels_by_name(model.image.classes, label, n)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    generator = model.training.network.build(model.image).generator
+    generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
+    out.mkdir(parents=True, exist_ok=True)
+    for start in range(0, n, 1000):
+        part = range(start, min(start + 1000, n))
+        z = latents([seed + i for i in part], model.training.network.latent, truncation)
+        for i, pixels in zip(part, make(generator, z, labels[part.start : part.stop]), strict=True):
+            name = model.image.classes[labels[i]].replace("/", "_")
+            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(out / f"{name}-{seed + i}.png")
+    print(f"{n} images in {out}")
+
+
+@app.command()
+def ui(
+    workspace: WorkspaceOption = Path(),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="on this machine only")] = 5000,
+) -> None:
+    """Open MLflow's pages: experiments, sample images, registered models. Ctrl-C ends it."""
+    home = _home(workspace)
+    if tracking.address() != "embedded":
+        print(f"The experiments are at {tracking.address()}")
+        return
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise UserError(f"port {port} is in use: name another by --port")
+    print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    subprocess.run([*command, "--backend-store-uri", tracking.uri(home)], check=False)
+
+
+def _home(workspace: Path) -> Workspace:
+    """The workspace, filled from the project's parameters and data where it lacks them."""
+    home = Workspace(workspace.absolute())
+    if home.root != _PROJECT:
+        home.root.mkdir(parents=True, exist_ok=True)
+        if not home.params.exists() and (_PROJECT / "params.yaml").exists():
+            shutil.copyfile(_PROJECT / "params.yaml", home.params)
+        if not home.data.exists() and (_PROJECT / "data").exists():
+            shutil.copytree(_PROJECT / "data", home.data)
+    return home
+
+
+def _ready(workspace: Path, overrides: Sequence[str]) -> tuple[Workspace, Params]:
+    home = _home(workspace)
+    params = Params.load(home.params, overrides)
+    _check_servers()
+    return home, params
+
+
+def _check_servers() -> None:
+    """Ask the servers that the user named for an answer, before any work is done for them."""
+    for variable, port in (("RAY_ADDRESS", 6379), ("PREFECT_API_URL", 4200), ("MLFLOW_TRACKING_URI", 5000)):
+        address = os.environ.get(variable, "")
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if not parts.hostname or parts.scheme in ("sqlite", "file", "postgresql", "mysql") or address == "auto":
+            continue
+        default = {"http": 80, "https": 443}.get(parts.scheme, port)
+        try:
+            socket.create_connection((parts.hostname, parts.port or default), timeout=5).close()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{variable}={address} does not answer ({error}): start that server or unset it") from None
+
+
+def _run_flow(params: Params, home: Workspace) -> None:
+    os.environ.setdefault("PREFECT_HOME", str(home.state / "prefect"))
+    for name, value in _PREFECT.items():
+        os.environ.setdefault(name, value)
+    from flows.pipeline import pipeline
+
+    pipeline(params, home.root)
+
+
+def _show_plan(steps: Sequence[Step]) -> None:
+    for step in steps:
+        print(f"  {step.stage.name:<12} {'would run: ' + step.reason if step.reason else 'up to date'}")
+
+
+def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
+    names = [step.stage.name for step in due]
+    print(f"ganflow runs {' -> '.join(names)} in {home.root}")
+    for step in due:
+        print(f"  {step.stage.name:<12} {step.reason}")
+    if "train" in names:
+        # The default network's rate on two cores with bf16; cost grows with the pixels.
+        rate = 1_500 * (28 / params.preprocess.resolution) ** 2
+        seconds = params.train.images / rate
+        print(f"About {_duration(seconds)} of training on two cores, and less than a minute around it.\n")
+    else:
+        print("Less than a minute.\n")
+
+
+def _summary(home: Workspace) -> None:
+    evaluation, registration = Evaluation.load(home.evaluation), Registration.load(home.registration)
+    print("Scores (floor: the same for real images)")
+    for name, value in evaluation.metrics.items():
+        if not name.endswith("_floor"):
+            floor = evaluation.metrics.get(f"{name}_floor")
+            print(f"  {name:<32} {value:9.4f}" + (f"   floor {floor:.4f}" if floor is not None else ""))
+    print("Results")
+    print(f"  pictures     {_shown(home.gallery / 'contact_sheet.png')}")
+    print(f"  report       {_shown(home.gallery / 'report.html')}")
+    print(f"  model        {registration.name} version {registration.version} ({_aliases(home, registration)})")
+
+
+def _aliases(home: Workspace, registration: Registration) -> str:
+    return ", ".join(tracking.aliases(registration.name, registration.version, home)) or "no alias"
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def _done(artifact: Artifact) -> None:
+    print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {_shown(artifact.folder)}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+

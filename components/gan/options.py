@@ -52,10 +52,10 @@ class DCGAN(Options):
     """Deep convolutional GAN (Radford et al. 2016), class-conditional where the data has classes."""
 
     name: Literal["dcgan"] = "dcgan"
-    conditional: bool = Field(True, description="class-conditional batch norm and projection discriminator")
+    conditional: bool = Field(True, description="give both networks the class of each image")
     latent: PositiveInt = Field(100, description="size of the noise z")
     generator_width: PositiveInt = Field(64, description="channels of the generator's last hidden layer")
-    discriminator_width: PositiveInt = Field(64, description="channels of the discriminator's first layer")
+    discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
 
     def build(self, image: ImageFormat) -> Networks:
         from .models import dcgan
@@ -80,16 +80,16 @@ class TrainingOptions(Options):
     """Options of `training_loop`. Schedules and intervals are in images seen by the discriminator (real ones)."""
 
     network: NetworkOptions = Field(DCGAN(), description="the pair of networks")
-    images: PositiveInt = Field(128_000, description="length of the training in images seen")
+    images: PositiveInt = Field(192_000, description="length of the training in images seen")
     batch: int = Field(64, ge=2, description="global batch, over all workers")
     loss: Literal["non_saturating"] = "non_saturating"
-    r1_gamma: float = Field(10.0, ge=0, description="weight of the R1 gradient penalty; 0 turns it off")
+    r1_gamma: float = Field(1.0, ge=0, description="weight of the R1 gradient penalty; 0 turns it off")
     r1_every: PositiveInt = Field(8, description="steps between two R1 penalties (lazy regularisation)")
     augment: tuple[Policy, ...] = Field((), description="DiffAugment policies; for a few thousand images or fewer")
-    learning_rate_generator: float = Field(2e-4, gt=0)
-    learning_rate_discriminator: float = Field(2e-4, gt=0)
+    learning_rate_generator: float = Field(1e-3, gt=0)
+    learning_rate_discriminator: float = Field(1e-3, gt=0)
     learning_rate_decay: float = Field(
-        0.0, ge=0, le=1, description="final share of the images over which both learning rates fall to 0"
+        0.5, ge=0, le=1, description="final share of the images over which both learning rates fall to 0"
     )
     adam_betas: tuple[float, float] = Field((0.0, 0.99), description="moment decays of Adam")
     d_steps: PositiveInt = Field(1, description="discriminator steps for one generator step")

@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..gan.options import Execution, UserError
+
+R = TypeVar("R")
 
 _start: threading.Thread | None = None
 _ready: Future[None] = Future()
@@ -93,7 +95,7 @@ def resources() -> tuple[int, int]:
     return int(total.get("CPU", 1)), int(total.get("GPU", 0))
 
 
-def run_parts[R](function: Callable[..., R], calls: Sequence[tuple[Any, ...]]) -> Iterator[R]:
+def run_parts(function: Callable[..., R], calls: Sequence[tuple[Any, ...]]) -> Iterator[R]:
     """Results of a pure function for each tuple of arguments, in order, a few at a time.
 
     As Ray tasks where a cluster is given, else in threads: decoding and scaling images releases the interpreter, and

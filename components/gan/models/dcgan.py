@@ -1,9 +1,15 @@
 """Deep convolutional GAN (Radford et al. 2016, arXiv 1511.06434), unconditional or class-conditional.
 
 As in the paper: 4x4 strided convolutions, batch norm and ReLU in the generator, leaky ReLU 0.2 in the
-discriminator, N(0, 0.02) initialisation. Different: no batch norm in the discriminator, because it mixes the
-images of a batch and R1 is a gradient for each image. Class-conditional networks use batch norm with a gain and a
-bias for each class in the generator and a projection discriminator (Miyato & Koyama 2018).
+discriminator, N(0, 0.02) initialisation of the generator. Different:
+
+- No batch norm in the discriminator, because it mixes the images of a batch and R1 is a gradient for each image.
+  It would also have kept the signal's scale, so the discriminator starts from He et al. 2015 (arXiv 1502.01852).
+- The generator starts at 4x4 to 7x7 by a linear layer, which is the paper's first convolution on a 1x1 image.
+- Classes: the generator gets an embedding of the class beside z, as in BigGAN (Brock et al. 2019, arXiv
+  1809.11096), because gains and biases of batch norm for each class (Dumoulin et al. 2017, arXiv 1610.07629) start
+  equal for all classes and tell them apart only late. The discriminator adds a projection of the class
+  (Miyato & Koyama 2018, arXiv 1802.05637).
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ from torch.nn import functional as F
 from ..options import DCGAN, ImageFormat, UserError
 from . import Networks
 from .layers import BatchNorm
+
+CLASS_EMBEDDING = 32
 
 
 def build(options: DCGAN, image: ImageFormat) -> Networks:
@@ -45,7 +53,9 @@ class Generator(nn.Module):
         super().__init__()
         self.latent, self.start = latent, start
         widths = [width * 2 ** (doublings - 1 - i) for i in range(doublings)]
-        self.project = nn.Linear(latent, widths[0] * start * start, bias=False)
+        self.embedding = nn.Embedding(classes, CLASS_EMBEDDING) if classes else None
+        fan_in = latent + (CLASS_EMBEDDING if classes else 0)
+        self.project = nn.Linear(fan_in, start * start * widths[0], bias=False)
         self.norms = nn.ModuleList(BatchNorm(w, classes) for w in widths)
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(fan_in, fan_out, 4, 2, 1, bias=last)
@@ -54,10 +64,14 @@ class Generator(nn.Module):
             )
         )
         self.apply(_init)
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight)  # on the scale of z
 
     def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        x = self.project(z).view(len(z), -1, self.start, self.start)
-        x = x.contiguous(memory_format=torch.channels_last)
+        if self.embedding is not None and label is not None:
+            z = torch.cat((z, self.embedding(label)), dim=1)
+        # Channels are the last axis of the product, so that x is in the channels-last format without a copy.
+        x = self.project(z).view(len(z), self.start, self.start, -1).permute(0, 3, 1, 2)
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = up(F.relu(norm(x, label)))
         return torch.tanh(x)
@@ -70,7 +84,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [channels] + [width * 2**i for i in range(doublings)]
         self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 4, 2, 1) for i in range(doublings))
-        features = widths[-1] * start * start
+        features = start * start * widths[-1]
         self.head = nn.Linear(features, 1)
         self.embedding = nn.Embedding(classes, features) if classes else None
         for down in self.downs:
@@ -85,19 +99,21 @@ class Discriminator(nn.Module):
         x = image
         for down in self.downs:
             x = F.leaky_relu(down(x), 0.2)
-        features = x.flatten(1)
+        features = x.permute(0, 2, 3, 1).flatten(1)  # no copy of a channels-last x
         # Logits in fp32: a loss sees differences that bf16 rounds away.
         with torch.autocast(x.device.type, enabled=False):
             features = features.float()
-            logits: Tensor = self.head(features).squeeze(1)
-            if self.embedding is not None and label is not None:
-                logits = logits + (self.embedding(label) * features).sum(1)
-        return logits
+            if self.embedding is None or label is None:
+                return self.head(features).squeeze(1)
+            # (head + embedding(label)) . features for all classes in one product: a few columns cost less than
+            # a gathered embedding (B, features).
+            logits = F.linear(features, self.head.weight + self.embedding.weight, self.head.bias.expand(len(self.embedding.weight)))
+            return logits.gather(1, label[:, None]).squeeze(1)
 
 
 def _init(module: nn.Module) -> None:
     """Weights from N(0, 0.02), biases 0 (section 3 of the paper)."""
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
+    if isinstance(module, nn.Linear | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

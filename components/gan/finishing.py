@@ -1,0 +1,3 @@
+from .options import Options
+class FinishingStep(Options):
+    name: str = "none"

@@ -1,0 +1,99 @@
+"""Small real data and the tools to run the project as its users do, in processes of their own."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from components.gan.dataset import Split
+from components.gan.options import ImageFormat
+
+PROJECT = Path(__file__).resolve().parents[1]
+Pixels = npt.NDArray[np.uint8]
+
+# One training of a few seconds, which still writes two checkpoints.
+SMALL = """
+preprocess: {resolution: 28}
+train:
+  network: {name: dcgan, generator_width: 16, discriminator_width: 16}
+  images: 4096
+  log_every: 1024
+  checkpoint_every: 2048
+evaluate: {samples: 500, copy_checks: 50}
+postprocess: {images: 40, steps: [{name: curate}, {name: upscale, factor: 2}], interpolation_frames: 6}
+"""
+
+
+def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    """`array` in the format of MNIST."""
+    return struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Pixels, Pixels]:
+    """2,000 real digits (N, 28, 28) with their labels."""
+    folder = PROJECT / "data"
+    images = gzip.decompress((folder / "images-idx3-ubyte.gz").read_bytes())
+    labels = gzip.decompress((folder / "labels-idx1-ubyte.gz").read_bytes())
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
+    return pixels[:2000], np.frombuffer(labels, np.uint8, offset=8)[:2000]
+
+
+@pytest.fixture
+def split(tmp_path: Path, digits: tuple[Pixels, Pixels]) -> Split:
+    """A training split of 500 digits in two shards."""
+    folder = tmp_path / "split"
+    folder.mkdir()
+    np.save(folder / "training-00000.npy", digits[0][:300, :, :, None])
+    np.save(folder / "training-00001.npy", digits[0][300:500, :, :, None])
+    np.save(folder / "training-labels.npy", digits[1][:500].astype(np.int64))
+    return Split(folder, "training", ImageFormat(resolution=28, channels=1, classes=tuple("0123456789")))
+
+
+@pytest.fixture
+def make_workspace(tmp_path: Path, digits: tuple[Pixels, Pixels]) -> Callable[..., Path]:
+    """Makes a folder with small parameters and, as an IDX pair, the first `images` digits."""
+
+    def make(name: str = "workspace", images: int = 800) -> Path:
+        root = tmp_path / name
+        (root / "data").mkdir(parents=True)
+        (root / "params.yaml").write_text(SMALL)
+        (root / "data" / "images.idx").write_bytes(idx(digits[0][:images]))
+        (root / "data" / "labels.idx").write_bytes(idx(digits[1][:images]))
+        return root
+
+    return make
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a user without servers: the embedded default of each tool, and no word to anyone."""
+    names = ("RAY_ADDRESS", "PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
+    return {**clean, "PATH": path, "DVC_NO_ANALYTICS": "1", **extra}
+
+
+def ganflow(root: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [str(Path(sys.executable).parent / "ganflow"), *arguments]
+    return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=300)
+
+
+def succeeded(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(2)

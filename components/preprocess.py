@@ -264,8 +264,9 @@ def _square(image: Image.Image, resolution: int) -> Image.Image:
         return image
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box)
+    # Cropped first: the filter would reach beyond a box.
+    square = image if image.width == image.height else image.crop((left, top, left + side, top + side))
+    return square.resize((resolution, resolution), Image.Resampling.LANCZOS)
 
 
 def _one_channel_if_grey(pixels: Pixels) -> Pixels:

@@ -1,0 +1,125 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from components.artifacts import Key, Registration, disk_errors, staging
+from components.checkpoints import Checkpoint, TrainingFolder
+from components.gan.options import Execution, UserError
+
+KEY = Key(options="a", inputs="b", code="c")
+FACTS = {"name": "ganflow", "version": 1, "model_key": "k", "tracking": "embedded"}
+
+
+def publish(out: Path, text: str = "text", key: Key = KEY) -> Registration:
+    with staging(out) as folder:
+        (folder / "file.txt").write_text(text)
+        Registration.describe(folder, key, **FACTS)
+    return Registration.load(out)
+
+
+def test_is_found_by_its_key_alone(tmp_path: Path) -> None:
+    made = publish(tmp_path / "out")
+    assert Registration.find(tmp_path / "out", KEY) == made
+    assert Registration.find(tmp_path / "out", Key(options="a", inputs="b", code="other")) is None
+    assert Registration.find(tmp_path / "nowhere", KEY) is None
+
+
+def test_content_depends_on_files_and_facts_and_not_on_the_key_or_the_place(tmp_path: Path) -> None:
+    one = publish(tmp_path / "one")
+    assert publish(tmp_path / "two", key=Key(options="x", inputs="y", code="z")).content == one.content
+    assert publish(tmp_path / "three", "other").content != one.content
+    assert str(tmp_path) not in (tmp_path / "one" / "registration.json").read_text()
+
+
+def test_a_failure_leaves_the_old_artifact_and_nothing_else(tmp_path: Path) -> None:
+    publish(tmp_path / "out")
+    with pytest.raises(ZeroDivisionError), staging(tmp_path / "out") as folder:
+        (folder / "file.txt").write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "out" / "file.txt").read_text() == "text"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    publish(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "file.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("damage", ["x", "TEXT", ""])
+def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
+    publish(tmp_path / "out")
+    (tmp_path / "out" / "file.txt").write_text(damage)
+    with pytest.raises(UserError, match=r"is damaged \(file.txt .*delete that folder"):
+        Registration.load(tmp_path / "out").verified()
+
+
+def test_a_damaged_description_is_noticed(tmp_path: Path) -> None:
+    publish(tmp_path / "out")
+    path = tmp_path / "out" / "registration.json"
+    path.write_text(path.read_text().replace('"version"', '"versoin"'))
+    with pytest.raises(UserError, match="is damaged"):
+        Registration.load(tmp_path / "out")
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no space left.*earlier results are intact"), disk_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+# --- the folder of a training ---
+
+
+def checkpoint(images: int, score: float, before: list[dict[str, float]]) -> Checkpoint:
+    import torch
+
+    from components.gan.training_loop import State
+
+    history = [*before, {"images": images, "generator_loss": 1.0, "score": score}]
+    state = State({"ema/weight": torch.full((2, 2), float(images))}, images, images // 64)
+    return Checkpoint(state, history, Execution(workers=1, threads=1, device="cpu", precision="fp32"))
+
+
+def test_best_and_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    run = TrainingFolder(tmp_path)
+    history: list[dict[str, float]] = []
+    for images, score in ((64, 9.0), (128, 3.0), (192, 5.0), (256, 4.0)):
+        saved = checkpoint(images, score, history)
+        history = saved.history
+        run.save(saved)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["000000000128", "000000000256"]
+    assert run.best().state.images == 128
+    newest = run.newest()
+    assert newest is not None
+    assert newest.state.images == 256
+    assert newest.history == history
+    assert newest.state.tensors["ema/weight"].tolist() == [[256, 256], [256, 256]]
+
+
+def test_a_damaged_checkpoint_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = TrainingFolder(tmp_path)
+    first = checkpoint(64, 2.0, [])
+    run.save(first)
+    run.save(checkpoint(128, 3.0, first.history))
+    data = run.checkpoints / "000000000128" / "state.safetensors"
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    newest = run.newest()
+    assert newest is not None
+    assert newest.state.images == 64
+    assert "checkpoint 000000000128 is damaged" in capsys.readouterr().err
+
+
+def test_progress_is_read_by_whole_lines_and_from_the_start_after_a_resume(tmp_path: Path) -> None:
+    run = TrainingFolder(tmp_path)
+    assert run.read_progress() == ([], (0, 0))
+    run.start_progress([])
+    run.append_progress({"images": 64})
+    with run.progress.open("a") as file:
+        file.write('{"images": 1')
+    rows, position = run.read_progress()
+    assert rows == [{"images": 64}]
+    with run.progress.open("a") as file:
+        file.write("28}\n")
+    rows, position = run.read_progress(position)
+    assert rows == [{"images": 128}]
+    run.start_progress([{"images": 64}])
+    rows, _ = run.read_progress(position)
+    assert rows == [{"images": 64}]

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ def _idx_source(images: Sequence[Path], labels: Sequence[Path], scratch: Path, s
             with _open(label_path) as packed:
                 _, count = struct.unpack(">II", packed.read(8))
                 values = list(packed.read())
-        except (OSError, EOFError, struct.error) as error:
+        except (gzip.BadGzipFile, zlib.error, EOFError, struct.error) as error:
             raise UserError(f"{image_path.name} or {label_path.name} is damaged ({error}): fetch them again") from None
         with raw.open("rb") as plain:
             _, rows, height, width = struct.unpack(">IIII", plain.read(16))
@@ -365,29 +366,45 @@ def _write_shards(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Copy the chosen rows of all parts to shards of at most SHARD_BYTES; mean and std of training in [0, 1]."""
     per_shard = max(1, SHARD_BYTES // (resolution**2 * channels))
-    left = {split: sum(map(len, indices)) for split, indices in rows.items()}
-    shards: dict[str, tuple[Pixels, int, int]] = {}
+    # Plain files: a memory map that outgrows the disk kills the process instead of raising.
+    writers = {
+        split: _ShardWriter(folder, split, per_shard, sum(map(len, indices)), (resolution, resolution, channels))
+        for split, indices in rows.items()
+    }
     total, squares, values = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0
     for number in range(parts):
         part = np.load(scratch / f"part-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
         for split, indices in rows.items():
             pixels = np.broadcast_to(part[indices[number]], (len(indices[number]), resolution, resolution, channels))
+            writers[split].add(pixels)
             if split == "training":
                 total += pixels.sum((0, 1, 2), dtype=np.int64)
                 squares += np.square(pixels, dtype=np.uint16).sum((0, 1, 2), dtype=np.int64)
                 values += len(pixels) * resolution**2
-            while len(pixels):
-                shard, filled, index = shards.get(split, (None, 0, 0))
-                if shard is None or filled == len(shard):
-                    index = index + (shard is not None)
-                    shape = (min(per_shard, left[split]), resolution, resolution, channels)
-                    path = folder / f"{split}-{index:05d}.npy"
-                    shard, filled = np.lib.format.open_memmap(path, "w+", np.uint8, shape), 0
-                taken = min(len(pixels), len(shard) - filled)
-                shard[filled : filled + taken] = pixels[:taken]
-                shards[split] = (shard, filled + taken, index)
-                left[split] -= taken
-                pixels = pixels[taken:]
     mean = total / values
     std = np.sqrt(squares / values - mean**2)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+class _ShardWriter:
+    """Appends images to `<split>-00000.npy`, `<split>-00001.npy`, ... of at most `per_shard` images each."""
+
+    def __init__(self, folder: Path, split: str, per_shard: int, count: int, shape: tuple[int, int, int]) -> None:
+        self._folder, self._split, self._per_shard = folder, split, per_shard
+        self._left, self._room, self._index, self._shape = count, 0, 0, shape
+
+    def add(self, pixels: Pixels) -> None:
+        while len(pixels):
+            if not self._room:
+                self._room = min(self._per_shard, self._left)
+                self._path = self._folder / f"{self._split}-{self._index:05d}.npy"
+                header = {"descr": "|u1", "fortran_order": False, "shape": (self._room, *self._shape)}
+                with self._path.open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, header)
+                self._index += 1
+            taken = min(len(pixels), self._room)
+            with self._path.open("ab") as file:
+                file.write(np.ascontiguousarray(pixels[:taken]).data)
+            self._room -= taken
+            self._left -= taken
+            pixels = pixels[taken:]

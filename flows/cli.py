@@ -46,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", metavar="DIR", help="folder with params.yaml, data/ and results", show_default=False)
+    Path | None, typer.Option("--workspace", metavar="DIR", help="folder with params.yaml, data/ and results, filled from the project's where it is empty; default: this folder")
 ]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000")
@@ -75,7 +75,7 @@ def _fail(sentence: str) -> int:
 
 @app.command(epilog="Examples: ganflow run | ganflow run --set train.images=64000 | ganflow run --dry-run")
 def run(
-    workspace: WorkspaceOption = Path(),
+    workspace: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
 ) -> None:
@@ -106,7 +106,7 @@ def run(
 
 
 @app.command()
-def preprocess(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+def preprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Raw images under data/ -> artifacts/dataset."""
     import components.preprocess as stage
 
@@ -115,7 +115,7 @@ def preprocess(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -
 
 
 @app.command()
-def train(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+def train(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """artifacts/dataset -> artifacts/model; goes on where a killed training stopped."""
     home, params = _ready(workspace, overrides)
     dataset = Dataset.load(home.dataset)
@@ -125,7 +125,7 @@ def train(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> Non
 
 
 @app.command()
-def evaluate(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+def evaluate(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """The model's scores, and the samples they were measured on -> artifacts/evaluation."""
     home, params = _ready(workspace, overrides)
     model, dataset = Model.load(home.model), Dataset.load(home.dataset)
@@ -135,7 +135,7 @@ def evaluate(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> 
 
 
 @app.command()
-def postprocess(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+def postprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Finished images, contact sheet and report -> artifacts/gallery."""
     home, params = _ready(workspace, overrides)
     inputs = Evaluation.load(home.evaluation), Model.load(home.model), Dataset.load(home.dataset)
@@ -145,7 +145,7 @@ def postprocess(workspace: WorkspaceOption = Path(), overrides: SetOption = []) 
 
 
 @app.command()
-def register(workspace: WorkspaceOption = Path(), overrides: SetOption = []) -> None:  # noqa: B006
+def register(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """The model with its scores and pictures -> a version in MLflow's registry."""
     home, params = _ready(workspace, overrides)
     inputs = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
@@ -161,7 +161,7 @@ def sample(
     label: Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")] = "",
     seed: Annotated[int, typer.Option(min=0, help="of the first image; each next one has the next seed")] = 0,
     truncation: Annotated[float, typer.Option(min=0.01, max=1, help="below 1: more typical, less diverse")] = 1.0,
-    workspace: WorkspaceOption = Path(),
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Make images with the workspace's model: one PNG each, without finishing."""
     home = _home(workspace)
@@ -190,7 +190,7 @@ def sample(
 
 @app.command()
 def ui(
-    workspace: WorkspaceOption = Path(),
+    workspace: WorkspaceOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="on this machine only")] = 5000,
 ) -> None:
     """Open MLflow's pages: experiments, sample images, registered models. Ctrl-C ends it."""
@@ -206,10 +206,10 @@ def ui(
     subprocess.run([*command, "--backend-store-uri", tracking.uri(home)], check=False)
 
 
-def _home(workspace: Path) -> Workspace:
-    """The workspace, filled from the project's parameters and data where it lacks them."""
-    home = Workspace(workspace.absolute())
-    if home.root != _PROJECT:
+def _home(workspace: Path | None) -> Workspace:
+    """This folder; or the one that is named, filled from the project's parameters and data where it lacks them."""
+    home = Workspace((workspace or Path()).absolute())
+    if workspace is not None and home.root != _PROJECT:
         home.root.mkdir(parents=True, exist_ok=True)
         if not home.params.exists() and (_PROJECT / "params.yaml").exists():
             shutil.copyfile(_PROJECT / "params.yaml", home.params)
@@ -218,7 +218,7 @@ def _home(workspace: Path) -> Workspace:
     return home
 
 
-def _ready(workspace: Path, overrides: Sequence[str]) -> tuple[Workspace, Params]:
+def _ready(workspace: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
     home = _home(workspace)
     params = Params.load(home.params, overrides)
     _check_servers()

@@ -31,6 +31,7 @@ train:
   checkpoint_every: 2048
 evaluate: {samples: 500, copy_checks: 50}
 postprocess: {images: 40, steps: [{name: curate}, {name: upscale, factor: 2}], interpolation_frames: 6}
+register: {name: ganflow}
 """
 
 
@@ -86,7 +87,7 @@ def environment(**extra: str) -> dict[str, str]:
 def ganflow(root: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     command = [str(Path(sys.executable).parent / "ganflow"), *arguments]
-    return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=150)
 
 
 def succeeded(result: subprocess.CompletedProcess[str]) -> str:

@@ -1,3 +1,4 @@
 from .options import Options
 class FinishingStep(Options):
     name: str = "none"
+    factor: int = 2

@@ -84,10 +84,10 @@ class TrainingOptions(Options):
     batch: int = Field(64, ge=2, description="global batch, over all workers")
     loss: Literal["non_saturating"] = "non_saturating"
     r1_gamma: float = Field(1.0, ge=0, description="weight of the R1 gradient penalty; 0 turns it off")
-    r1_every: PositiveInt = Field(8, description="steps between two R1 penalties (lazy regularisation)")
+    r1_every: PositiveInt = Field(16, description="steps between two R1 penalties (lazy regularisation)")
     augment: tuple[Policy, ...] = Field((), description="DiffAugment policies; for a few thousand images or fewer")
-    learning_rate_generator: float = Field(1e-3, gt=0)
-    learning_rate_discriminator: float = Field(1e-3, gt=0)
+    learning_rate_generator: float = Field(2e-3, gt=0)
+    learning_rate_discriminator: float = Field(2e-3, gt=0)
     learning_rate_decay: float = Field(
         0.5, ge=0, le=1, description="final share of the images over which both learning rates fall to 0"
     )
@@ -95,7 +95,7 @@ class TrainingOptions(Options):
     d_steps: PositiveInt = Field(1, description="discriminator steps for one generator step")
     ema_half_life: PositiveInt = Field(10_000, description="images after which a weight counts half in the EMA")
     ema_rampup: float = Field(
-        0.1, gt=0, description="bounds the half-life to this share of the images seen, so that the EMA forgets its start"
+        0.1, gt=0, description="bounds the half-life to this share of the images seen: the EMA forgets its start"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
     log_every: PositiveInt = Field(2_000, description="images between two points of the training curves")

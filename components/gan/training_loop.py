@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -75,6 +76,12 @@ def training_loop(
         rows = kind(options.batch, size, generator=generator_for(options.seed, step, purpose))
         return rows[share].to(device, non_blocking=True)
 
+    def augmented(image: Tensor, purpose: str) -> Tensor:
+        """`image` under the augmentation of this step and purpose; the same one whenever it is asked for."""
+        if not options.augment:
+            return image
+        return augment(image, draw(torch.rand, f"augment {purpose}", UNIFORMS), options.augment)
+
     def autocast() -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=execution.precision == "bf16")
 
@@ -89,20 +96,18 @@ def training_loop(
         for d_step in range(options.d_steps):
             real, label, condition = data.batch(order(images, images + options.batch)[share], device)
             z = draw(torch.randn, f"latent {d_step}", options.network.latent)
-            u_real = draw(torch.rand, f"augment real {d_step}", UNIFORMS)
-            u_fake = draw(torch.rand, f"augment fake {d_step}", UNIFORMS)
             # The last of these batches also serves the generator, whose weights do not change in between.
             with autocast(), torch.set_grad_enabled(d_step == options.d_steps - 1):
                 fake = G(z, label, condition).float()
             with autocast():
-                both = torch.cat((augment(real, u_real, options.augment), augment(fake.detach(), u_fake, options.augment)))
+                both = torch.cat((augmented(real, f"real {d_step}"), augmented(fake.detach(), f"fake {d_step}")))
                 logits_real, logits_fake = D(both, label.repeat(2), condition).float().chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             penalty = torch.zeros_like(loss_D)
             if options.r1_gamma and step % options.r1_every == 0 and d_step == 0:
                 real.requires_grad_(True)
                 # In fp32, and scaled by the interval (lazy regularisation, Karras et al. 2020, section 3.1).
-                penalty = r1_penalty(D(augment(real, u_real, options.augment), label, condition), real)
+                penalty = r1_penalty(D(augmented(real, f"real {d_step}"), label, condition), real)
                 meter.add(r1=penalty)
             weight = options.r1_gamma / 2 * options.r1_every
             ((loss_D + weight * penalty).sum() / options.batch).backward()
@@ -118,7 +123,7 @@ def training_loop(
         # Generator, against a discriminator that is frozen: its own gradients are not computed.
         D.requires_grad_(False)
         with autocast():
-            logits = D(augment(fake, draw(torch.rand, "augment generator", UNIFORMS), options.augment), label, condition)
+            logits = D(augmented(fake, "generator"), label, condition)
         loss_G = loss.generator(logits.float())
         (loss_G.sum() / options.batch).backward()
         _sum_gradients(G)
@@ -133,9 +138,10 @@ def training_loop(
             metrics = meter.averages()
             if not all(math.isfinite(value) for value in metrics.values()):
                 raise UserError(
-                    f"training diverged before image {images}: {metrics}; raise train.r1_gamma or lower the learning rates"
+                    f"training diverged before image {images}: {metrics}; "
+                    "raise train.r1_gamma or lower the learning rates"
                 )
-            yield Progress(images, metrics, ema, lambda: _state(modules, adams, images, step))
+            yield Progress(images, metrics, ema, partial(_state, modules, adams, images, step))
 
 
 def learning_rate_factor(options: TrainingOptions, images: int) -> float:
@@ -201,9 +207,7 @@ class _Meter:
         return dict(zip(names, (pairs[:, 0] / pairs[:, 1]).tolist(), strict=True))
 
 
-def _state(
-    modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam], images: int, step: int
-) -> State:
+def _state(modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam], images: int, step: int) -> State:
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for name, adam in adams.items():
         for index, moments in enumerate(adam.state[p] for p in adam.param_groups[0]["params"]):
@@ -222,5 +226,3 @@ def _restore(tensors: dict[str, Tensor], modules: dict[str, nn.Module], adams: d
             # In the parameter's own memory format: another one would change the order of Adam's arithmetic.
             average, square = (torch.empty_like(p).copy_(moment) for moment in moments)
             adam.state[p] = {"step": step.to(p.device).clone(), "exp_avg": average, "exp_avg_sq": square}
-
-

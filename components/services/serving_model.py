@@ -28,7 +28,8 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self._generator = training.network.build(self._image).generator
         self._generator.load_state_dict(safetensors.torch.load_file(context.artifacts["generator.safetensors"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    # Without type hints, which MLflow would take for the schema of the input.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """(n, H, W, C) uint8: image i has the seed `seed + i`, and the class asked for or the classes in turn.
 
         Raises:

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -51,7 +52,11 @@ def _client(home: Workspace) -> MlflowClient:
     # Migrations and package checks are written to the terminal as information otherwise.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    named = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri(home))
+    # MLflow writes this into the environment, where it would look like a server that the user named.
+    if named is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     return mlflow.MlflowClient()
 
 
@@ -227,7 +232,8 @@ def _version(client: MlflowClient, name: str, model: Model, run_id: str) -> int:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+    # MLflow misses type hints and an example of the input: there is no input, and the signature says so.
+    with warnings.catch_warnings(record=True), mlflow.start_run(run_id=run_id, log_system_metrics=False):
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SERVING_CODE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         with Repo(str(home.root)) as repo:
             if (home.root / "data.dvc").exists() and repo.status(["data.dvc"]):

@@ -1,0 +1,127 @@
+"""Bad input, as a user meets it: one sentence, exit code 2, nothing half-written, earlier results intact."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.artifacts import Dataset
+from tests.conftest import environment, ganflow, succeeded
+
+
+def refused(root: Path, *arguments: str, **extra: str) -> str:
+    result = ganflow(root, *arguments, **extra)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    (sentence,) = result.stderr.strip().splitlines()
+    assert not list((root / "artifacts").glob(".*"))
+    return sentence
+
+
+def test_help_has_examples_and_every_command() -> None:
+    out = succeeded(ganflow(Path.cwd(), "--help"))
+    for command in ("run", "preprocess", "train", "evaluate", "postprocess", "register", "sample", "ui"):
+        assert f"\n  {command} " in out
+    assert "--set train.images=64000" in succeeded(ganflow(Path.cwd(), "run", "--help"))
+
+
+def test_an_unknown_parameter(make_workspace: Callable[..., Path]) -> None:
+    root = make_workspace()
+    assert "did you mean images?" in refused(root, "run", "--set", "train.imgaes=1")
+    assert "train.batch = 1 is not allowed" in refused(root, "train", "--set", "train.batch=1")
+
+
+def test_no_data(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    assert "dvc pull data.dvc" in refused(tmp_path, "run")
+    (tmp_path / "data").mkdir()
+    assert "there is no data" in refused(tmp_path, "preprocess")
+
+
+def test_no_workspace(tmp_path: Path) -> None:
+    assert "--workspace" in refused(tmp_path, "run")
+
+
+def test_data_of_one_image(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    for label in ("cats", "dogs"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "data" / label / "one.png")
+    assert "distinct images" in refused(tmp_path, "preprocess")
+
+
+def test_an_empty_class(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    (tmp_path / "data" / "cats").mkdir(parents=True)
+    (tmp_path / "data" / "cats" / "a.png").write_bytes(b"x")
+    (tmp_path / "data" / "dogs").mkdir()
+    assert "dogs is empty" in refused(tmp_path, "preprocess")
+
+
+def test_a_resolution_that_the_network_cannot_do(make_workspace: Callable[..., Path]) -> None:
+    root = make_workspace()
+    succeeded(ganflow(root, "preprocess", "--set", "preprocess.resolution=30"))
+    assert "cannot make images of 30x30" in refused(root, "train", "--set", "preprocess.resolution=30")
+
+
+def test_a_damaged_artifact(make_workspace: Callable[..., Path]) -> None:
+    root = make_workspace()
+    succeeded(ganflow(root, "preprocess"))
+    shard = root / "artifacts" / "dataset" / "training-00000.npy"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    assert "does not have the recorded hash" in refused(root, "train")
+    shard.write_bytes(b"short")
+    assert "delete that folder and run" in refused(root, "run")
+
+
+def test_a_stage_without_its_input(make_workspace: Callable[..., Path]) -> None:
+    assert "there is no dataset" in refused(make_workspace(), "train")
+
+
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"])
+def test_a_server_that_does_not_answer(make_workspace: Callable[..., Path], variable: str) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    scheme = {"RAY_ADDRESS": "", "PREFECT_API_URL": "http://", "MLFLOW_TRACKING_URI": "http://"}[variable]
+    sentence = refused(make_workspace(), "run", **{variable: f"{scheme}127.0.0.1:{port}"})
+    assert f"{variable}=" in sentence
+    assert "does not answer" in sentence
+
+
+def test_no_space(make_workspace: Callable[..., Path]) -> None:
+    root = make_workspace()
+    succeeded(ganflow(root, "preprocess"))
+    before = Dataset.load(root / "artifacts" / "dataset").verified()
+
+    def limit() -> None:
+        # A file may not grow beyond this, which fails as a full disk does.
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    command = [str(Path(sys.executable).parent / "ganflow"), "preprocess", "--set", "preprocess.holdout=0.3"]
+    result = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, preexec_fn=limit)
+    assert result.returncode == 2, result.stderr
+    assert "cannot write" in result.stderr
+    assert "earlier results are intact" in result.stderr
+    assert Dataset.load(root / "artifacts" / "dataset").verified() == before
+    assert os.listdir(root / "artifacts") == ["dataset"]
+
+
+def test_another_workspace_is_filled_from_the_project(tmp_path: Path) -> None:
+    out = succeeded(ganflow(tmp_path, "run", "--dry-run", "--workspace", str(tmp_path / "new")))
+    assert out.count("would run") == 5
+    assert sorted(os.listdir(tmp_path / "new")) == [".ganflow", "data", "params.yaml"]
+    shutil.rmtree(tmp_path / "new")

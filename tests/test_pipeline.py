@@ -1,0 +1,189 @@
+"""The three ways in, run as users do, in a clone of their own under git and DVC."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT, SMALL, Pixels, environment, idx, succeeded
+
+STAGES = ("dataset", "model", "evaluation", "gallery")
+
+
+class Clone:
+    """The project's files in a folder of their own, with less data and a shorter training; its code is what runs."""
+
+    def __init__(self, root: Path, digits: tuple[Pixels, Pixels]) -> None:
+        self.root = root
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
+        )
+        for name in listed.stdout.splitlines():
+            if (PROJECT / name).is_file() and not name.startswith(".dvc/sample"):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(PROJECT / name, root / name)
+        (root / "params.yaml").write_text(SMALL)
+        (root / "data.dvc").unlink()
+        self.write_data(digits, 700)
+        self("git", "init", "-q")
+        self("dvc", "add", "data")
+        self.commit("start")
+
+    def write_data(self, digits: tuple[Pixels, Pixels], count: int) -> None:
+        data = self.root / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir()
+        (data / "images.idx").write_bytes(idx(digits[0][:count]))
+        (data / "labels.idx").write_bytes(idx(digits[1][:count]))
+
+    def commit(self, message: str) -> None:
+        self("git", "add", "-A")
+        self("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", message)
+
+    def __call__(self, *command: str) -> str:
+        """What `command` prints, run with this clone's code."""
+        env = environment(PYTHONPATH=str(self.root), DVC_GLOBAL_CONFIG_DIR=str(self.root / ".none"))
+        result = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=400)
+        return succeeded(result)
+
+    def due(self) -> list[str]:
+        """Stages that `ganflow run` would run."""
+        lines = self("ganflow", "run", "--dry-run").splitlines()
+        return [line.split()[0] for line in lines if "would run" in line]
+
+    def changed(self) -> list[str]:
+        """Stages that `dvc repro` would run for a change of their own."""
+        status = json.loads(self("dvc", "status", "--json"))
+        return [stage for stage in ("preprocess", "train", "evaluate", "postprocess", "register") if stage in status]
+
+    def bytes(self) -> dict[str, str]:
+        files = (p for stage in STAGES for p in sorted((self.root / "artifacts" / stage).rglob("*")) if p.is_file())
+        return {p.relative_to(self.root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+    def registered(self) -> list[tuple[str, int]]:
+        with sqlite3.connect(self.root / "mlruns" / "mlflow.db") as database:
+            return database.execute("SELECT name, version FROM model_versions ORDER BY version").fetchall()
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Iterator[Clone]:
+    """A clone after `ganflow run`."""
+    clone = Clone(tmp_path_factory.mktemp("flow") / "clone", digits)
+    out = clone("ganflow", "run")
+    assert "ganflow runs preprocess -> train -> evaluate -> postprocess -> register" in out
+    assert "ganflow version 1 (challenger, champion)" in out
+    assert "recorded in dvc.lock" in out
+    yield clone
+
+
+def test_after_the_flow_every_way_in_has_nothing_to_do(flow: Clone) -> None:
+    assert "up to date" in flow("dvc", "status")
+    assert "Nothing to do" in flow("ganflow", "run") and not flow.due()
+    before = (flow.root / "dvc.lock").read_bytes()
+    assert "Running" not in flow("dvc", "repro")
+    assert (flow.root / "dvc.lock").read_bytes() == before
+
+
+def test_prefect_keeps_the_run_and_its_five_tasks(flow: Clone) -> None:
+    with sqlite3.connect(flow.root / ".ganflow" / "prefect" / "prefect.db") as database:
+        assert database.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)]
+        states = database.execute("SELECT name, state_type FROM task_run").fetchall()
+    assert sorted(name.rpartition("-")[0] for name, _ in states) == sorted(
+        ["preprocess", "train", "evaluate", "postprocess", "register"]
+    )
+    assert {state for _, state in states} == {"COMPLETED"}
+
+
+def test_the_lock_and_the_artifacts_name_no_place_or_date(flow: Clone) -> None:
+    for path in (flow.root / "artifacts").rglob("*"):
+        if path.is_file():
+            assert str(flow.root).encode() not in path.read_bytes(), path
+    assert str(flow.root) not in (flow.root / "dvc.lock").read_text()
+
+
+def test_dvc_repro_makes_the_same_bytes(flow: Clone, tmp_path: Path, digits: tuple[Pixels, Pixels]) -> None:
+    other = Clone(tmp_path / "clone", digits)
+    other("dvc", "repro")
+    assert other.bytes() == flow.bytes()
+    assert (other.root / "dvc.lock").read_text() == (flow.root / "dvc.lock").read_text()
+    began = time.monotonic()
+    assert "Nothing to do" in other("ganflow", "run")
+    assert time.monotonic() - began < 30
+    assert other.registered() == [("ganflow", 1)]
+
+
+def test_a_deleted_mlruns_is_filled_again(flow: Clone) -> None:
+    shutil.rmtree(flow.root / "mlruns")
+    assert flow.due() == ["register"] == flow.changed()
+    assert "ganflow version 1 (challenger, champion)" in flow("ganflow", "run")
+    assert flow.registered() == [("ganflow", 1)]
+    assert not flow.due()
+    assert not flow.changed()
+
+
+def test_an_edit_runs_what_depends_on_it_by_every_way_in(flow: Clone) -> None:
+    for file, expected in (
+        ("gan/losses.py", ["train"]),
+        ("gan/finishing.py", ["postprocess"]),
+        ("gan/metrics.py", ["train", "evaluate"]),
+    ):
+        path = flow.root / "components" / file
+        original = path.read_text()
+        path.write_text(original + "\n# edited\n")
+        assert flow.changed() == expected, file
+        due = flow.due()
+        assert due[0] == expected[0]
+        assert due == ["preprocess", "train", "evaluate", "postprocess", "register"][-len(due) :]
+        path.write_text(original)
+    assert not flow.due()
+
+
+def test_a_finishing_option_leaves_the_model_alone(flow: Clone) -> None:
+    model = (flow.root / "artifacts/model/model.json").stat().st_mtime_ns
+    params = flow.root / "params.yaml"
+    params.write_text(SMALL.replace("factor: 2", "factor: 3"))
+    assert flow.due() == ["postprocess", "register"]
+    out = flow("ganflow", "run")
+    assert "ganflow runs postprocess -> register" in out
+    assert (flow.root / "artifacts/model/model.json").stat().st_mtime_ns == model
+    # New finishing steps do not make another version of equal weights.
+    assert flow.registered() == [("ganflow", 1)]
+    assert not flow.changed()
+    params.write_text(SMALL)
+    flow("dvc", "repro")
+    assert not flow.due()
+
+
+def test_dvc_shows_metrics_and_plots_and_runs_experiments(flow: Clone) -> None:
+    flow.commit("a run")
+    assert "fd_classifier_500" in flow("dvc", "metrics", "show")
+    flow("dvc", "plots", "show", "--json")
+    flow("dvc", "exp", "run", "-S", "train.images=2048")
+    assert "train.images" in flow("dvc", "params", "diff")
+    assert "fd_classifier_500" in flow("dvc", "metrics", "diff")
+    assert len(flow.registered()) == 2
+    assert not flow.due()
+    assert "images: 2048" in (flow.root / "params.yaml").read_text()
+
+
+def test_another_version_of_the_data_is_trained_on_and_the_first_comes_back(
+    flow: Clone, digits: tuple[Pixels, Pixels]
+) -> None:
+    flow.commit("the experiment")
+    flow.write_data(digits, 600)
+    assert "differs from data.dvc: run `dvc add data`" in flow("ganflow", "run")
+    flow("dvc", "add", "data")
+    assert "recorded in dvc.lock" in flow("ganflow", "run") or not flow.due()
+    flow.commit("less data")
+    flow("git", "checkout", "-q", "HEAD~1")
+    flow("dvc", "checkout", "--force")
+    assert not flow.due()
+    assert not flow.changed()

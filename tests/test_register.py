@@ -1,0 +1,168 @@
+"""The registered model where the project is not: another environment's view of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import SMALL, Pixels, environment, ganflow, idx, succeeded
+
+# Python without the project: its path is where the packages are, and the folder of the project is taken off it.
+WITHOUT_PROJECT = "import sys; sys.path = [p for p in sys.path if 'site-packages' in p or 'lib/python' in p]\n"
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Path:
+    """A workspace after all five stages, called one by one."""
+    root = tmp_path_factory.mktemp("registered")
+    (root / "data").mkdir()
+    (root / "params.yaml").write_text(SMALL)
+    (root / "data" / "images.idx").write_bytes(idx(digits[0][:700]))
+    (root / "data" / "labels.idx").write_bytes(idx(digits[1][:700]))
+    for stage in ("preprocess", "train", "evaluate", "postprocess", "register"):
+        succeeded(ganflow(root, stage))
+    return root
+
+
+def elsewhere(root: Path, code: str) -> str:
+    script = root / "elsewhere.py"
+    script.write_text(WITHOUT_PROJECT + code)
+    env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{root}/mlruns/mlflow.db", PYTHONPATH="")
+    result = subprocess.run([sys.executable, script], cwd=root, env=env, capture_output=True, text=True, timeout=200)
+    return succeeded(result)
+
+
+def test_loads_where_components_cannot_be_imported(registered: Path) -> None:
+    out = elsewhere(
+        registered,
+        """
+import json, sys
+import mlflow
+try:
+    import components
+    raise SystemExit("components is importable, so this test shows nothing")
+except ImportError:
+    pass
+model = mlflow.pyfunc.load_model("models:/ganflow@champion")
+images = model.predict([], params={"n": 5, "seed": 3, "class": "7"})
+one = model.predict([], params={"seed": 4, "class": "7"})
+print(json.dumps([images.shape, str(images.dtype), one.tolist() == images[1:2].tolist(), images.tolist()]))
+""",
+    )
+    shape, dtype, same, images = json.loads(out.splitlines()[-1])
+    assert (shape, dtype, same) == ([5, 28, 28, 1], "uint8", True)
+    succeeded(ganflow(registered, "sample", "--n", "5", "--seed", "3", "--class", "7", "--out", "sevens"))
+    from PIL import Image
+
+    made = [np.asarray(Image.open(registered / "sevens" / f"7-{seed}.png")) for seed in range(3, 8)]
+    assert np.array_equal(np.stack(made)[..., None], np.array(images))
+
+
+def test_holds_no_pickle_and_only_the_gan_code(registered: Path) -> None:
+    files = [p for p in (registered / "mlruns" / "artifacts" / "models").rglob("*") if p.is_file()]
+    assert not [p for p in files if p.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
+    code = {p.relative_to(p.parents[[q.name for q in p.parents].index("code")]).parts[0] for p in files if "code" in p.parts}
+    assert code == {"gan"}
+
+
+def test_the_run_has_parameters_curves_scores_samples_and_files(registered: Path) -> None:
+    out = elsewhere(
+        registered,
+        """
+import json, mlflow
+client = mlflow.MlflowClient()
+(run,) = client.search_runs(["1"])
+steps = [m.step for m in client.get_metric_history(run.info.run_id, "generator_loss")]
+def files(path=None):
+    for f in client.list_artifacts(run.info.run_id, path):
+        yield from files(f.path) if f.is_dir else [f.path]
+version = client.get_model_version_by_alias("ganflow", "challenger")
+print(json.dumps([run.info.status, run.data.params, steps, sorted(run.data.metrics), list(files()), version.tags]))
+""",
+    )
+    status, params, steps, metrics, files, tags = json.loads(out.splitlines()[-1])
+    assert status == "FINISHED"
+    assert params["train.images"] == "4096"
+    assert params["dataset.resolution"] == "28"
+    assert steps == [1024, 2048, 3072, 4096]
+    assert {"agreement", "fd_classifier_500", "fd_classifier_500_floor", "score"} <= set(metrics)
+    assert {"report.html", "contact_sheet.png", "metrics.json"} <= set(files)
+    assert sum("samples" in name and name.endswith(".png") for name in files) == 2
+    assert {"key", "data", "commit", "params", "holdout", "feature_net", "fd_classifier"} <= set(tags)
+
+
+def test_the_same_key_registers_once_and_a_worse_model_stays_challenger(registered: Path) -> None:
+    again = succeeded(ganflow(registered, "register"))
+    assert "version 1" in succeeded(ganflow(registered, "run")) or again
+    worse = ("--set", "train.images=1024", "--set", "train.learning_rate_generator=1e-9")
+    out = succeeded(ganflow(registered, "run", *worse))
+    assert "ganflow version 2 (challenger)" in out
+    assert "ganflow version 1 (champion, challenger)" in succeeded(ganflow(registered, "run")).replace(
+        "challenger, champion", "champion, challenger"
+    )
+
+
+@pytest.fixture(scope="module")
+def server(registered: Path) -> Iterator[str]:
+    """The champion, served by MLflow without the project's code."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # The scoring server imports the model in a process of its own: without the project's folder on its path.
+    (registered / "hide").mkdir()
+    (registered / "hide" / "components.py").write_text("raise ImportError('the project is not here')")
+    env = environment(
+        MLFLOW_TRACKING_URI=f"sqlite:///{registered}/mlruns/mlflow.db", PYTHONPATH=str(registered / "hide")
+    )
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "-m", "models:/ganflow@champion", "-p", str(port)],
+        cwd=registered,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/ping", timeout=2)
+            break
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+    yield address
+    os.killpg(process.pid, 15)
+    process.wait(30)
+
+
+def ask(address: str, **params: object) -> tuple[int, dict[str, object]]:
+    body = json.dumps({"inputs": [], "params": params}).encode()
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_serves_images_and_answers_400_to_what_it_cannot_do(server: str) -> None:
+    status, answer = ask(server, n=2, seed=1, **{"class": "3"})
+    assert status == 200
+    assert np.array(answer["predictions"]).shape == (2, 28, 28, 1)
+    for wrong in ({"n": 0}, {"n": "many"}, {"class": "cow"}, {"truncation": 2.0}):
+        status, answer = ask(server, **wrong)
+        assert status == 400, answer

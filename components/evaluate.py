@@ -16,6 +16,7 @@ from .artifacts import Dataset, Evaluation, Model, Workspace, staging
 from .gan import metrics
 from .gan.dataset import Pixels, Split, to_signed
 from .gan.features import Classifier, classifier_of, extract
+from .gan.models import build
 from .gan.sampling import labels_like, latents, sample
 from .keys import key_of
 from .params import Evaluate
@@ -40,7 +41,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
     with tqdm(total=5, desc="evaluate", disable=None, leave=False) as bar:
         seeds = range(options.seed, options.seed + options.samples)
         labels = labels_like(training.class_shares, options.samples)
-        generator, discriminator = (network.eval() for network in model.training.network.build(dataset.image))
+        generator, discriminator = (network.eval() for network in build(model.training.network, dataset.image))
         generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
         discriminator.load_state_dict(safetensors.torch.load_file(model.folder / "discriminator.safetensors"))
         z = latents(seeds, model.training.network.latent)

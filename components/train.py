@@ -21,6 +21,7 @@ from .checkpoints import Checkpoint, TrainingFolder
 from .gan import metrics
 from .gan.dataset import Pixels, Split
 from .gan.features import classifier_of, extract
+from .gan.models import build
 from .gan.options import Execution, TrainingOptions, UserError
 from .gan.sampling import labels_like, latents, sample
 from .gan.training_loop import Progress, training_loop
@@ -43,7 +44,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
     if found := Model.find(out, key):
         return found
     dataset.verified()
-    networks = options.network.build(dataset.image)
+    networks = build(options.network, dataset.image)
     parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
     training = TrainingOptions(**options.model_dump(exclude={"workers"}))
     run = TrainingFolder(home.state / "training" / key.id)

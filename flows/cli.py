@@ -169,6 +169,7 @@ def sample(
     import safetensors.torch
     from PIL import Image
 
+    from components.gan.models import build
     from components.gan.sampling import labels_by_name, latents
     from components.gan.sampling import sample as make
 
@@ -176,7 +177,7 @@ def sample(
         labels = labels_by_name(model.image.classes, label, n)
     except ValueError as error:
         raise UserError(str(error)) from None
-    generator = model.training.network.build(model.image).generator
+    generator = build(model.training.network, model.image).generator
     generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
     out.mkdir(parents=True, exist_ok=True)
     for start in range(0, n, 1000):

@@ -130,25 +130,25 @@ def test_any_number_of_ranks_computes_the_gradients_of_one_process(
 
 
 def _norm_rank(rank: int, ranks: int, out: Path) -> None:
-    x, label, weight = _norm_input()
+    x, weight = _norm_input()
     share = slice(len(x) * rank // ranks, len(x) * (rank + 1) // ranks)
-    norm, mine = BatchNorm(4, classes=3), x[share].clone().requires_grad_(True)
-    (norm(mine, label[share]) * weight[share]).sum().backward()
+    norm, mine = BatchNorm(4), x[share].clone().requires_grad_(True)
+    (norm(mine) * weight[share]).sum().backward()
     dist.all_reduce(norm.gain.grad)
     torch.save((mine.grad, norm.gain.grad, norm.running_mean, norm.running_var), out / f"{rank}.pt")
 
 
-def _norm_input() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _norm_input() -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(10, 4, 3, 3, generator=rng) * 2 + 5
-    return x, torch.arange(10) % 3, torch.randn(10, 4, 3, 3, generator=rng)
+    return x, torch.randn(10, 4, 3, 3, generator=rng)
 
 
 def test_batch_norm_over_three_unequal_ranks_is_batch_norm_of_the_union(tmp_path: Path) -> None:
     _spawn(_norm_rank, 3, tmp_path)
-    x, label, weight = _norm_input()
-    norm, x = BatchNorm(4, classes=3), x.requires_grad_(True)
-    (norm(x, label) * weight).sum().backward()
+    x, weight = _norm_input()
+    norm, x = BatchNorm(4), x.requires_grad_(True)
+    (norm(x) * weight).sum().backward()
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(3)]
     assert torch.allclose(torch.cat([part[0] for part in parts]), x.grad, atol=1e-5)
     for _, gain, mean, var in parts:
@@ -158,7 +158,7 @@ def test_batch_norm_over_three_unequal_ranks_is_batch_norm_of_the_union(tmp_path
 
 
 def test_batch_norm_against_torch() -> None:
-    x, _, _ = _norm_input()
+    x, _ = _norm_input()
     ours, theirs = BatchNorm(4), torch.nn.BatchNorm2d(4)
     for _, mode in itertools.product(range(2), (True, False)):
         ours.train(mode)

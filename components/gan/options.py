@@ -1,19 +1,15 @@
 """Options of networks and training, and the image format that the data decides.
 
 The discriminated union `NetworkOptions` *is* the list of networks: pydantic validates the choice, names the
-alternatives in its error and draws the form in Prefect. Nothing heavy is imported here, so that reading
-parameters stays cheap; `build` imports the network when it is wanted.
+alternatives in its error and draws the form in Prefect. Only schemas stand here, light to import and no part of any
+stage's code; `models.build` makes the networks.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
-
-if TYPE_CHECKING:
-    from .models import Networks
-
 
 class UserError(Exception):
     """What is wrong and what to do about it, in one sentence that is shown without a traceback (exit code 2)."""
@@ -42,11 +38,6 @@ class MLP(Options):
     generator_widths: tuple[PositiveInt, ...] = Field((128, 64), description="hidden units of the generator")
     discriminator_widths: tuple[PositiveInt, ...] = Field((128,), description="hidden units of the discriminator")
 
-    def build(self, image: ImageFormat) -> Networks:
-        from .models import mlp
-
-        return mlp.build(self, image)
-
 
 class DCGAN(Options):
     """Deep convolutional GAN (Radford et al. 2016), class-conditional where the data has classes."""
@@ -56,11 +47,6 @@ class DCGAN(Options):
     latent: PositiveInt = Field(100, description="size of the noise z")
     generator_width: PositiveInt = Field(64, description="channels of the generator's last hidden layer")
     discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
-
-    def build(self, image: ImageFormat) -> Networks:
-        from .models import dcgan
-
-        return dcgan.build(self, image)
 
 
 Policy = Literal["color", "translation", "cutout"]

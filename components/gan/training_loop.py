@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .augmentation import UNIFORMS, augment
 from .dataset import Split, shuffled_order
 from .losses import LOSSES, r1_penalty
+from .models import build
 from .options import Execution, TrainingOptions, UserError
 from .sampling import generator_for
 
@@ -59,7 +60,7 @@ def training_loop(
 
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        networks = options.network.build(data.image)
+        networks = build(options.network, data.image)
     G, D = (n.to(device, memory_format=torch.channels_last).train() for n in networks)
     ema = copy.deepcopy(G).eval().requires_grad_(False)
     adam_G = _adam(G, options.learning_rate_generator, options.adam_betas)

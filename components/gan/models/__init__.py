@@ -1,4 +1,4 @@
-"""One file for each network family. `options.NetworkOptions` is the list of them.
+"""One file for each network family, and the table that finds it.
 
 A generator is called as `generator(z, label, condition)` and returns images in [-1, 1], a discriminator as
 `discriminator(image, label, condition)` and returns logits. `label` is ignored by unconditional networks and
@@ -7,11 +7,19 @@ A generator is called as `generator(z, label, condition)` and returns images in 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..options import DCGAN, MLP, ImageFormat, NetworkOptions
+from . import dcgan, mlp
+from .layers import Networks
 
-from torch import nn
 
+def build(options: NetworkOptions, image: ImageFormat) -> Networks:
+    """Generator and discriminator for `image`.
 
-class Networks(NamedTuple):
-    generator: nn.Module
-    discriminator: nn.Module
+    Raises:
+        UserError: the networks cannot make such images.
+    """
+    match options:
+        case MLP():
+            return mlp.build(options, image)
+        case DCGAN():
+            return dcgan.build(options, image)

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..options import DCGAN, ImageFormat, UserError
-from . import Networks
-from .layers import BatchNorm
+from .layers import BatchNorm, Networks
 
 CLASS_EMBEDDING = 32
 

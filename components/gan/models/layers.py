@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Networks(NamedTuple):
+    generator: nn.Module
+    discriminator: nn.Module
 
 
 class _SumOverRanks(torch.autograd.Function):

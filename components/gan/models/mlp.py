@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..options import MLP, ImageFormat
-from . import Networks
+from .layers import Networks
 
 
 def build(options: MLP, image: ImageFormat) -> Networks:

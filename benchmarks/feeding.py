@@ -9,6 +9,7 @@ import argparse
 import json
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -40,7 +41,7 @@ def main() -> None:
         options = TrainingOptions(**{**values, "images": steps * batch, "log_every": batch, "checkpoint_every": batch})
         stamps = [time.perf_counter()]
         stamps += [time.perf_counter() for _ in training_loop(options, data, execution)]
-        step = median(b - a for a, b in zip(stamps[1:], stamps[2:], strict=False))
+        step = median(b - a for a, b in pairwise(stamps[1:]))
         order, fed = shuffled_order(len(data), 0), []
         for images in range(0, steps * batch, batch):
             began = time.perf_counter()

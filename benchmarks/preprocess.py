@@ -30,7 +30,9 @@ def make(folder: Path, count: int) -> None:
         (folder / "data" / label).mkdir(parents=True)
     for i in range(count):
         small = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
-        small.resize((128, 128), Image.Resampling.BICUBIC).save(folder / "data" / "ab"[i % 2] / f"{i}.png", compress_level=1)
+        small.resize((128, 128), Image.Resampling.BICUBIC).save(
+            folder / "data" / "ab"[i % 2] / f"{i}.png", compress_level=1
+        )
 
 
 def plain(folder: Path) -> dict[str, float]:

@@ -273,7 +273,9 @@ def disk_errors(where: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
             raise
         reason = os.strerror(error.errno).lower()
-        raise UserError(f"cannot write {where}: {reason}; earlier results are intact, make room and run again") from None
+        raise UserError(
+            f"cannot write {where}: {reason}; earlier results are intact, make room and run again"
+        ) from None
 
 
 def sync(folder: Path) -> None:

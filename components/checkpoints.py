@@ -106,7 +106,7 @@ class TrainingFolder:
         self.samples.mkdir(parents=True, exist_ok=True)
         staged = self.progress.with_suffix(".tmp")
         staged.write_text("".join(json.dumps(row) + "\n" for row in history))
-        os.replace(staged, self.progress)
+        staged.replace(self.progress)
 
     def append_progress(self, row: dict[str, Any]) -> None:
         with self.progress.open("a") as file:

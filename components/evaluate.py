@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .artifacts import Dataset, Evaluation, Model, Workspace, staging
 from .gan import metrics
 from .gan.dataset import Pixels, Split, to_signed
-from .gan.features import Classifier, classifier_of, extract
+from .gan.features import Classifier, extract, feature_net
 from .gan.models import build
 from .gan.sampling import labels_like, latents, sample
 from .keys import key_of
@@ -49,14 +49,15 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
         bar.update()
 
         home = Workspace.around(out)
-        net, net_hash = classifier_of(training, dataset.content, home.state / "features")
-        real, _ = extract(net, training.pixels(np.arange(len(training))))
+        net, net_hash, real = feature_net(training, dataset.content, home.state / "features")
         held, _ = extract(net, holdout.pixels(np.arange(len(holdout))))
         fake, predicted = extract(net, samples)
         bar.update()
 
         size = _count(options.samples)
         scores = {"agreement": float((predicted == labels).mean())}
+        # To images that nothing was trained on: near the distance to the training split unless that was memorised.
+        scores[f"fd_holdout_classifier_{size}"] = metrics.frechet_distance(fake, held)
         for suffix, features in (("", fake), ("_floor", held)):
             scores[f"fd_classifier_{size}{suffix}"] = metrics.frechet_distance(features, real)
             scores[f"kid_classifier_{size}{suffix}"] = metrics.kernel_distance(features, real)
@@ -68,7 +69,9 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
         logits = _logits(discriminator, samples, labels)
         scores["discriminator_accuracy_generated"] = float((logits < 0).mean())
         held_pixels = holdout.pixels(np.arange(len(holdout)))
-        scores["discriminator_accuracy_holdout"] = float((_logits(discriminator, held_pixels, holdout.labels) > 0).mean())
+        scores["discriminator_accuracy_holdout"] = float(
+            (_logits(discriminator, held_pixels, holdout.labels) > 0).mean()
+        )
         bar.update()
 
         checked = min(options.copy_checks, len(samples))
@@ -125,7 +128,9 @@ def _logits(discriminator: torch.nn.Module, pixels: Pixels, labels: np.ndarray, 
 def _confidence(net: Classifier, pixels: Pixels, labels: np.ndarray, batch: int = 500) -> np.ndarray:
     """The classifier's probability (N,) of the class asked for."""
     made = [
-        net(to_signed(torch.from_numpy(pixels[i : i + batch]))).softmax(1).gather(1, torch.from_numpy(labels[i : i + batch])[:, None])
+        net(to_signed(torch.from_numpy(pixels[i : i + batch])))
+        .softmax(1)
+        .gather(1, torch.from_numpy(labels[i : i + batch])[:, None])
         for i in range(0, len(pixels), batch)
     ]
     confidence: np.ndarray = torch.cat(made).squeeze(1).numpy()

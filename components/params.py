@@ -67,7 +67,7 @@ with warnings.catch_warnings():
         train: Train = Train()
         evaluate: Evaluate = Evaluate()
         postprocess: Postprocess = Postprocess()
-        register: Register = Register()  # type: ignore[assignment]
+        register: Register = Register()
 
         @classmethod
         def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:

@@ -1,13 +1,200 @@
+"""Stage: Evaluation + Model + Dataset -> Gallery."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from .artifacts import *
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+from . import report
+from .artifacts import Dataset, Evaluation, Gallery, Model, Picture, staging
+from .gan.dataset import Pixels
+from .gan.finishing import Draft, ImageStep, Step
+from .gan.models import build
+from .gan.sampling import latents, sample
 from .keys import key_of
 from .params import Postprocess
+
+COLUMNS = 10
+SHEET_TILES, SHEET_CLASSES = 200, 500
+GAP = 6
+FRAME_MS = 80
+BACKGROUND, INK = (22, 23, 26), (214, 216, 220)
+
+
 def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, dataset: Dataset, out: Path) -> Gallery:
+    """Finish samples of every class, and show them: PNG files, contact sheet, walk between latents, report.
+
+    Raises:
+        UserError: an input is damaged, or a step cannot treat such images.
+    """
     key = key_of("postprocess", options, evaluation.content, model.content, dataset.content)
     if found := Gallery.find(out, key):
         return found
+    for artifact in (evaluation, model, dataset):
+        artifact.verified()
+    torch.set_num_threads(model.execution.workers * model.execution.threads)
+    classes = model.image.classes
+    samples = choose(evaluation, options.images)
+    drafts = list(samples)
+    for step in tqdm(options.steps, desc="postprocess", disable=None, leave=False):
+        drafts = step.apply(drafts)
     with staging(out) as folder:
-        (folder/"contact_sheet.png").write_bytes(b"x")
-        (folder/"report.html").write_text("x")
-        Gallery.describe(folder, key, pictures=(), model=model.content)
+        pictures = save(drafts, model, folder)
+        contact_sheet(drafts, classes).save(folder / "contact_sheet.png", optimize=True)
+        if options.interpolation_frames:
+            frames = interpolation(drafts, options, model)
+            frames[0].save(
+                folder / "interpolation.webp",
+                save_all=True,
+                append_images=frames[1:],
+                duration=FRAME_MS,
+                loop=0,
+                quality=80,
+                method=4,
+            )
+        page = report.render(folder, options, samples, drafts, evaluation, model, dataset)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        Gallery.describe(folder, key, pictures=pictures, model=model.content)
     return Gallery.load(out)
+
+
+def choose(evaluation: Evaluation, count: int) -> list[Draft]:
+    """The first samples of each class, as many of each as `count` in all allows, in the order of the classes."""
+    table = pd.read_csv(evaluation.folder / "samples.csv")
+    turn = table.groupby("label").cumcount()
+    first = table.assign(turn=turn).sort_values(["turn", "label"]).head(count).sort_values(["label", "turn"])
+    pixels: Pixels = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
+    return [
+        Draft(
+            pixels=np.array(pixels[row]),
+            seed=int(seed),
+            label=int(label),
+            scores={"confidence": float(confidence), "discriminator": float(discriminator)},
+        )
+        for row, seed, label, confidence, discriminator in zip(
+            first.index, first["seed"], first["label"], first["confidence"], first["discriminator"], strict=True
+        )
+    ]
+
+
+def save(drafts: Sequence[Draft], model: Model, folder: Path) -> tuple[Picture, ...]:
+    """Write each picture as `images/<class>-<seed>.png`, with where it comes from in its text."""
+    (folder / "images").mkdir()
+    pictures = []
+    for draft in drafts:
+        name = model.image.classes[draft.label]
+        # What any file system takes; seeds keep apart classes whose names become equal.
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-.") or f"class{draft.label}"
+        facts = {
+            "Software": "ganflow",
+            "ganflow:class": name,
+            "ganflow:model": model.key.id,
+            "ganflow:seed": str(draft.seed),
+            "ganflow:steps": ", ".join(draft.steps),
+        }
+        info = PngInfo()
+        for fact, value in facts.items():
+            info.add_text(fact, value)
+        file = f"images/{stem}-{draft.seed}.png"
+        _image(draft.pixels).save(folder / file, pnginfo=info)
+        pictures.append(Picture(file=file, seed=draft.seed, label=name, steps=draft.steps))
+    return tuple(pictures)
+
+
+def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Image:
+    """The first pictures of each class in a row with its name; many classes share a line and show fewer pictures.
+
+    At most some 200 pictures, or one of each of 500 classes, so that the sheet's size is bounded.
+    """
+    rows = [(classes[label], list(group)) for label, group in groupby(drafts, key=lambda d: d.label)][:SHEET_CLASSES]
+    columns = min(COLUMNS, max(1, SHEET_TILES // len(rows)), max(len(row) for _, row in rows))
+    blocks = min(len(rows), max(1, COLUMNS // columns)) if len(rows) > SHEET_TILES // COLUMNS else 1
+    tile = _tile_size(drafts[0].pixels.shape[0], 112 if blocks == 1 else 64)
+    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 20 if blocks == 1 else 12)
+    names = [_shortened(name, font, 190 if blocks == 1 else 90) for name, _ in rows]
+    label_width = int(max(font.getlength(name) for name in names)) + 3 * GAP
+    block_width = label_width + columns * (tile + GAP)
+    lines = -(-len(rows) // blocks)
+    size = (blocks * block_width + 3 * GAP, lines * (tile + GAP) + 3 * GAP)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for index, (name, (_, row)) in enumerate(zip(names, rows, strict=True)):
+        left, top = 2 * GAP + index // lines * block_width, 2 * GAP + index % lines * (tile + GAP)
+        draw.text((left + label_width - 2 * GAP, top + tile / 2), name, INK, font, anchor="rm")
+        for column, draft in enumerate(row[:columns]):
+            sheet.paste(_tile(draft.pixels, tile), (left + label_width + column * (tile + GAP), top))
+    return sheet
+
+
+def interpolation(drafts: Sequence[Draft], options: Postprocess, model: Model) -> list[Image.Image]:
+    """Frames of a closed walk through the latent space for the first pictures of up to ten classes, in a grid.
+
+    Each walk is the great circle z(t) = cos(t) a + sin(t) b from the picture's own latent a: a spherical
+    interpolation of constant speed without corners, and every z(t) is N(0, 1) again, as a and b are.
+    """
+    firsts = [next(group) for _, group in groupby(drafts, key=lambda d: d.label)][:COLUMNS]
+    network, count = model.training.network, options.interpolation_frames
+    generator = build(network, model.image).generator
+    generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
+    a = latents([first.seed for first in firsts], network.latent)
+    # No sample has a negative seed.
+    b = latents([-1 - index for index in range(len(firsts))], network.latent)
+    t = (2 * torch.pi * torch.arange(count) / count)[:, None, None]
+    z = (t.cos() * a + t.sin() * b).flatten(0, 1)
+    labels = np.tile([first.label for first in firsts], count)
+    walk = [
+        replace(firsts[index % len(firsts)], pixels=pixels)
+        for index, pixels in enumerate(sample(generator, z, labels, precision=model.execution.precision))
+    ]
+    step: Step
+    for step in options.steps:
+        if isinstance(step, ImageStep):
+            walk = step.apply(walk)
+    tile, columns = _tile_size(walk[0].pixels.shape[0], 112), min(5, len(firsts))
+    size = (columns * (tile + GAP) + GAP, -(-len(firsts) // columns) * (tile + GAP) + GAP)
+    frames = []
+    for frame in range(count):
+        image = Image.new("RGB", size, BACKGROUND)
+        for cell, draft in enumerate(walk[frame * len(firsts) : (frame + 1) * len(firsts)]):
+            row, column = divmod(cell, columns)
+            image.paste(_tile(draft.pixels, tile), (GAP + column * (tile + GAP), GAP + row * (tile + GAP)))
+        frames.append(image)
+    return frames
+
+
+def _tile_size(size: int, target: int) -> int:
+    """`size` enlarged by the largest whole factor that stays within `target`, or `target` for larger pictures."""
+    return size * (target // size) if size <= target else target
+
+
+def _tile(pixels: Pixels, size: int) -> Image.Image:
+    """A picture as a square of `size`: crisp where enlarged by a whole factor, Lanczos where reduced."""
+    image = _image(pixels)
+    crisp = size % image.width == 0
+    return image.resize((size, size), Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS)
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """`text` on one line of at most `width` pixels."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."

@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from .artifacts import Dataset, Workspace, staging
@@ -140,10 +140,10 @@ def _magic(path: Path) -> bytes:
             return b""
 
 
-def _open(path: Path) -> gzip.GzipFile | Iterator[bytes]:
+def _open(path: Path) -> BinaryIO:
     with path.open("rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if gzipped else path.open("rb")
+    return cast(BinaryIO, gzip.open(path, "rb")) if gzipped else path.open("rb")
 
 
 def _idx_source(images: Sequence[Path], labels: Sequence[Path], scratch: Path, size: int) -> Source:
@@ -178,17 +178,12 @@ def _idx_source(images: Sequence[Path], labels: Sequence[Path], scratch: Path, s
 def _folder_source(folders: Sequence[Path], size: int) -> Source:
     files: list[tuple[str, int]] = []
     for label, folder in enumerate(folders):
-        found = [
-            os.path.join(at, name)
-            for at, below, names in os.walk(folder)
-            for name in sorted(names)
-            if not name.startswith(".") and (below.sort() or True)
-        ]
+        found = sorted(f"{at}/{name}" for at, _, names in os.walk(folder) for name in names if not name.startswith("."))
         if not found:
             raise UserError(f"the class folder {folder} is empty: put images there or remove it")
         files += [(path, label) for path in found]
     top = str(folders[0].parent)
-    parts = []
+    parts: list[Part] = []
     for start in range(0, len(files), size):
         paths, labels = zip(*files[start : start + size], strict=True)
         parts.append(Part(len(parts), top, list(labels), list(paths)))
@@ -233,8 +228,8 @@ def _images(part: Part) -> Iterator[Image.Image | str]:
                     yield f"{image.width}x{image.height} pixels are too many to decode safely"
                     continue
                 yield _flat(ImageOps.exif_transpose(image))
-        except Image.UnidentifiedImageError:
-            yield "not an image" if os.path.getsize(path) else "empty file"
+        except UnidentifiedImageError:
+            yield "not an image" if Path(path).stat().st_size else "empty file"
         except Image.DecompressionBombError:
             yield "too many pixels to decode safely"
         except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
@@ -340,9 +335,7 @@ def _pack(
 def _counts(source: Source, labels: dict[str, list[int]], options: Preprocess) -> dict[str, dict[str, int]]:
     """Images of each class in each split, checked to be enough and to be shared as asked for."""
     counted = {split: Counter(values) for split, values in labels.items()}
-    counts = {
-        split: {name: counted[split][label] for label, name in enumerate(source.classes)} for split in counted
-    }
+    counts = {split: {name: counted[split][label] for label, name in enumerate(source.classes)} for split in counted}
     training, holdout = len(labels["training"]), len(labels["holdout"])
     if len(source.classes) < 2:
         raise UserError("all images are of one class: evaluation learns to judge from labels and needs two or more")
@@ -354,7 +347,9 @@ def _counts(source: Source, labels: dict[str, list[int]], options: Preprocess) -
     for name in source.classes:
         kept, held = counts["training"][name], counts["holdout"][name]
         if not kept:
-            raise UserError(f"class {name} has no image in the training split ({held} held out): add images or remove it")
+            raise UserError(
+                f"class {name} has no image in the training split ({held} held out): add images or remove it"
+            )
         share, size = options.holdout, kept + held
         if abs(held - share * size) > 5 * (share * (1 - share) * size) ** 0.5 + 1:
             raise UserError(f"class {name} has {held} of {size} images held out, too far from a share of {share:g}")

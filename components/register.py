@@ -20,9 +20,9 @@ def register(options: Register, model: Model, evaluation: Evaluation, gallery: G
     home = Workspace.around(out)
     key = key_of("register", options, model.content, evaluation.content, gallery.content)
     found = Registration.find(out, key)
-    if found and found.tracking == tracking.address():
-        if tracking.is_registered(found.name, found.version, found.model_key, home):
-            return found
+    here = found is not None and found.tracking == tracking.address()
+    if found and here and tracking.is_registered(found.name, found.version, found.model_key, home):
+        return found
     for artifact in (model, evaluation, gallery):
         artifact.verified()
     version, champion = tracking.register(options.name, model, evaluation, gallery, _commit(home), home)

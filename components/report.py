@@ -1,0 +1,281 @@
+"""The gallery's page: one HTML file that holds all it shows, for a phone or a desk, by day or night."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import pandas as pd
+from markupsafe import Markup
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .artifacts import Dataset, Evaluation, Model
+from .gan.dataset import Pixels
+from .gan.finishing import Draft
+from .params import Postprocess
+
+ROWS = 50
+PAIRS = 10
+# Drawn in a colour that nothing else has, which then becomes the page's own text colour.
+INK = "#010203"
+BLUE, ORANGE = "#3b82c4", "#d9822b"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How to read the metrics whose names begin with `prefix`."""
+
+    prefix: str
+    title: str
+    better: str
+    words: str
+    form: str | None = None
+
+
+# In the order of the page.
+EXPLANATIONS = (
+    Explanation(
+        "agreement",
+        "Class agreement",
+        "higher is better",
+        "How often a classifier, trained on the real images, sees the class that was asked for.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "fd_",
+        "Fr\u00e9chet distance",
+        "lower is better",
+        "How far the crowd of generated images is from the training images, in the classifier's features.",
+        "{:,.1f}",
+    ),
+    Explanation(
+        "kid_",
+        "Kernel distance (KID)",
+        "lower is better",
+        "The same question asked in another way, with little bias for few samples; about 0 where both are alike.",
+    ),
+    Explanation(
+        "precision_",
+        "Precision",
+        "higher is better",
+        "Fidelity: the share of generated images that could pass for training images.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "recall_",
+        "Recall",
+        "higher is better",
+        "Diversity: the share of training images that the generator could have made.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "discriminator_accuracy_generated",
+        "Discriminator on generated images",
+        "near 50% is best",
+        "How often it tells that a generated image is not real; at 50% it can only guess.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "discriminator_accuracy_holdout",
+        "Discriminator on unseen real images",
+        "near its value in training is best",
+        "How often it accepts real images that it never saw; far lower than in training, it learned them by heart.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "psnr_nearest",
+        "Likeness to the nearest training image (PSNR)",
+        "far above the floor means copies",
+        "How nearly a generated image repeats a training image, pixel by pixel.",
+        "{:.1f} dB",
+    ),
+    Explanation(
+        "ssim_nearest",
+        "Likeness to the nearest training image (SSIM)",
+        "far above the floor means copies",
+        "The same by structure: 1 is an exact copy.",
+        "{:.2f}",
+    ),
+)
+UNKNOWN = Explanation("", "", "", "")
+
+
+def render(
+    folder: Path,
+    options: Postprocess,
+    samples: Sequence[Draft],
+    finished: Sequence[Draft],
+    evaluation: Evaluation,
+    model: Model,
+    dataset: Dataset,
+) -> str:
+    """The page, with the contact sheet and the interpolation that lie in `folder`; `samples` are before any step."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = "{:,}".format
+    rejected = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
+    walk = folder / "interpolation.webp"
+    made = Counter(model.image.classes[draft.label] for draft in finished)
+    height, width, _ = finished[0].pixels.shape
+    return environment.get_template("report.html.jinja").render(
+        options=options,
+        evaluation=evaluation,
+        model=model,
+        dataset=dataset,
+        samples_taken=len(samples),
+        finished=finished,
+        width=width,
+        height=height,
+        made=made,
+        sheet=_data_uri("png", (folder / "contact_sheet.png").read_bytes()),
+        walk=_data_uri("webp", walk.read_bytes()) if walk.exists() else None,
+        pairs=list(_pairs(samples, finished, model.image.classes)) if options.steps else [],
+        scores=list(scores(evaluation.metrics)),
+        agreement=evaluation.metrics.get("agreement"),
+        curves=curves(pd.read_csv(model.folder / "history.csv"), model.images),
+        rejected=rejected.head(ROWS).to_dict("records"),
+        rejected_count=len(rejected),
+        classes=model.image.classes[:ROWS],
+        parameters={
+            "Training": dict(_flat(model.training.model_dump(mode="json"))),
+            "Execution": dict(_flat(model.execution.model_dump(mode="json"))),
+            "Finishing": dict(_flat(options.model_dump(mode="json"))),
+        },
+    )
+
+
+def scores(metrics: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    """Rows of the table: each metric with its floor, the known ones first and in the order of `EXPLANATIONS`."""
+
+    def explanation(name: str) -> Explanation:
+        return next((e for e in EXPLANATIONS if name.startswith(e.prefix)), UNKNOWN)
+
+    order = [*EXPLANATIONS, UNKNOWN]
+    names = [name for name in metrics if not (name.endswith("_floor") and name.removesuffix("_floor") in metrics)]
+    for name in sorted(names, key=lambda n: (order.index(explanation(n)), n)):
+        known, floor = explanation(name), metrics.get(f"{name}_floor")
+        yield {
+            "name": name,
+            "title": known.title or name.replace("_", " "),
+            "better": known.better,
+            "words": known.words,
+            "value": _rounded(known.form, metrics[name]),
+            "floor": None if floor is None else _rounded(known.form, floor),
+        }
+
+
+def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup]]:
+    """Training curves: title, how to read it, inline SVG; a ring marks the checkpoint at `published` images."""
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "ganflow",
+        "text.color": INK,
+        "axes.labelcolor": INK,
+    }
+    style |= {"axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False}
+    style |= {"axes.spines.right": False, "axes.linewidth": 0.6, "lines.linewidth": 1.8, "legend.frameon": False}
+    with matplotlib.rc_context(style):
+        losses, axes = _figure()
+        axes.plot(history["images"], history["generator_loss"], color=ORANGE, label="generator")
+        axes.plot(history["images"], history["discriminator_loss"], color=BLUE, label="discriminator")
+        axes.legend()
+        drawings = [("Losses", "neither should run away from the other", _svg(losses))]
+
+        accuracy, axes = _figure()
+        axes.axhline(0.5, color=INK, alpha=0.4, linestyle="--", linewidth=0.8)
+        axes.plot(history["images"], history["discriminator_accuracy"], color=BLUE)
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
+        drawings.append(("Discriminator accuracy", "dashed: it can only guess", _svg(accuracy)))
+
+        scored = history.dropna(subset=["score"]) if "score" in history else history.head(0)
+        if len(scored):
+            score, axes = _figure()
+            axes.plot(scored["images"], scored["score"], color=BLUE, marker="o", markersize=3.5)
+            chosen = scored[scored["images"] == published]
+            axes.plot(chosen["images"], chosen["score"], "o", color=ORANGE, markersize=9, fillstyle="none")
+            if scored["score"].min() > 0 and scored["score"].max() > 10 * scored["score"].min():
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+                axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+            drawings.append(("Score at checkpoints", "lower is better; the ring is published", _svg(score)))
+    return drawings
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel("images seen")
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    axes.margins(x=0.02)
+    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> Markup:
+    """SVG to stand in the page: in its text colour, and without names that another drawing has too."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg[svg.index("<svg") :])
+    return Markup(svg.replace(INK, "currentColor"))
+
+
+def _pairs(samples: Sequence[Draft], finished: Sequence[Draft], classes: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The first finished picture of each of up to ten classes, before and after."""
+    before = {draft.seed: draft.pixels for draft in samples}
+    firsts = [next(group) for _, group in groupby(finished, key=lambda d: d.label)]
+    for draft in firsts[:PAIRS]:
+        yield {"name": classes[draft.label], "before": _png(before[draft.seed]), "after": _png(draft.pixels)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested options as `network.latent`, `steps.1.name`, with their values in words."""
+    for name, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {str(index): item for index, item in enumerate(value, 1)}
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield prefix + name, ", ".join(map(str, value)) or "none"
+        elif isinstance(value, bool):
+            yield prefix + name, "yes" if value else "no"
+        else:
+            yield prefix + name, f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _rounded(form: str | None, value: float) -> str:
+    """`value` in its form, else to three digits, with a true minus sign; a dash where it is no number."""
+    if not math.isfinite(value):
+        return "\u2013"
+    text = (form or ("{:,.0f}" if abs(value) >= 100 else "{:.3g}")).format(value)
+    return text.replace("-", "\u2212")
+
+
+def _png(pixels: Pixels) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png")
+    return _data_uri("png", buffer.getvalue())
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

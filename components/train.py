@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from .artifacts import Dataset, Model, Workspace, staging
 from .checkpoints import Checkpoint, TrainingFolder
 from .gan import metrics
 from .gan.dataset import Pixels, Split
-from .gan.features import classifier_of, extract
+from .gan.features import extract, feature_net
 from .gan.models import build
 from .gan.options import Execution, TrainingOptions, UserError
 from .gan.sampling import labels_like, latents, sample
@@ -29,8 +29,9 @@ from .keys import key_of
 from .params import Train
 from .services import cluster, tracking
 
-SCORE_SAMPLES = 2_000
+SCORE_SAMPLES = 1_000
 GRID_COLUMNS = 10
+LOG_SECONDS = 5
 
 
 def train(options: Train, dataset: Dataset, out: Path) -> Model:
@@ -95,7 +96,7 @@ def resolve(options: Train) -> Execution:
     One worker for each GPU; without GPUs one worker with all cores, which beats several that share them.
     """
     cpus, gpus = cluster.resources()
-    device = "cuda" if gpus else "cpu"
+    device: Literal["cpu", "cuda"] = "cuda" if gpus else "cpu"
     workers = (gpus or 1) if options.workers == "auto" else options.workers
     if gpus and workers > gpus:
         raise UserError(f"train.workers = {workers}, but there are {gpus} GPUs: lower it or set it to auto")
@@ -156,9 +157,7 @@ class _Judge:
     def __init__(
         self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
     ) -> None:
-        self._net, _ = classifier_of(data, dataset.content, state / "features")
-        real = [extract(self._net, pixels)[0] for pixels, _ in data.batches(2_000)]
-        self._real = np.concatenate(real)
+        self._net, _, self._real = feature_net(data, dataset.content, state / "features")
         self._labels = labels_like(data.class_shares, SCORE_SAMPLES)
         self._z = latents(range(SCORE_SAMPLES), options.network.latent)
         classes = min(len(dataset.image.classes), GRID_COLUMNS)
@@ -173,7 +172,7 @@ class _Judge:
 
 
 def contact_grid(images: Pixels, columns: int) -> Pixels:
-    """Images (N, H, W, C) side by side, (rows * H, columns * W) or (rows * H, columns * W, 3); N a multiple of columns."""
+    """Images (N, H, W, C), N a multiple of `columns`, side by side: (rows * H, columns * W) or with 3 channels last."""
     n, height, width, channels = images.shape
     rows = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
     grid = rows.reshape(n // columns * height, columns * width, channels)
@@ -184,9 +183,8 @@ def contact_grid(images: Pixels, columns: int) -> Pixels:
 
 
 def _feature_net(dataset: Dataset, state: Path) -> None:
-    """Train the feature net while the workers start; they find it in the cache."""
-    data = Split(dataset.folder, "training", dataset.image)
-    classifier_of(data, dataset.content, state / "features")
+    """Make the feature net while the workers start; they find it in the cache."""
+    feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, state / "features")
 
 
 @contextmanager
@@ -205,19 +203,25 @@ def _live(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: 
 def _report(
     run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: str, home: Workspace, done: threading.Event
 ) -> None:
-    facts = tracking.dataset_facts(dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content)
+    facts = tracking.dataset_facts(
+        dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content
+    )
     log = tracking.TrainingLog(home, key, options.model_dump(mode="json"), facts)
-    position, seen, finished = (0, 0), 0, False
+    position, seen, finished, waiting, sent = (0, 0), 0, False, [], time.monotonic()
     with tqdm(total=options.images, desc="train", unit="img", unit_scale=True, disable=None) as bar:
         while not finished:
-            finished = done.wait(0.5)
+            finished = done.wait(1)
             rows, position = run.read_progress(position)
             fresh = [row for row in rows if "error" not in row and row["images"] > seen]
             for row in fresh:
                 seen = int(row["images"])
                 bar.update(seen - bar.n)
                 _show(bar, row, options)
-            log.add(fresh, run.samples)
+            waiting += fresh
+            # Seldom, because a processor that trains has no time to spare.
+            if finished or time.monotonic() - sent > LOG_SECONDS:
+                log.add(waiting, run.samples)
+                waiting, sent = [], time.monotonic()
     log.close()
 
 

@@ -46,10 +46,16 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 WorkspaceOption = Annotated[
-    Path | None, typer.Option("--workspace", metavar="DIR", help="folder with params.yaml, data/ and results, filled from the project's where it is empty; default: this folder")
+    Path | None,
+    typer.Option(
+        "--workspace",
+        metavar="DIR",
+        help="folder with params.yaml, data/ and results; filled from the project's where empty; default: this folder",
+    ),
 ]
 SetOption = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000"),
 ]
 
 
@@ -102,7 +108,8 @@ def run(
     _summary(home)
     if not overrides:
         print(f"  versions     {versioning.record(home, [stage.name for stage in STAGES])}")
-    print(f"Done in {_duration(time.monotonic() - began)}. `ganflow ui` opens the experiments, `ganflow sample` makes images.")
+    took = _duration(time.monotonic() - began)
+    print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow sample` makes images.")
 
 
 @app.command()
@@ -295,5 +302,3 @@ def _done(artifact: Artifact) -> None:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
-
-

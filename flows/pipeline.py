@@ -11,7 +11,7 @@ from components.params import Params
 from flows import stages
 
 
-@flow(name="pipeline", validate_parameters=True)
+@flow
 def pipeline(params: Params | None = None, workspace: Path = Path()) -> Registration:
     """Preprocess, train, evaluate, postprocess, register; by default with the parameters of the workspace."""
     home = Workspace(workspace.absolute())

@@ -14,8 +14,8 @@ import components.preprocess
 import components.register
 import components.train
 
-preprocess = task(components.preprocess.preprocess, name="preprocess", cache_policy=NO_CACHE)
-train = task(components.train.train, name="train", cache_policy=NO_CACHE)
-evaluate = task(components.evaluate.evaluate, name="evaluate", cache_policy=NO_CACHE)
-postprocess = task(components.postprocess.postprocess, name="postprocess", cache_policy=NO_CACHE)
-register = task(components.register.register, name="register", cache_policy=NO_CACHE)
+preprocess = task(cache_policy=NO_CACHE)(components.preprocess.preprocess)
+train = task(cache_policy=NO_CACHE)(components.train.train)
+evaluate = task(cache_policy=NO_CACHE)(components.evaluate.evaluate)
+postprocess = task(cache_policy=NO_CACHE)(components.postprocess.postprocess)
+register = task(cache_policy=NO_CACHE)(components.register.register)

@@ -153,4 +153,4 @@ def test_data_is_read_only_for_pushes() -> None:
     assert out["remote"] == "sample"
     assert out["push"] is False
     config = (PROJECT / ".dvc" / "config").read_text()
-    assert "remote =" not in config.replace('[\'remote "sample"\']', "")
+    assert "remote =" not in config.replace("['remote \"sample\"']", "")

@@ -61,7 +61,7 @@ def test_a_damaged_description_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no space left.*earlier results are intact"), disk_errors(tmp_path):
+    with pytest.raises(UserError, match=r"no space left.*earlier results are intact"), disk_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

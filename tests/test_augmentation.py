@@ -22,7 +22,7 @@ def test_translation_moves_whole_pixels_and_fills_with_grey() -> None:
 
 def test_cutout_removes_at_most_a_square_of_half_the_size() -> None:
     hole = cutout(torch.ones(200, 1, 16, 16), torch.rand(200, 3)) == 0
-    assert 0 < hole.flatten(1).sum(1).min()
+    assert hole.flatten(1).sum(1).min() > 0
     assert hole.flatten(1).sum(1).max() <= 64
     assert hole.any(2).sum(2).max() <= 8
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import socket
@@ -117,11 +116,11 @@ def test_no_space(make_workspace: Callable[..., Path]) -> None:
     assert "cannot write" in result.stderr
     assert "earlier results are intact" in result.stderr
     assert Dataset.load(root / "artifacts" / "dataset").verified() == before
-    assert os.listdir(root / "artifacts") == ["dataset"]
+    assert [path.name for path in (root / "artifacts").iterdir()] == ["dataset"]
 
 
 def test_another_workspace_is_filled_from_the_project(tmp_path: Path) -> None:
     out = succeeded(ganflow(tmp_path, "run", "--dry-run", "--workspace", str(tmp_path / "new")))
     assert out.count("would run") == 5
-    assert sorted(os.listdir(tmp_path / "new")) == [".ganflow", "data", "params.yaml"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".ganflow", "data", "params.yaml"]
     shutil.rmtree(tmp_path / "new")

@@ -27,12 +27,18 @@ def test_overrides_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {imagess: 64}", r"train.imagess is not a parameter; did you mean images\? Allowed here: network, images"),
+        (
+            "train: {imagess: 64}",
+            r"train.imagess is not a parameter; did you mean images\? Allowed here: network, images",
+        ),
         ("trian: {images: 64}", r"trian is not a parameter; did you mean train\? Allowed here: preprocess, train"),
         ("train: {images: many}", r"train.images = 'many' is not allowed: .*integer"),
         ("train: {images: -1}", r"train.images = -1 is not allowed: .*greater than 0"),
         ("train: {network: {name: gan9000}}", r"train.network .* is not allowed: .*'mlp', 'dcgan'"),
-        ("train: {network: {name: mlp, width: 3}}", r"train.network.mlp.width is not a parameter.* Allowed here: name, "),
+        (
+            "train: {network: {name: mlp, width: 3}}",
+            r"train.network.mlp.width is not a parameter.* Allowed here: name, ",
+        ),
         ("train: {augment: [blur]}", r"train.augment.0 = 'blur' is not allowed: .*'color', 'translation' or 'cutout'"),
         ("preprocess: {holdout: 1.5}", r"preprocess.holdout = 1.5 is not allowed: .*less than 1"),
         ("train: [", "not valid YAML"),

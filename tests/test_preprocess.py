@@ -30,7 +30,9 @@ def pixels_of(dataset: Dataset, split: Any = "training") -> Pixels:
 def folder(tmp_path: Path) -> Callable[..., Path]:
     """Makes a workspace with two classes of distinct 40x30 images, and one more image of the test's own."""
 
-    def make(image: Image.Image | None = None, name: str = "own.png", mode: str = "L", count: int = 60, **save: Any) -> Path:
+    def make(
+        image: Image.Image | None = None, name: str = "own.png", mode: str = "L", count: int = 60, **save: Any
+    ) -> Path:
         rng = np.random.default_rng(0)
         for label in ("cats", "dogs"):
             (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,9 @@ def test_no_image_changes_sides_as_the_data_grows(make_workspace: Callable[..., 
     assert many.splits["holdout"] / 2000 == pytest.approx(0.2, abs=0.03)
 
 
-def test_a_second_run_returns_at_once_and_another_workspace_has_the_same_bytes(make_workspace: Callable[..., Path]) -> None:
+def test_a_second_run_returns_at_once_and_another_workspace_has_the_same_bytes(
+    make_workspace: Callable[..., Path],
+) -> None:
     root = make_workspace()
     dataset = run(root)
     stamp = (root / "artifacts/dataset/dataset.json").stat().st_mtime_ns
@@ -97,9 +101,7 @@ def test_a_second_run_returns_at_once_and_another_workspace_has_the_same_bytes(m
     assert run(make_workspace("other")).files == dataset.files
 
 
-def test_shards_are_bounded_and_complete(
-    make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_are_bounded_and_complete(make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(make_workspace("whole"))
     monkeypatch.setattr("components.preprocess.SHARD_BYTES", 100 * 28 * 28)
     monkeypatch.setattr("components.preprocess.PART_BYTES", 1)

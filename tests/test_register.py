@@ -72,7 +72,9 @@ print(json.dumps([images.shape, str(images.dtype), one.tolist() == images[1:2].t
 def test_holds_no_pickle_and_only_the_gan_code(registered: Path) -> None:
     files = [p for p in (registered / "mlruns" / "artifacts" / "models").rglob("*") if p.is_file()]
     assert not [p for p in files if p.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
-    code = {p.relative_to(p.parents[[q.name for q in p.parents].index("code")]).parts[0] for p in files if "code" in p.parts}
+    code = {
+        p.relative_to(p.parents[[q.name for q in p.parents].index("code")]).parts[0] for p in files if "code" in p.parts
+    }
     assert code == {"gan"}
 
 

@@ -28,7 +28,9 @@ def options(network: NetworkOptions, **changes: Any) -> TrainingOptions:
     return TrainingOptions(network=network, **{**values, **changes})
 
 
-def states(options: TrainingOptions, split: Split, execution: Execution = FP32, state: State | None = None) -> list[State]:
+def states(
+    options: TrainingOptions, split: Split, execution: Execution = FP32, state: State | None = None
+) -> list[State]:
     """The state at every step boundary."""
     return [progress.state() for progress in training_loop(options, split, execution, state)]
 

@@ -7,8 +7,10 @@ split only, so the holdout stays unseen by all that is trained.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +53,7 @@ def train_classifier(data: Split, seed: int = 0) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Classifier(data.image.resolution, data.image.channels, len(data.image.classes))
-    net.to(memory_format=torch.channels_last).train()
+    net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     steps = EPOCHS * -(-len(data) // BATCH)
     adam = torch.optim.Adam(net.parameters(), LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, steps)
@@ -65,25 +67,45 @@ def train_classifier(data: Split, seed: int = 0) -> Classifier:
             adam.step()
             adam.zero_grad()
             schedule.step()
-    return net.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return net.eval().requires_grad_(False)
 
 
-def classifier_of(data: Split, content: str, cache: Path) -> tuple[Classifier, str]:
-    """The classifier of the data set whose content hash is `content`, from `cache` or trained now; with its hash.
+class FeatureNet(NamedTuple):
+    """The classifier of a data set, its weights' hash, and the features (N, 128) of the training split."""
 
-    Two processes may ask at once: both train the same weights and one rename wins.
+    net: Classifier
+    sha256: str
+    real: npt.NDArray[np.float64]
+
+
+def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
+    """The feature net of the data set with this training split and content hash, from `cache` or made now.
+
+    Two processes may ask at once: both make the same and one rename wins.
     """
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    path = cache / f"classifier-{hashlib.sha256((content + recipe).encode()).hexdigest()[:16]}.safetensors"
-    if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        staged = path.with_suffix(f".{os.getpid()}.tmp")
-        staged.write_bytes(safetensors.torch.save(dict(train_classifier(data).state_dict())))
-        staged.replace(path)
-    weights = path.read_bytes()
+    name = f"classifier-{hashlib.sha256((content + recipe).encode()).hexdigest()[:16]}"
+    weights_file, features_file = cache / f"{name}.safetensors", cache / f"{name}.npy"
+    cache.mkdir(parents=True, exist_ok=True)
     net = Classifier(data.image.resolution, data.image.channels, len(data.image.classes))
+    if not weights_file.exists():
+        _publish(weights_file, safetensors.torch.save(dict(train_classifier(data).state_dict())))
+    weights = weights_file.read_bytes()
     net.load_state_dict(safetensors.torch.load(weights))
-    return net.eval().requires_grad_(False), hashlib.sha256(weights).hexdigest()
+    net.eval().requires_grad_(False)
+    if not features_file.exists():
+        features = np.concatenate([extract(net, pixels)[0] for pixels, _ in data.batches(2_000)])
+        packed = io.BytesIO()
+        np.save(packed, features)
+        _publish(features_file, packed.getvalue())
+    return FeatureNet(net, hashlib.sha256(weights).hexdigest(), np.load(features_file, allow_pickle=False))
+
+
+def _publish(path: Path, content: bytes) -> None:
+    staged = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    staged.write_bytes(content)
+    staged.replace(path)
 
 
 @torch.inference_mode()

@@ -92,7 +92,8 @@ class Repair(ImageStep):
         # Area openings take away what is smaller than an area at every grey level, and leave the ends and corners of
         # strokes alone, which a median filter takes for outliers.
         defect = np.zeros(pixels.shape[:2], bool)
-        for channel in np.moveaxis(pixels, 2, 0):
+        # A copy, because they refuse read-only arrays, such as Pillow's.
+        for channel in np.moveaxis(pixels.copy(), 2, 0):
             bright = channel - area_opening(channel, self.area + 1, connectivity=2)
             dark = area_closing(channel, self.area + 1, connectivity=2) - channel
             defect |= np.maximum(bright, dark) > self.threshold * 255

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+
 class UserError(Exception):
     """What is wrong and what to do about it, in one sentence that is shown without a traceback (exit code 2)."""
 
@@ -85,5 +86,5 @@ class TrainingOptions(Options):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
     log_every: PositiveInt = Field(2_000, description="images between two points of the training curves")
-    checkpoint_every: PositiveInt = Field(16_000, description="images between two checkpoints, grids and scores")
+    checkpoint_every: PositiveInt = Field(32_000, description="images between two checkpoints, grids and scores")
     seed: int = Field(0, ge=0, description="of everything that is random")

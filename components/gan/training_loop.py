@@ -61,7 +61,7 @@ def training_loop(
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         networks = build(options.network, data.image)
-    G, D = (n.to(device, memory_format=torch.channels_last).train() for n in networks)
+    G, D = (n.to(device).to(memory_format=torch.channels_last).train() for n in networks)  # type: ignore[call-overload]
     ema = copy.deepcopy(G).eval().requires_grad_(False)
     adam_G = _adam(G, options.learning_rate_generator, options.adam_betas)
     adam_D = _adam(D, options.learning_rate_discriminator, options.adam_betas)

@@ -57,7 +57,9 @@ def wait() -> None:
     try:
         _ready.result()
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"cannot use Ray at {address() or 'this machine'}: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(
+            f"cannot use Ray at {address() or 'this machine'}: {' '.join(str(error).split())[:300]}"
+        ) from None
 
 
 def _run() -> None:
@@ -67,6 +69,8 @@ def _run() -> None:
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+        # Training is what the machine is for; Ray would run it at the lowest priority.
+        "RAY_worker_niceness": "0",
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
@@ -114,7 +118,9 @@ def run_parts(function: Callable[..., R], calls: Sequence[tuple[Any, ...]]) -> I
         yield from _in_order(lambda *call: pool.submit(function, *call), Future.result, calls, cores + 1)
 
 
-def _in_order(submit: Callable[..., Any], result: Callable[[Any], Any], calls: Sequence[Any], width: int) -> Iterator[Any]:
+def _in_order(
+    submit: Callable[..., Any], result: Callable[[Any], Any], calls: Sequence[Any], width: int
+) -> Iterator[Any]:
     waiting: deque[Any] = deque()
     for call in calls:
         waiting.append(submit(*call))

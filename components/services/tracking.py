@@ -70,7 +70,9 @@ def _server_errors() -> Iterator[None]:
         yield
     except (MlflowException, requests.exceptions.RequestException) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"MLflow at {address()} did not do what was asked ({reason}); run the same command again") from None
+        raise UserError(
+            f"MLflow at {address()} did not do what was asked ({reason}); run the same command again"
+        ) from None
 
 
 def _run_id(client: MlflowClient, home: Workspace, key: str, name: str) -> str:
@@ -166,7 +168,10 @@ class TrainingLog:
         except Exception as error:
             self._broken = True
             reason = " ".join(str(error).split())[:200]
-            print(f"MLflow cannot be reached ({reason}); training goes on, `register` will log its curves", file=sys.stderr)
+            print(
+                f"MLflow cannot be reached ({reason}); training goes on, `register` will log its curves",
+                file=sys.stderr,
+            )
 
 
 def register(

@@ -15,6 +15,7 @@ discriminator, N(0, 0.02) initialisation of the generator. Different:
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -58,15 +59,12 @@ class Generator(nn.Module):
         inputs = latent + (CLASS_EMBEDDING if classes else 0)
         self.project = nn.Linear(inputs, start * start * widths[0], bias=False)
         self.norms = nn.ModuleList(BatchNorm(w) for w in widths)
-        self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(fan_in, fan_out, 4, 2, 1, bias=last)
-            for fan_in, fan_out, last in zip(
-                widths, [*widths[1:], channels], [i == doublings - 1 for i in range(doublings)], strict=True
-            )
-        )
-        for layer in (self.project, *self.ups):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
-        nn.init.zeros_(self.ups[-1].bias)
+        hidden = [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(widths)]
+        last = nn.ConvTranspose2d(width, channels, 4, 2, 1)
+        self.ups = nn.ModuleList([*hidden, last])
+        for weight in (self.project.weight, *(up.weight for up in hidden), last.weight):
+            nn.init.normal_(weight, 0.0, 0.02)
+        nn.init.zeros_(cast(Tensor, last.bias))
 
     def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         if self.embedding is not None and label is not None:
@@ -88,12 +86,13 @@ class Discriminator(nn.Module):
         super().__init__()
         self.classes = classes
         widths = [channels, *(width * 2**i for i in range(doublings + 1))]
-        self.downs = nn.ModuleList(nn.Conv2d(fan_in, fan_out, 4, 2, 1) for fan_in, fan_out in pairwise(widths))
+        downs = [nn.Conv2d(fan_in, fan_out, 4, 2, 1) for fan_in, fan_out in pairwise(widths)]
+        self.downs = nn.ModuleList(downs)
         features = widths[-1] * (start // 2) ** 2
         self.head = nn.Linear(features, max(classes, 1))
-        for down in self.downs:
+        for down in downs:
             nn.init.kaiming_normal_(down.weight, 0.2)
-            nn.init.zeros_(down.bias)
+            nn.init.zeros_(cast(Tensor, down.bias))
         nn.init.normal_(self.head.weight, 0.0, features**-0.5)
         nn.init.zeros_(self.head.bias)
 

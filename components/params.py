@@ -47,7 +47,9 @@ class Postprocess(Options):
 
     images: PositiveInt = Field(200, description="samples taken, spread over the classes, before they are curated")
     steps: tuple[FinishingStep, ...] = Field((), description="applied in this order")
-    interpolation_frames: int = Field(48, ge=0, description="frames of the animated walk between latents; 0: none")
+    interpolation_frames: int = Field(
+        48, ge=0, le=600, description="frames of the animated walk between latents; 0: none"
+    )
 
 
 class Register(Options):

@@ -89,6 +89,10 @@ def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
     weights_file, features_file = cache / f"{name}.safetensors", cache / f"{name}.npy"
     cache.mkdir(parents=True, exist_ok=True)
     net = Classifier(data.image.resolution, data.image.channels, len(data.image.classes))
+    # On one thread: the same bits whatever the machine, and made beside processes that start, where the threads of
+    # one operation would wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     if not weights_file.exists():
         _publish(weights_file, safetensors.torch.save(dict(train_classifier(data).state_dict())))
     weights = weights_file.read_bytes()
@@ -99,6 +103,7 @@ def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
         packed = io.BytesIO()
         np.save(packed, features)
         _publish(features_file, packed.getvalue())
+    torch.set_num_threads(threads)
     return FeatureNet(net, hashlib.sha256(weights).hexdigest(), np.load(features_file, allow_pickle=False))
 
 

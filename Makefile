@@ -1,4 +1,5 @@
 # `make run` is the main job, `make test` the checks; both install what they need and are idempotent.
+# Options go along: make run ARGS='--set train.images=16000'
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -10,7 +11,7 @@ PYTHON ?= python3
 .PHONY: run test ui repro install
 
 run: $(BIN)/.installed data
-	@ganflow run
+	@ganflow run $(ARGS)
 
 test: $(BIN)/.installed-test
 	@ruff format --check .

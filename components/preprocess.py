@@ -127,8 +127,8 @@ def _find(data: Path, scratch: Path, size: int) -> Source:
     if folders:
         return _folder_source(folders, size)
     raise UserError(
-        f"{data} holds neither an IDX pair (two files, plain or gzipped, of which one begins with 00000803 and one with "
-        f"00000801) nor one folder of images for each class; found {', '.join(p.name for p in files[:5]) or 'nothing'}"
+        f"{data} holds neither an IDX pair (two files, plain or gzipped, one of which begins with 00000803 and the "
+        f"other with 00000801) nor one folder of images for each class; found {', '.join(p.name for p in files[:5]) or 'nothing'}"
     )
 
 

@@ -37,7 +37,8 @@ $(BIN)/python:
 $(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): about 2.3 GB, two to five minutes, once."
 	@pip install -q -c constraints.txt -e .
-	@PREFECT_HOME=.ganflow/prefect prefect server database upgrade -y >/dev/null
+	@mkdir -p .ganflow/prefect
+	@PREFECT_HOME=$(CURDIR)/.ganflow/prefect prefect server database upgrade -y >/dev/null
 	@touch $@
 
 $(BIN)/.installed-test: $(BIN)/.installed

@@ -126,9 +126,10 @@ def _find(data: Path, scratch: Path, size: int) -> Source:
         return _idx_source(images, labels, scratch, size)
     if folders:
         return _folder_source(folders, size)
+    names = ", ".join(path.name for path in files[:5]) or "nothing"
     raise UserError(
         f"{data} holds neither an IDX pair (two files, plain or gzipped, one of which begins with 00000803 and the "
-        f"other with 00000801) nor one folder of images for each class; found {', '.join(p.name for p in files[:5]) or 'nothing'}"
+        f"other with 00000801) nor one folder of images for each class; found {names}"
     )
 
 

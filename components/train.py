@@ -66,6 +66,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         }
         with _live(run, training, dataset, key.id, home):
             cluster.fit(_worker, config, execution, run.path.absolute())
+        cluster.release()
         _raise_failure(run)
     best = run.best()
     with staging(out) as folder:

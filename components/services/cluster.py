@@ -21,7 +21,7 @@ from ..gan.options import Execution, UserError
 
 R = TypeVar("R")
 
-_start: threading.Thread | None = None
+_thread: threading.Thread | None = None
 _ready: Future[None] = Future()
 _stop = threading.Event()
 
@@ -33,18 +33,29 @@ def address() -> str | None:
 
 def start() -> None:
     """Start or join Ray in the background; `wait` for it before use."""
-    global _start
-    if _start is None:
-        _start = threading.Thread(target=_run, name="ray", daemon=True)
-        _start.start()
+    global _thread, _ready
+    if _stop.is_set():
+        stop()
+    if _thread is None:
+        _ready = Future()
+        _thread = threading.Thread(target=_run, name="ray", daemon=True)
+        _thread.start()
         atexit.register(stop)
 
 
-def stop() -> None:
-    """End the Ray that was started here, or leave the cluster that was joined."""
+def release() -> None:
+    """Let Ray end, or leave the cluster that was joined, in the background: what comes next needs the processors."""
     _stop.set()
-    if _start is not None:
-        _start.join()
+
+
+def stop() -> None:
+    """Release Ray and wait until it has ended."""
+    global _thread
+    _stop.set()
+    if _thread is not None:
+        _thread.join()
+    _thread = None
+    _stop.clear()
 
 
 def wait() -> None:

@@ -58,6 +58,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
         scores = {"agreement": float((predicted == labels).mean())}
         # To images that nothing was trained on: near the distance to the training split unless that was memorised.
         scores[f"fd_holdout_classifier_{size}"] = metrics.frechet_distance(fake, held)
+        scores[f"fd_holdout_classifier_{size}_floor"] = metrics.frechet_distance(real, held)
         for suffix, features in (("", fake), ("_floor", held)):
             scores[f"fd_classifier_{size}{suffix}"] = metrics.frechet_distance(features, real)
             scores[f"kid_classifier_{size}{suffix}"] = metrics.kernel_distance(features, real)

@@ -55,6 +55,13 @@ EXPLANATIONS = (
         "{:.1%}",
     ),
     Explanation(
+        "fd_holdout_",
+        "Fr\u00e9chet distance to unseen images",
+        "lower is better",
+        "The same to real images that nothing was trained on; far above its floor means a memorised training split.",
+        "{:,.1f}",
+    ),
+    Explanation(
         "fd_",
         "Fr\u00e9chet distance",
         "lower is better",

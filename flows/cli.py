@@ -268,7 +268,7 @@ def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
         print(f"  {step.stage.name:<12} {step.reason}")
     if "train" in names:
         # The default network's rate on two cores with bf16; cost grows with the pixels.
-        rate = 1_500 * (28 / params.preprocess.resolution) ** 2
+        rate = 1_900 * (28 / params.preprocess.resolution) ** 2
         seconds = params.train.images / rate
         print(f"About {_duration(seconds)} of training on two cores, and less than a minute around it.\n")
     else:

@@ -1,0 +1,61 @@
+"""A cluster that the user started: work goes there, and it is left running."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.services import cluster
+from tests.conftest import environment, ganflow, succeeded
+
+
+@pytest.fixture
+def running() -> Iterator[dict[str, str]]:
+    """A Ray cluster of one node with token authentication, and the variables that name it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--port", str(port)]
+    command += ["--num-cpus", "2", "--include-dashboard=false", "--disable-usage-stats"]
+    quiet = subprocess.DEVNULL
+    head = subprocess.Popen(command, env=environment(**token), stdout=quiet, stderr=quiet, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    yield {**token, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    assert head.poll() is None, "the cluster was not left running"
+    os.killpg(head.pid, signal.SIGTERM)
+    head.wait(30)
+
+
+def test_preprocessing_as_ray_tasks_makes_the_same_bytes(
+    make_workspace: Callable[..., Path], running: dict[str, str]
+) -> None:
+    there, here = make_workspace("there"), make_workspace("here")
+    succeeded(ganflow(there, "preprocess", **running))
+    succeeded(ganflow(here, "preprocess"))
+    described = Path("artifacts/dataset/dataset.json")
+    assert (there / described).read_bytes() == (here / described).read_bytes()
+
+
+def test_parts_come_back_in_order_whatever_takes_long() -> None:
+    def slow_first(number: int) -> int:
+        time.sleep(0.2 if number == 0 else 0)
+        return number
+
+    assert list(cluster.run_parts(slow_first, [(number,) for number in range(10)])) == list(range(10))

@@ -148,7 +148,7 @@ def data_content(data: Path, state: Path) -> str:
         cache = json.loads(cache_file.read_text())
     except (OSError, ValueError):
         cache = {}
-    hashes, fresh = [], {}
+    content, fresh = hashlib.sha256(), {}
     for folder, folders, names in os.walk(data):
         folders.sort()
         for name in sorted(names):
@@ -160,8 +160,8 @@ def data_content(data: Path, state: Path) -> str:
             known = cache.get(relative)
             digest = known[2] if known and known[:2] == stamp else sha256_of(path)
             fresh[relative] = [*stamp, digest]
-            hashes.append(f"{relative}\0{digest}\n")
-    if not hashes:
+            content.update(os.fsencode(f"{relative}\0{digest}\n"))
+    if not fresh:
         raise UserError(
             f"there is no data in {data}: run `dvc pull data.dvc`, or put an IDX pair or one folder of images "
             "for each class there"
@@ -171,7 +171,7 @@ def data_content(data: Path, state: Path) -> str:
         staged = cache_file.with_suffix(f".{os.getpid()}.tmp")
         staged.write_text(json.dumps(fresh))
         staged.replace(cache_file)
-    return _hash("".join(hashes).encode())
+    return content.hexdigest()
 
 
 def _stage(name: str) -> Stage:

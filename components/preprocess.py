@@ -36,6 +36,7 @@ SHARD_BYTES = 256 * 2**20
 MAX_PIXELS = 89_478_485
 MIN_TRAINING_IMAGES = 32
 Pixels = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int32]
 
 
 class IdxRows(NamedTuple):
@@ -282,11 +283,12 @@ def _pack(
 ) -> dict[str, object]:
     """Write shards, labels and `rejected.csv` to `folder`; the facts of the data set's JSON."""
     limit = int(options.holdout * 2**64)
-    seen: dict[bytes, tuple[int, int]] = {}
+    # Millions of these are held at once, so they are packed: digest -> part and index in one number.
+    seen: dict[bytes, int] = {}
     rejected: list[tuple[str, str]] = []
     duplicates = 0
     # For each part: which of its decoded images go to which split, and their labels.
-    rows: dict[str, list[list[int]]] = {"training": [], "holdout": []}
+    rows: dict[str, list[Rows]] = {"training": [], "holdout": []}
     labels: dict[str, list[int]] = {"training": [], "holdout": []}
     for part, table in zip(source.parts, tables, strict=True):
         chosen: dict[str, list[int]] = {"training": [], "holdout": []}
@@ -296,17 +298,17 @@ def _pack(
                 rejected.append((part.name(index), table.reasons[index]))
                 continue
             if digest in seen:
-                number, first = seen[digest]
+                number, first = divmod(seen[digest], 2**32)
                 rejected.append((part.name(index), f"same pixels as {source.parts[number].name(first)}"))
                 duplicates += 1
             else:
-                seen[digest] = (part.number, index)
+                seen[digest] = part.number * 2**32 + index
                 split = "holdout" if int.from_bytes(digest[:8], "big") < limit else "training"
                 chosen[split].append(row)
                 labels[split].append(label)
             row += 1
         for split, indices in chosen.items():
-            rows[split].append(indices)
+            rows[split].append(np.array(indices, np.int32))
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(folder / "rejected.csv", index=False)
     unreadable = len(rejected) - duplicates
     total = sum(len(part.labels) for part in source.parts)
@@ -358,7 +360,7 @@ def _counts(source: Source, labels: dict[str, list[int]], options: Preprocess) -
 
 
 def _write_shards(
-    rows: dict[str, list[list[int]]], parts: int, resolution: int, channels: int, scratch: Path, folder: Path
+    rows: dict[str, list[Rows]], parts: int, resolution: int, channels: int, scratch: Path, folder: Path
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Copy the chosen rows of all parts to shards of at most SHARD_BYTES; mean and std of training in [0, 1]."""
     per_shard = max(1, SHARD_BYTES // (resolution**2 * channels))

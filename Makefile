@@ -13,7 +13,7 @@ PYTHON ?= python3
 run: $(BIN)/.installed data
 	@ganflow run $(ARGS)
 
-test: $(BIN)/.installed-test
+test: $(BIN)/.installed-test data
 	@ruff format --check .
 	@ruff check .
 	@mypy

@@ -37,7 +37,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("preprocess", Dataset, ("data",), ("artifacts.py", "preprocess.py", "services/cluster.py")),
+    Stage("preprocess", Dataset, ("data",), ("artifacts.py", "preprocess.py", "raw_images.py", "services/cluster.py")),
     Stage(
         "train",
         Model,

@@ -1,67 +1,36 @@
 """Stage: raw images -> Dataset.
 
-Two kinds of raw data, told apart by content: IDX pairs (the format of MNIST, plain or gzipped) and a folder whose
-sub-folders are classes. The work is cut into parts, one pure function call each, which write their pixels to disk, so
-that memory stays bounded; a second pass drops duplicates, splits and packs.
+The work is cut into parts, one pure function call each, which write their pixels to disk, so that memory stays bounded;
+a second pass drops duplicates, splits and packs.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import os
 import shutil
-import struct
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from .artifacts import Dataset, Workspace, staging
 from .gan.options import ImageFormat, UserError
 from .keys import data_content, key_of
 from .params import Preprocess
+from .raw_images import Part, Source, decoded, find_raw_images
 from .services import cluster
 
 PART_BYTES = 32 * 2**20
 SHARD_BYTES = 256 * 2**20
-MAX_PIXELS = 89_478_485
 MIN_TRAINING_IMAGES = 32
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int32]
-
-
-class IdxRows(NamedTuple):
-    """Where a part's images lie in an IDX file that was unpacked to `path`."""
-
-    path: str
-    first: int
-    height: int
-    width: int
-
-
-class Part(NamedTuple):
-    """Some raw images: files below `root`, or rows of the IDX file `root`, unpacked; with a label for each."""
-
-    number: int
-    root: str
-    labels: list[int]
-    files: list[str]
-    rows: IdxRows | None = None
-
-    def name(self, index: int) -> str:
-        """How the table of rejected files calls an image."""
-        if self.rows is not None:
-            return f"{Path(self.root).name}#{self.rows.first + index}"
-        return os.fsencode(os.path.relpath(self.files[index], self.root)).decode("utf-8", "backslashreplace")
 
 
 class PartTable(NamedTuple):
@@ -70,14 +39,6 @@ class PartTable(NamedTuple):
     digests: list[bytes | None]
     reasons: dict[int, str]
     colour: bool
-
-
-@dataclass(frozen=True)
-class Source:
-    """Raw images of one kind: class names, and parts of at most `size` images."""
-
-    classes: tuple[str, ...]
-    parts: list[Part]
 
 
 def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
@@ -94,7 +55,7 @@ def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
     with staging(out) as folder:
         scratch = folder / "scratch"
         scratch.mkdir()
-        source = _find(data, scratch, max(64, PART_BYTES // (3 * options.resolution**2)))
+        source = find_raw_images(data, scratch, max(64, PART_BYTES // (3 * options.resolution**2)))
         tables = _run(source, options.resolution, scratch)
         facts = _pack(source, tables, options, scratch, folder)
         shutil.rmtree(scratch)
@@ -113,85 +74,6 @@ def _run(source: Source, resolution: int, scratch: Path) -> list[PartTable]:
     return tables
 
 
-# --- finding raw images ---
-
-
-def _find(data: Path, scratch: Path, size: int) -> Source:
-    """Look at the content of `data` and list its images in parts of at most `size`."""
-    files = sorted(path for path in data.iterdir() if path.is_file())
-    magic = {path: _magic(path) for path in files}
-    images = [path for path in files if magic[path] == b"\0\0\x08\x03"]
-    labels = [path for path in files if magic[path] == b"\0\0\x08\x01"]
-    folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if images:
-        return _idx_source(images, labels, scratch, size)
-    if folders:
-        return _folder_source(folders, size)
-    names = ", ".join(path.name for path in files[:5]) or "nothing"
-    raise UserError(
-        f"{data} holds neither an IDX pair (two files, plain or gzipped, one of which begins with 00000803 and the "
-        f"other with 00000801) nor one folder of images for each class; found {names}"
-    )
-
-
-def _magic(path: Path) -> bytes:
-    with _open(path) as file:
-        try:
-            return file.read(4)
-        except (OSError, EOFError):
-            return b""
-
-
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if gzipped else path.open("rb")
-
-
-def _idx_source(images: Sequence[Path], labels: Sequence[Path], scratch: Path, size: int) -> Source:
-    if len(images) != len(labels):
-        raise UserError(f"found {len(images)} IDX files of images but {len(labels)} of labels: each needs the other")
-    parts: list[Part] = []
-    largest = 0
-    for image_path, label_path in zip(images, labels, strict=True):
-        raw = scratch / f"{len(parts)}.idx"
-        try:
-            with _open(image_path) as packed, raw.open("wb") as plain:
-                shutil.copyfileobj(packed, plain)
-            with _open(label_path) as packed:
-                _, count = struct.unpack(">II", packed.read(8))
-                values = list(packed.read())
-        except (gzip.BadGzipFile, zlib.error, EOFError, struct.error) as error:
-            raise UserError(f"{image_path.name} or {label_path.name} is damaged ({error}): fetch them again") from None
-        with raw.open("rb") as plain:
-            _, rows, height, width = struct.unpack(">IIII", plain.read(16))
-        if raw.stat().st_size != 16 + rows * height * width or len(values) != count:
-            raise UserError(f"{image_path.name} or {label_path.name} is cut short: fetch them again")
-        if rows != count:
-            raise UserError(f"{image_path.name} holds {rows} images but {label_path.name} holds {count} labels")
-        largest = max([largest, *values])
-        for start in range(0, rows, size):
-            stop = min(start + size, rows)
-            place = IdxRows(str(raw), start, height, width)
-            parts.append(Part(len(parts), str(image_path), values[start:stop], [], place))
-    return Source(tuple(str(label) for label in range(largest + 1)), parts)
-
-
-def _folder_source(folders: Sequence[Path], size: int) -> Source:
-    files: list[tuple[str, int]] = []
-    for label, folder in enumerate(folders):
-        found = sorted(f"{at}/{name}" for at, _, names in os.walk(folder) for name in names if not name.startswith("."))
-        if not found:
-            raise UserError(f"the class folder {folder} is empty: put images there or remove it")
-        files += [(path, label) for path in found]
-    top = str(folders[0].parent)
-    parts: list[Part] = []
-    for start in range(0, len(files), size):
-        paths, labels = zip(*files[start : start + size], strict=True)
-        parts.append(Part(len(parts), top, list(labels), list(paths)))
-    return Source(tuple(folder.name for folder in folders), parts)
-
-
 # --- one part: a pure function of its files ---
 
 
@@ -200,7 +82,7 @@ def process_part(part: Part, resolution: int, scratch: str) -> PartTable:
     digests: list[bytes | None] = []
     reasons: dict[int, str] = {}
     made: list[Pixels] = []
-    for index, image in enumerate(_images(part)):
+    for index, image in enumerate(decoded(part)):
         if isinstance(image, str):
             digests.append(None)
             reasons[index] = image
@@ -214,46 +96,6 @@ def process_part(part: Part, resolution: int, scratch: str) -> PartTable:
         packed[row] = pixels
     np.save(Path(scratch, f"part-{part.number:05d}.npy"), packed)
     return PartTable(digests, reasons, colour)
-
-
-def _images(part: Part) -> Iterator[Image.Image | str]:
-    """Each image in mode L or RGB, or the reason why it cannot be read."""
-    if part.rows is not None:
-        path, first, height, width = part.rows
-        shape = (len(part.labels), height, width)
-        rows = np.memmap(path, np.uint8, "r", offset=16 + first * height * width, shape=shape)
-        yield from (Image.fromarray(row) for row in rows)
-    for path in part.files:
-        try:
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    yield f"{image.width}x{image.height} pixels are too many to decode safely"
-                    continue
-                yield _flat(ImageOps.exif_transpose(image))
-        except UnidentifiedImageError:
-            yield "not an image" if Path(path).stat().st_size else "empty file"
-        except Image.DecompressionBombError:
-            yield "too many pixels to decode safely"
-        except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-            # Pillow's texts may name the file by its full path.
-            yield " ".join(str(error).replace(path, "").split()) or type(error).__name__
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """`image` in mode L or RGB: 16 bits scaled to 8, transparency laid on white."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("integer pixels beyond 16 bits")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is unknown")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _square(image: Image.Image, resolution: int) -> Image.Image:

@@ -28,11 +28,11 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
     try:
         with Repo(str(home.root)) as repo:
             if (home.root / "data.dvc").exists() and repo.status(["data.dvc"]):
-                return "not recorded: data/ differs from data.dvc: run `dvc add data`, then `ganflow run`"
+                return "not recorded: data/ differs from data.dvc: run `dvc add data`, then `dvc repro`"
             for stage in stages:
                 repo.commit(stage, force=True)
     except DvcException as error:
         raise UserError(
-            f"the results are complete, but DVC could not record them ({error}): run `ganflow run` again"
+            f"the results are complete, but DVC could not record them ({error}): `dvc repro` will, without running them again"
         ) from None
     return "recorded in dvc.lock"

@@ -33,6 +33,6 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
                 repo.commit(stage, force=True)
     except DvcException as error:
         raise UserError(
-            f"the results are complete, but DVC could not record them ({error}): `dvc repro` will, without running them again"
+            f"the results are complete, but DVC could not record them ({error}): run `dvc repro`, which will"
         ) from None
     return "recorded in dvc.lock"

@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
 
 from components.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
-from components.gan.options import UserError
+from components.gan.options import StoppedError, UserError
 from components.keys import STAGES, Step, plan
 from components.params import Params
 from components.services import cluster, tracking, versioning
@@ -25,6 +25,8 @@ _PROJECT = Path(__file__).resolve().parents[1]
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # It is on this machine: if it does not answer, Ctrl-C has ended it too, and there is nothing to wait for.
+    "PREFECT_CLIENT_MAX_RETRIES": "0",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
@@ -62,23 +64,20 @@ SetOption = Annotated[
 
 
 def main() -> None:
-    """Entry point: what is wrong is told in one sentence, with exit code 2."""
+    """Entry point: what is wrong is told in one sentence, with exit code 2 (130 for Ctrl-C)."""
     try:
-        app(standalone_mode=True)
+        app()
     except UserError as error:
-        sys.exit(_fail(str(error)))
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        _fail(str(error), error.exit_code)
     except OSError as error:
         if error.errno is None:
             raise
-        sys.exit(_fail(f"{error.strerror}: {error.filename or 'the disk'}; earlier results are intact"))
+        _fail(f"{error.strerror}: {error.filename or 'the disk'}; earlier results are intact", 2)
 
 
-def _fail(sentence: str) -> int:
+def _fail(sentence: str, code: int) -> NoReturn:
     print(f"ganflow: {sentence}", file=sys.stderr)
-    return 2
+    sys.exit(code)
 
 
 @app.command(epilog="Examples: ganflow run | ganflow run --set train.images=64000 | ganflow run --dry-run")
@@ -255,7 +254,16 @@ def _run_flow(params: Params, home: Workspace) -> None:
         os.environ.setdefault(name, value)
     from flows.pipeline import pipeline
 
-    pipeline(params, home.root)
+    try:
+        pipeline(params, home.root)
+    except Exception as error:
+        # Ctrl-C ends Prefect's temporary server too, so what arrives may be its absence.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, StoppedError):
+                raise cause from None
+            cause = cause.__context__
+        raise
 
 
 def _show_plan(steps: Sequence[Step]) -> None:

@@ -13,7 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 
 class UserError(Exception):
-    """What is wrong and what to do about it, in one sentence that is shown without a traceback (exit code 2)."""
+    """What is wrong and what to do about it, in one sentence that is shown without a traceback."""
+
+    exit_code = 2
+
+
+class StoppedError(UserError):
+    """The user pressed Ctrl-C; an ordinary exception, so that every caller up to the command ends in order."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("stopped; the same command goes on from the last checkpoint")
 
 
 class Options(BaseModel):

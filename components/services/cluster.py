@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import threading
 import warnings
 from collections import deque
@@ -17,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..gan.options import Execution, UserError
+from ..gan.options import Execution, StoppedError, UserError
 
 R = TypeVar("R")
 
@@ -165,12 +166,21 @@ def fit(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execut
             name=folder.name, storage_path=str(folder.parent / "ray"), failure_config=FailureConfig(max_failures=2)
         ),
     )
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
+    except (KeyboardInterrupt, SystemExit):
+        # Ray answers Ctrl-C by ending its workers and leaving the process. Servers that were started from the same
+        # terminal end as well, which is no news from here on.
+        logging.disable()
+        raise StoppedError from None
     except Exception as error:
         # Ray wraps what a worker raised several times; the last line of the text is what it was.
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise UserError(f"training stopped after its workers failed three times: {lines[-1].strip()}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
 
 
 def rank() -> int:

@@ -25,8 +25,6 @@ _PROJECT = Path(__file__).resolve().parents[1]
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # It is on this machine: if it does not answer, Ctrl-C has ended it too, and there is nothing to wait for.
-    "PREFECT_CLIENT_MAX_RETRIES": "0",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",

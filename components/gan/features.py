@@ -95,8 +95,7 @@ def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
     torch.set_num_threads(1)
     if not weights_file.exists():
         _publish(weights_file, safetensors.torch.save(dict(train_classifier(data).state_dict())))
-    weights = weights_file.read_bytes()
-    net.load_state_dict(safetensors.torch.load(weights))
+    net.load_state_dict(safetensors.torch.load_file(weights_file))
     net.eval().requires_grad_(False)
     if not features_file.exists():
         features = np.concatenate([extract(net, pixels)[0] for pixels, _ in data.batches(2_000)])
@@ -104,7 +103,7 @@ def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
         np.save(packed, features)
         _publish(features_file, packed.getvalue())
     torch.set_num_threads(threads)
-    return FeatureNet(net, hashlib.sha256(weights).hexdigest(), np.load(features_file, allow_pickle=False))
+    return FeatureNet(net, hashlib.sha256(weights_file.read_bytes()).hexdigest(), np.load(features_file, allow_pickle=False))
 
 
 def _publish(path: Path, content: bytes) -> None:

@@ -103,7 +103,9 @@ def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
         np.save(packed, features)
         _publish(features_file, packed.getvalue())
     torch.set_num_threads(threads)
-    return FeatureNet(net, hashlib.sha256(weights_file.read_bytes()).hexdigest(), np.load(features_file, allow_pickle=False))
+    return FeatureNet(
+        net, hashlib.sha256(weights_file.read_bytes()).hexdigest(), np.load(features_file, allow_pickle=False)
+    )
 
 
 def _publish(path: Path, content: bytes) -> None:

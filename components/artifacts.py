@@ -84,6 +84,10 @@ class Key(Options):
         return hashlib.sha256(f"{self.options}{self.inputs}{self.code}".encode()).hexdigest()[:16]
 
 
+class OtherVersionError(UserError):
+    """An artifact whose JSON this version does not know; it is made again."""
+
+
 class FileRecord(Options):
     size: int
     sha256: str
@@ -116,8 +120,11 @@ class Artifact(Options):
             made_by = cls.__name__.lower()
             raise UserError(f"there is no {made_by} at {folder}: run `ganflow run`, which makes it")
         try:
-            artifact = cls(**json.loads(path.read_text()), folder=folder)
-        except (ValueError, TypeError, ValidationError):
+            described = json.loads(path.read_text())
+            artifact = cls(**described, folder=folder)
+        except ValidationError:
+            raise OtherVersionError(f"{path} was written by another version of ganflow: run `ganflow run`") from None
+        except (ValueError, TypeError):
             raise _damaged(folder, f"{path.name} is not what ganflow wrote") from None
         for name, record in artifact.files.items():
             file = folder / name

@@ -9,10 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from .artifacts import Artifact, Dataset, Evaluation, Gallery, Key, Model, Registration, Workspace, sha256_of
+from .artifacts import (
+    Artifact,
+    Dataset,
+    Evaluation,
+    Gallery,
+    Key,
+    Model,
+    OtherVersionError,
+    Registration,
+    Workspace,
+    sha256_of,
+)
 from .gan.options import Options, UserError
 from .params import Params
 
@@ -37,7 +51,19 @@ class Stage:
 
 
 STAGES = (
-    Stage("preprocess", Dataset, ("data",), ("artifacts.py", "preprocess.py", "raw_images.py", "services/cluster.py")),
+    Stage(
+        "preprocess",
+        Dataset,
+        ("data",),
+        (
+            "artifacts.py",
+            "containers.py",
+            "decoding.py",
+            "preprocess.py",
+            "raw_images.py",
+            "services/cluster.py",
+        ),
+    ),
     Stage(
         "train",
         Model,
@@ -138,40 +164,61 @@ def plan(home: Workspace, params: Params, tracking: str) -> list[Step]:
 def data_content(data: Path, state: Path) -> str:
     """Hash of the names and bytes of all files under `data`; unchanged files are not read again.
 
-    `state` is the folder that remembers sizes and times.
+    `state` is the folder that remembers sizes and times, in a database because there may be millions of files.
 
     Raises:
         UserError: there is no file.
     """
-    cache_file = state / "data-hashes.json"
+    state.mkdir(parents=True, exist_ok=True)
+    database = state / "data-hashes.sqlite"
     try:
-        cache = json.loads(cache_file.read_text())
-    except (OSError, ValueError):
-        cache = {}
-    content, fresh = hashlib.sha256(), {}
-    for folder, folders, names in os.walk(data):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            if not path.is_file():
-                continue
-            relative, status = path.relative_to(data).as_posix(), path.stat()
-            stamp = [status.st_size, status.st_mtime_ns]
-            known = cache.get(relative)
-            digest = known[2] if known and known[:2] == stamp else sha256_of(path)
-            fresh[relative] = [*stamp, digest]
-            content.update(os.fsencode(f"{relative}\0{digest}\n"))
-    if not fresh:
+        return _data_content(data, database)
+    except sqlite3.Error:
+        # Whatever is wrong with what was remembered, it can be made again.
+        database.unlink(missing_ok=True)
+        return _data_content(data, database)
+
+
+def _data_content(data: Path, database: Path) -> str:
+    from tqdm import tqdm
+
+    content, count = hashlib.sha256(), 0
+    with closing(sqlite3.connect(database, timeout=60)) as known:
+        known.execute("CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size, time, sha256) WITHOUT ROWID")
+        bar = tqdm(_files(data), desc="look at data", unit="file", delay=1, disable=None, leave=False)
+        for count, entry in enumerate(bar, 1):
+            relative = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
+            stamp = entry.stat().st_size, entry.stat().st_mtime_ns
+            found = known.execute("SELECT size, time, sha256 FROM files WHERE path = ?", (relative,)).fetchone()
+            if found and found[:2] == stamp:
+                digest = found[2]
+            else:
+                digest = sha256_of(Path(entry.path))
+                known.execute("REPLACE INTO files VALUES (?, ?, ?, ?)", (relative, *stamp, digest))
+            content.update(b"%s\0%s\n" % (relative, digest.encode()))
+            if count % 10_000 == 0:
+                known.commit()
+        known.commit()
+    if not count:
         raise UserError(
-            f"there is no data in {data}: run `dvc pull data.dvc`, or put an IDX pair or one folder of images "
-            "for each class there"
+            f"there is no data in {data}: run `dvc pull data.dvc`, `ganflow init --data PATH` or `ganflow data fetch`, "
+            "or put images there: folders, a zip or tar, Parquet, WebDataset shards or an IDX pair"
         )
-    if fresh != cache:
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        staged = cache_file.with_suffix(f".{os.getpid()}.tmp")
-        staged.write_text(json.dumps(fresh))
-        staged.replace(cache_file)
     return content.hexdigest()
+
+
+def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """All files below `folder` in a fixed order."""
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in listed:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+        elif entry.is_file():
+            yield entry
 
 
 def _stage(name: str) -> Stage:
@@ -180,7 +227,10 @@ def _stage(name: str) -> Stage:
 
 def _load(stage: Stage, home: Workspace) -> Artifact | None:
     folder = stage.folder(home)
-    return stage.artifact.load(folder) if (folder / stage.artifact.manifest).exists() else None
+    try:
+        return stage.artifact.load(folder) if (folder / stage.artifact.manifest).exists() else None
+    except OtherVersionError:
+        return None
 
 
 def _difference(stage: Stage, found: Artifact | None, key: Key) -> str | None:

@@ -9,7 +9,7 @@ import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, PositiveInt, ValidationError
@@ -17,13 +17,30 @@ from pydantic import Field, PositiveInt, ValidationError
 from .gan.finishing import FinishingStep
 from .gan.options import Options, TrainingOptions, UserError
 
+Side = Annotated[int, Field(ge=8, le=1024)]
+
 
 class Preprocess(Options):
     """Raw images -> data set."""
 
-    resolution: int = Field(28, ge=8, le=1024, description="height and width of the images, in pixels")
+    resolution: Side | tuple[Side, Side] = Field(
+        28, description="height and width of the images in pixels; [height, width] where they differ"
+    )
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="how other shapes are made to fit: the centre cut out, bars added, or distorted"
+    )
+    channels: Literal["auto"] | PositiveInt = Field(
+        "auto", description="1 grey, 3 RGB, 4 RGBA; auto: grey or RGB by the images, of arrays as many as they have"
+    )
+    background: Literal["white", "black"] = Field("white", description="behind transparent pixels, and of added bars")
+    frames: Literal["first", "all"] = Field("first", description="which images of an animation or of many pages")
     holdout: float = Field(0.2, gt=0, lt=1, description="share of the images that training never sees")
     max_rejected: float = Field(0.01, ge=0, le=1, description="share of unreadable files above which to stop")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.resolution, self.resolution) if isinstance(self.resolution, int) else self.resolution
 
 
 class Train(TrainingOptions):

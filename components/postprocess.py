@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from . import report
 from .artifacts import Dataset, Evaluation, Gallery, Model, Picture, staging
-from .gan.dataset import Pixels
+from .gan.dataset import Pixels, to_image
 from .gan.finishing import Draft, ImageStep, Step
 from .gan.models import build
 from .gan.sampling import latents, sample
@@ -76,16 +76,16 @@ def choose(evaluation: Evaluation, count: int) -> list[Draft]:
     turn = table.groupby("label").cumcount()
     first = table.assign(turn=turn).sort_values(["turn", "label"]).head(count).sort_values(["label", "turn"])
     pixels: Pixels = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
+    # Only images with labels have a confidence.
+    scored = first[[name for name in ("confidence", "discriminator") if name in first]].to_dict("records")
     return [
         Draft(
             pixels=np.array(pixels[row]),
             seed=int(seed),
             label=int(label),
-            scores={"confidence": float(confidence), "discriminator": float(discriminator)},
+            scores={str(name): float(value) for name, value in scores.items()},
         )
-        for row, seed, label, confidence, discriminator in zip(
-            first.index, first["seed"], first["label"], first["confidence"], first["discriminator"], strict=True
-        )
+        for row, seed, label, scores in zip(first.index, first["seed"], first["label"], scored, strict=True)
     ]
 
 
@@ -108,7 +108,10 @@ def save(drafts: Sequence[Draft], model: Model, folder: Path) -> tuple[Picture, 
         for fact, value in facts.items():
             info.add_text(fact, value)
         file = f"images/{stem}-{draft.seed}.png"
-        _image(draft.pixels).save(folder / file, pnginfo=info)
+        to_image(draft.pixels).save(folder / file, pnginfo=info)
+        if draft.pixels.shape[2] not in (1, 3, 4):
+            # The picture shows some of the channels, the array holds them all.
+            np.save(folder / f"images/{stem}-{draft.seed}.npy", draft.pixels)
         pictures.append(Picture(file=file, seed=draft.seed, label=name, steps=draft.steps))
     return tuple(pictures)
 
@@ -121,20 +124,20 @@ def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Imag
     rows = [(classes[label], list(group)) for label, group in groupby(drafts, key=lambda d: d.label)][:SHEET_CLASSES]
     columns = min(COLUMNS, max(1, SHEET_TILES // len(rows)), max(len(row) for _, row in rows))
     blocks = min(len(rows), max(1, COLUMNS // columns)) if len(rows) > SHEET_TILES // COLUMNS else 1
-    tile = _tile_size(drafts[0].pixels.shape[0], 112 if blocks == 1 else 64)
+    tile_width, tile_height = tile = _tile_size(drafts[0].pixels, 112 if blocks == 1 else 64)
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 20 if blocks == 1 else 12)
     names = [_shortened(name, font, 190 if blocks == 1 else 90) for name, _ in rows]
     label_width = int(max(font.getlength(name) for name in names)) + 3 * GAP
-    block_width = label_width + columns * (tile + GAP)
+    block_width = label_width + columns * (tile_width + GAP)
     lines = -(-len(rows) // blocks)
-    size = (blocks * block_width + 3 * GAP, lines * (tile + GAP) + 3 * GAP)
+    size = (blocks * block_width + 3 * GAP, lines * (tile_height + GAP) + 3 * GAP)
     sheet = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for index, (name, (_, row)) in enumerate(zip(names, rows, strict=True)):
-        left, top = 2 * GAP + index // lines * block_width, 2 * GAP + index % lines * (tile + GAP)
-        draw.text((left + label_width - 2 * GAP, top + tile / 2), name, INK, font, anchor="rm")
+        left, top = 2 * GAP + index // lines * block_width, 2 * GAP + index % lines * (tile_height + GAP)
+        draw.text((left + label_width - 2 * GAP, top + tile_height / 2), name, INK, font, anchor="rm")
         for column, draft in enumerate(row[:columns]):
-            sheet.paste(_tile(draft.pixels, tile), (left + label_width + column * (tile + GAP), top))
+            _paste(sheet, draft.pixels, tile, (left + label_width + column * (tile_width + GAP), top))
     return sheet
 
 
@@ -162,32 +165,33 @@ def interpolation(drafts: Sequence[Draft], options: Postprocess, model: Model) -
     for step in options.steps:
         if isinstance(step, ImageStep):
             walk = step.apply(walk)
-    tile, columns = _tile_size(walk[0].pixels.shape[0], 112), min(5, len(firsts))
-    size = (columns * (tile + GAP) + GAP, -(-len(firsts) // columns) * (tile + GAP) + GAP)
+    tile, columns = _tile_size(walk[0].pixels, 112), min(5, len(firsts))
+    step_x, step_y = (side + GAP for side in tile)
+    size = (columns * step_x + GAP, -(-len(firsts) // columns) * step_y + GAP)
     frames = []
     for frame in range(count):
         image = Image.new("RGB", size, BACKGROUND)
         for cell, draft in enumerate(walk[frame * len(firsts) : (frame + 1) * len(firsts)]):
             row, column = divmod(cell, columns)
-            image.paste(_tile(draft.pixels, tile), (GAP + column * (tile + GAP), GAP + row * (tile + GAP)))
+            _paste(image, draft.pixels, tile, (GAP + column * step_x, GAP + row * step_y))
         frames.append(image)
     return frames
 
 
-def _tile_size(size: int, target: int) -> int:
-    """`size` enlarged by the largest whole factor that stays within `target`, or `target` for larger pictures."""
-    return size * (target // size) if size <= target else target
+def _tile_size(pixels: Pixels, target: int) -> tuple[int, int]:
+    """(width, height) enlarged by the largest whole factor that stays within `target`, or reduced to it."""
+    height, width = pixels.shape[:2]
+    longer = max(height, width)
+    scale = target // longer if longer <= target else target / longer
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _tile(pixels: Pixels, size: int) -> Image.Image:
-    """A picture as a square of `size`: crisp where enlarged by a whole factor, Lanczos where reduced."""
-    image = _image(pixels)
-    crisp = size % image.width == 0
-    return image.resize((size, size), Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS)
-
-
-def _image(pixels: Pixels) -> Image.Image:
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+def _paste(sheet: Image.Image, pixels: Pixels, size: tuple[int, int], at: tuple[int, int]) -> None:
+    """Put a picture on `sheet`: crisp where enlarged by a whole factor, Lanczos where reduced, alpha respected."""
+    image = to_image(pixels)
+    crisp = size[0] % image.width == 0
+    tile = image.resize(size, Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS)
+    sheet.paste(tile, at, tile if tile.mode == "RGBA" else None)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -1,15 +1,17 @@
 """Stage: raw images -> Dataset.
 
-The work is cut into parts, one pure function call each, which write their pixels to disk, so that memory stays bounded;
-a second pass drops duplicates, splits and packs.
+The work is cut into parts, one pure function call each, whose pixels are kept on disk, so that memory stays bounded and
+interrupted work goes on where it was; a second pass drops duplicates, splits and packs.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from collections import Counter
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,30 +21,34 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from .artifacts import Dataset, Workspace, staging
+from .artifacts import Dataset, Workspace, disk_errors, staging
+from .containers import find_raw_images
+from .decoding import Pixels, decoded
 from .gan.options import ImageFormat, UserError
 from .keys import data_content, key_of
 from .params import Preprocess
-from .raw_images import Part, Source, decoded, find_raw_images
+from .raw_images import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
 from .services import cluster
 
-PART_BYTES = 32 * 2**20
+PIXEL_BYTES = 32 * 2**20
 SHARD_BYTES = 256 * 2**20
 MIN_TRAINING_IMAGES = 32
-Pixels = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int32]
+MAX_TABLE = 1_000_000
+SAME_PIXELS = "same pixels as "
+Split = str
 
 
 class PartTable(NamedTuple):
-    """What became of a part: for each image its digest (None: rejected), and the reasons of the rejected."""
+    """What became of a part: for each image made the row of its file and its digest (16 bytes); who was rejected."""
 
-    digests: list[bytes | None]
+    rows: npt.NDArray[np.int32]
+    digests: npt.NDArray[np.uint64]
+    channels: int
     reasons: dict[int, str]
-    colour: bool
 
 
 def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
-    """Raw images under `data` -> square uint8 shards of two splits, and a table of what was rejected.
+    """Raw images under `data` -> uint8 shards of two splits, and a table of what was rejected.
 
     Raises:
         UserError: no images were found, too many cannot be read, or too few are left for a class.
@@ -52,175 +58,246 @@ def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
     key = key_of("preprocess", options, source_hash)
     if found := Dataset.find(out, key):
         return found
-    with staging(out) as folder:
-        scratch = folder / "scratch"
-        scratch.mkdir()
-        source = find_raw_images(data, scratch, max(64, PART_BYTES // (3 * options.resolution**2)))
-        tables = _run(source, options.resolution, scratch)
-        facts = _pack(source, tables, options, scratch, folder)
-        shutil.rmtree(scratch)
-        Dataset.describe(folder, key, source=source_hash, **facts)
+    scratch = home.state / "preprocess" / key.id
+    with disk_errors(scratch), warnings.catch_warnings():
+        # Its limit is ours, and told in the table of rejected files.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        scratch.mkdir(parents=True, exist_ok=True)
+        height, width = options.shape
+        source = find_raw_images(data, scratch, max(64, PIXEL_BYTES // (3 * height * width)))
+        _make_parts(source, options, scratch)
+        with staging(out) as folder:
+            facts = _pack(source, options, scratch, folder)
+            Dataset.describe(folder, key, source=source_hash, **facts)
+        # What interrupted runs with other parameters left goes too.
+        shutil.rmtree(scratch.parent)
     return Dataset.load(out)
 
 
-def _run(source: Source, resolution: int, scratch: Path) -> list[PartTable]:
-    total = sum(len(part.labels) for part in source.parts)
-    tables = []
-    with tqdm(total=total, desc="preprocess", unit="img", disable=None, leave=False) as bar:
-        calls = [(part, resolution, str(scratch)) for part in source.parts]
-        for part, table in zip(source.parts, cluster.run_parts(process_part, calls), strict=True):
-            tables.append(table)
-            bar.update(len(part.labels))
-    return tables
+# --- one part: a pure function of its images ---
 
 
-# --- one part: a pure function of its files ---
-
-
-def process_part(part: Part, resolution: int, scratch: str) -> PartTable:
-    """Decode, crop and scale the images of `part`, and write them to `scratch` as (n, H, W, 1 or 3) uint8."""
-    digests: list[bytes | None] = []
-    reasons: dict[int, str] = {}
+def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
+    """Decode and fit the images of `part`, whose `contents` come in order; pixels are (n, H, W, C) uint8."""
+    rows: list[int] = []
+    digests: list[bytes] = []
     made: list[Pixels] = []
-    for index, image in enumerate(decoded(part)):
-        if isinstance(image, str):
-            digests.append(None)
-            reasons[index] = image
-            continue
-        pixels = _one_channel_if_grey(np.asarray(_square(image, resolution)))
-        made.append(pixels)
-        digests.append(hashlib.sha256(pixels.tobytes()).digest()[:16])
-    colour = any(pixels.shape[2] == 3 for pixels in made)
-    packed = np.empty((len(made), resolution, resolution, 3 if colour else 1), np.uint8)
-    for row, pixels in enumerate(made):
-        packed[row] = pixels
-    np.save(Path(scratch, f"part-{part.number:05d}.npy"), packed)
-    return PartTable(digests, reasons, colour)
+    reasons: dict[int, str] = {}
+    wanted = options.channels if isinstance(options.channels, int) else None
+    for row, content in enumerate(contents):
+        for pixels in decoded(content, options, part.shape) if isinstance(content, bytes) else [content]:
+            if isinstance(pixels, str):
+                reasons[row] = pixels
+            elif wanted and pixels.shape[2] != wanted:
+                reasons[row] = f"{pixels.shape[2]} channels, not {wanted}"
+            else:
+                made.append(pixels)
+                rows.append(row)
+                digests.append(hashlib.sha256(pixels.tobytes()).digest()[:16])
+    channels = max((pixels.shape[2] for pixels in made), default=1)
+    packed = np.empty((len(made), *options.shape, channels), np.uint8)
+    keep = []
+    for index, pixels in enumerate(made):
+        if pixels.shape[2] in (1, channels):
+            packed[index] = pixels
+            keep.append(index)
+        else:
+            reasons[rows[index]] = f"{pixels.shape[2]} channels where others have {channels}"
+    packed_digests = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+    table = PartTable(np.array(rows, np.int32)[keep], packed_digests[keep], channels, reasons)
+    return table, packed if len(keep) == len(made) else packed[keep]
 
 
-def _square(image: Image.Image, resolution: int) -> Image.Image:
-    """The centre square of `image`, scaled by Lanczos."""
-    if image.size == (resolution, resolution):
-        return image
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cropped first: the filter would reach beyond a box.
-    square = image if image.width == image.height else image.crop((left, top, left + side, top + side))
-    return square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
+    """Make the parts that `scratch` lacks, here or on the cluster."""
+    with tqdm(total=len(source), desc="preprocess", unit="img", unit_scale=True, disable=None, leave=False) as bar:
+        missing = [part for part in source.parts if _load_table(scratch, part) is None]
+        bar.update(len(source) - sum(map(len, missing)))
+        # Contents are read here and travel with the task, so that nodes need not see this disk.
+        made = cluster.run_parts(partial(make_part, options=options), read, missing)
+        for part, (table, pixels) in zip(missing, made, strict=True):
+            _save_part(scratch, part, table, pixels)
+            bar.update(len(part))
 
 
-def _one_channel_if_grey(pixels: Pixels) -> Pixels:
-    """(H, W) or (H, W, 3) -> (H, W, 1) if all channels are equal, else (H, W, 3)."""
-    if pixels.ndim == 2:
-        return pixels[:, :, None]
-    red = pixels[:, :, :1]
-    return red if (pixels == red).all() else pixels
+def _save_part(scratch: Path, part: Part, table: PartTable, pixels: Pixels) -> None:
+    """Pixels first, then the table in one rename: a part is whole as soon as its table is there."""
+    np.save(scratch / f"part-{part.number:06d}.npy", pixels)
+    reasons = np.frombuffer(json.dumps(table.reasons).encode(), np.uint8)
+    staged = scratch / f"part-{part.number:06d}.tmp"
+    with staged.open("wb") as file:
+        np.savez(file, rows=table.rows, digests=table.digests, channels=table.channels, reasons=reasons)
+    staged.replace(scratch / f"part-{part.number:06d}.npz")
+
+
+def _load_table(scratch: Path, part: Part) -> PartTable | None:
+    try:
+        with np.load(scratch / f"part-{part.number:06d}.npz", allow_pickle=False) as saved:
+            reasons = {int(row): text for row, text in json.loads(saved["reasons"].tobytes()).items()}
+            return PartTable(saved["rows"], saved["digests"], int(saved["channels"]), reasons)
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
 
 
 # --- duplicates, splits, shards ---
 
 
-def _pack(
-    source: Source, tables: Sequence[PartTable], options: Preprocess, scratch: Path, folder: Path
-) -> dict[str, object]:
+class _Rejected:
+    """The table of rejected images, and how many there were of each kind."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str]] = []
+        self.unreadable = self.duplicates = 0
+        self.first = ""
+
+    def add(self, name: str, reason: str) -> None:
+        if reason.startswith(SAME_PIXELS):
+            self.duplicates += 1
+        else:
+            self.unreadable += 1
+            self.first = self.first or f"{name}: {reason}"
+        if len(self.rows) < MAX_TABLE:
+            self.rows.append((name, reason))
+
+
+def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> dict[str, object]:
     """Write shards, labels and `rejected.csv` to `folder`; the facts of the data set's JSON."""
-    limit = int(options.holdout * 2**64)
-    # Millions of these are held at once, so they are packed: digest -> part and index in one number.
-    seen: dict[bytes, int] = {}
-    rejected: list[tuple[str, str]] = []
-    duplicates = 0
-    # For each part: which of its decoded images go to which split, and their labels.
-    rows: dict[str, list[Rows]] = {"training": [], "holdout": []}
-    labels: dict[str, list[int]] = {"training": [], "holdout": []}
-    for part, table in zip(source.parts, tables, strict=True):
-        chosen: dict[str, list[int]] = {"training": [], "holdout": []}
-        row = 0
-        for index, (label, digest) in enumerate(zip(part.labels, table.digests, strict=True)):
-            if digest is None:
-                rejected.append((part.name(index), table.reasons[index]))
-                continue
-            if digest in seen:
-                number, first = divmod(seen[digest], 2**32)
-                rejected.append((part.name(index), f"same pixels as {source.parts[number].name(first)}"))
-                duplicates += 1
-            else:
-                seen[digest] = part.number * 2**32 + index
-                split = "holdout" if int.from_bytes(digest[:8], "big") < limit else "training"
-                chosen[split].append(row)
-                labels[split].append(label)
-            row += 1
-        for split, indices in chosen.items():
-            rows[split].append(np.array(indices, np.int32))
-    pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(folder / "rejected.csv", index=False)
-    unreadable = len(rejected) - duplicates
-    total = sum(len(part.labels) for part in source.parts)
-    if unreadable > options.max_rejected * total:
-        name, reason = next(entry for entry in rejected if not entry[1].startswith("same pixels"))
+    tables = [table for part in source.parts if (table := _load_table(scratch, part))]
+    rejected = _Rejected()
+    for name, reason in source.rejected:
+        rejected.add(name, reason)
+    channels = _channels(tables)
+    kept = _without_duplicates(source, tables, rejected)
+    holdout = _in_holdout(source, tables, options.holdout)
+    labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
+    pd.DataFrame(rejected.rows, columns=["path", "reason"]).to_csv(folder / "rejected.csv", index=False)
+    total = len(source) + len(source.rejected)
+    if rejected.unreadable > options.max_rejected * total:
         raise UserError(
-            f"{unreadable} of {total} files cannot be used (the first: {name}: {reason}), more than "
+            f"{rejected.unreadable} of {total} files cannot be used (the first: {rejected.first}), more than "
             f"preprocess.max_rejected = {options.max_rejected:g} allows: mend them or raise it"
         )
-    counts = _counts(source, labels, options)
-    channels = 3 if any(table.colour for table in tables) else 1
-    for split in rows:
-        np.save(folder / f"{split}-labels.npy", np.array(labels[split], np.int64))
-    mean, std = _write_shards(rows, len(source.parts), options.resolution, channels, scratch, folder)
-    image = ImageFormat(resolution=options.resolution, channels=3 if channels == 3 else 1, classes=source.classes)
+    chosen = {"training": kept & ~holdout, "holdout": kept & holdout}
+    given = any((part.splits == HOLDOUT).any() for part in source.parts)
+    classes = source.classes
+    counted = {split: np.bincount(labels[mask], minlength=len(classes)) for split, mask in chosen.items()}
+    counts = _counts(classes, counted, None if given else options.holdout)
+    for split, mask in chosen.items():
+        np.save(folder / f"{split}-labels.npy", labels[mask].astype(np.int64))
+    shape = (*options.shape, channels)
+    mean, std = _write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder)
+    image = ImageFormat(height=shape[0], width=shape[1], channels=channels, classes=classes)
     return {
         "image": image,
-        "splits": {split: len(values) for split, values in labels.items()},
+        "splits": {split: int(mask.sum()) for split, mask in chosen.items()},
         "class_counts": counts,
         "mean": mean,
         "std": std,
-        "rejected": unreadable,
-        "duplicates": duplicates,
+        "rejected": rejected.unreadable,
+        "duplicates": rejected.duplicates,
     }
 
 
-def _counts(source: Source, labels: dict[str, list[int]], options: Preprocess) -> dict[str, dict[str, int]]:
-    """Images of each class in each split, checked to be enough and to be shared as asked for."""
-    counted = {split: Counter(values) for split, values in labels.items()}
-    counts = {split: {name: counted[split][label] for label, name in enumerate(source.classes)} for split in counted}
-    training, holdout = len(labels["training"]), len(labels["holdout"])
-    if len(source.classes) < 2:
-        raise UserError("all images are of one class: evaluation learns to judge from labels and needs two or more")
+def _channels(tables: Sequence[PartTable]) -> int:
+    found = sorted({table.channels for table in tables if len(table.rows)} - {1})
+    if len(found) > 1:
+        raise UserError(
+            f"images have {' and '.join(map(str, found))} channels: set preprocess.channels to one of them, and "
+            "the others are rejected"
+        )
+    return found[0] if found else 1
+
+
+def _without_duplicates(source: Source, tables: Sequence[PartTable], rejected: _Rejected) -> npt.NDArray[np.bool_]:
+    """Which of all images made are the first with their pixels; the others, and the unreadable, go to the table."""
+    digests = np.concatenate([table.digests for table in tables])
+    # A stable sort puts the first of equal digests first.
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    ordered = digests[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    first_of = np.empty(len(order), np.int64)
+    first_of[order] = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    kept = first_of == np.arange(len(order))
+    starts = np.cumsum([0, *(len(table.rows) for table in tables)])
+
+    def name_of(index: int) -> str:
+        number = int(np.searchsorted(starts, index, side="right")) - 1
+        return source.parts[number].name(int(tables[number].rows[index - starts[number]]))
+
+    for part, table, start in zip(source.parts, tables, starts[:-1], strict=True):
+        copies = {int(table.rows[i]): int(start + i) for i in np.flatnonzero(~kept[start : start + len(table.rows)])}
+        if not copies and not table.reasons:
+            continue
+        for row in sorted(copies.keys() | table.reasons.keys()):
+            if row in table.reasons:
+                rejected.add(part.name(row), table.reasons[row])
+            if row in copies:
+                rejected.add(part.name(row), f"{SAME_PIXELS}{name_of(int(first_of[copies[row]]))}")
+    return np.asarray(kept)
+
+
+def _in_holdout(source: Source, tables: Sequence[PartTable], share: float) -> npt.NDArray[np.bool_]:
+    """Which of all images made are held out: as the data say, else by their first frame's content."""
+    limit = int(share * 2**64)
+    given = any((part.splits == HOLDOUT).any() for part in source.parts)
+    masks = []
+    for part, table in zip(source.parts, tables, strict=True):
+        # Frames of one animation are too alike to be parted.
+        _, first, inverse = np.unique(table.rows, return_index=True, return_inverse=True)
+        # The digest's first eight bytes, as a number whose first byte counts most.
+        by_content = table.digests[first, 0].byteswap()[inverse] < limit if len(table.rows) else np.zeros(0, bool)
+        splits = part.splits[table.rows]
+        asked = splits == (BY_CONTENT if given else splits)
+        masks.append(np.where(asked, by_content, splits != TRAINING))
+    return np.concatenate(masks)
+
+
+def _counts(
+    classes: Sequence[str], counted: dict[Split, npt.NDArray[np.int64]], share: float | None
+) -> dict[Split, dict[str, int]]:
+    """Images of each class in each split, checked to be enough, and shared as asked for (None: as the data say)."""
+    training, holdout = (int(counted[split].sum()) for split in ("training", "holdout"))
     if training < MIN_TRAINING_IMAGES or holdout < 2:
         raise UserError(
             f"only {training} distinct images for training and {holdout} held out: "
             f"at least {MIN_TRAINING_IMAGES} and 2 are needed, so add images"
         )
-    for name in source.classes:
-        kept, held = counts["training"][name], counts["holdout"][name]
+    for name, kept, held in zip(classes, counted["training"].tolist(), counted["holdout"].tolist(), strict=True):
         if not kept:
             raise UserError(
                 f"class {name} has no image in the training split ({held} held out): add images or remove it"
             )
-        share, size = options.holdout, kept + held
-        if abs(held - share * size) > 5 * (share * (1 - share) * size) ** 0.5 + 1:
+        size = kept + held
+        if share is not None and abs(held - share * size) > 5 * (share * (1 - share) * size) ** 0.5 + 1:
             raise UserError(f"class {name} has {held} of {size} images held out, too far from a share of {share:g}")
-    return counts
+    return {split: dict(zip(classes, values.tolist(), strict=True)) for split, values in counted.items()}
 
 
 def _write_shards(
-    rows: dict[str, list[Rows]], parts: int, resolution: int, channels: int, scratch: Path, folder: Path
+    chosen: dict[Split, npt.NDArray[np.bool_]],
+    lengths: Sequence[int],
+    shape: tuple[int, int, int],
+    scratch: Path,
+    folder: Path,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Copy the chosen rows of all parts to shards of at most SHARD_BYTES; mean and std of training in [0, 1]."""
-    per_shard = max(1, SHARD_BYTES // (resolution**2 * channels))
+    """Copy the chosen images of all parts to shards of at most SHARD_BYTES; mean and std of training in [0, 1]."""
+    height, width, channels = shape
+    per_shard = max(1, SHARD_BYTES // (height * width * channels))
     # Plain files: a memory map that outgrows the disk kills the process instead of raising.
-    writers = {
-        split: _ShardWriter(folder, split, per_shard, sum(map(len, indices)), (resolution, resolution, channels))
-        for split, indices in rows.items()
-    }
-    total, squares, values = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0
-    for number in range(parts):
-        part = np.load(scratch / f"part-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
-        for split, indices in rows.items():
-            pixels = np.broadcast_to(part[indices[number]], (len(indices[number]), resolution, resolution, channels))
+    writers = {split: _ShardWriter(folder, split, per_shard, int(mask.sum()), shape) for split, mask in chosen.items()}
+    total, squares, values, start = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0, 0
+    for number, length in enumerate(tqdm(lengths, desc="pack", unit="part", disable=None, leave=False)):
+        part = np.load(scratch / f"part-{number:06d}.npy", allow_pickle=False)
+        for split, mask in chosen.items():
+            pixels = part[mask[start : start + length]]
+            pixels = np.broadcast_to(pixels, (len(pixels), *shape))
             writers[split].add(pixels)
             if split == "training":
                 total += pixels.sum((0, 1, 2), dtype=np.int64)
                 squares += np.square(pixels, dtype=np.uint16).sum((0, 1, 2), dtype=np.int64)
-                values += len(pixels) * resolution**2
+                values += len(pixels) * height * width
+        start += length
     mean = total / values
     std = np.sqrt(squares / values - mean**2)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
@@ -229,7 +306,7 @@ def _write_shards(
 class _ShardWriter:
     """Appends images to `<split>-00000.npy`, `<split>-00001.npy`, ... of at most `per_shard` images each."""
 
-    def __init__(self, folder: Path, split: str, per_shard: int, count: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, folder: Path, split: Split, per_shard: int, count: int, shape: tuple[int, int, int]) -> None:
         self._folder, self._split, self._per_shard = folder, split, per_shard
         self._left, self._room, self._index, self._shape = count, 0, 0, shape
 

@@ -1,172 +1,243 @@
-"""Raw data as users have it: IDX pairs (the format of MNIST, plain or gzipped), or one folder of images for each class.
+"""Raw images as stages see them: some bytes at a place, with a name, a label and perhaps a split, cut into parts.
 
-Told apart by content, cut into parts that are decoded one by one.
+`containers.py` finds them in whatever users have.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
-import shutil
-import struct
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy.typing as npt
 
 from .gan.options import UserError
 
-MAX_PIXELS = 89_478_485
-
-
-class IdxRows(NamedTuple):
-    """Where a part's images lie in an IDX file that was unpacked to `path`."""
-
-    path: str
-    first: int
-    height: int
-    width: int
-
-
-class Part(NamedTuple):
-    """Some raw images: files below `root`, or rows of the IDX file `root`, unpacked; with a label for each."""
-
-    number: int
-    root: str
-    labels: list[int]
-    files: list[str]
-    rows: IdxRows | None = None
-
-    def name(self, index: int) -> str:
-        """How the table of rejected files calls an image."""
-        if self.rows is not None:
-            return f"{Path(self.root).name}#{self.rows.first + index}"
-        return os.fsencode(os.path.relpath(self.files[index], self.root)).decode("utf-8", "backslashreplace")
+PART_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 512 * 2**20
+BY_CONTENT, TRAINING, HOLDOUT = range(3)
+SPLITS = {"train": TRAINING, "training": TRAINING} | dict.fromkeys(
+    ("test", "val", "valid", "validation", "eval", "dev", "holdout"), HOLDOUT
+)
+STORED, DEFLATED = 0, 8
+ENCRYPTED, UNKNOWN_METHOD = 256, 257
 
 
 @dataclass(frozen=True)
-class Source:
-    """Raw images of one kind: class names, and parts of at most `size` images."""
+class Part:
+    """Some raw images in one folder or one file; a few packed bytes for each, because there may be millions.
 
+    `path` is a folder, below which `names` are files; or a file, where image i lies in `sizes[i]` bytes at
+    `offsets[i]`, packed by `methods[i]`. `shape` is that of bare pixels (height, width), for IDX.
+    """
+
+    number: int
+    path: str
+    names: bytes
+    labels: npt.NDArray[np.int32]
+    splits: npt.NDArray[np.uint8]
+    sizes: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64] | None
+    methods: npt.NDArray[np.uint16] | None
+    shape: tuple[int, int] | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def raw_names(self) -> list[bytes]:
+        return self.names.split(b"\0")
+
+    def name(self, index: int) -> str:
+        """How the table of rejected files calls an image."""
+        return shown(self.raw_names()[index])
+
+
+@dataclass
+class Source:
+    """Raw images of one kind: class names, parts, and the names of those that cannot be used with the reason."""
+
+    kind: str
     classes: tuple[str, ...]
     parts: list[Part]
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
 
-def find_raw_images(data: Path, scratch: Path, size: int) -> Source:
-    """Look at the content of `data` and list its images in parts of at most `size`."""
-    files = sorted(path for path in data.iterdir() if path.is_file())
-    magic = {path: _magic(path) for path in files}
-    images = [path for path in files if magic[path] == b"\0\0\x08\x03"]
-    labels = [path for path in files if magic[path] == b"\0\0\x08\x01"]
-    folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if images:
-        return _idx_source(images, labels, scratch, size)
-    if folders:
-        return _folder_source(folders, size)
-    names = ", ".join(path.name for path in files[:5]) or "nothing"
-    raise UserError(
-        f"{data} holds neither an IDX pair (two files, plain or gzipped, one of which begins with 00000803 and the "
-        f"other with 00000801) nor one folder of images for each class; found {names}"
+class Builder:
+    """Collects images and cuts them into parts; labels are names until the end."""
+
+    def __init__(self, root: Path, size: int) -> None:
+        self.root = root
+        self.rejected: list[tuple[str, str]] = []
+        self._size = size
+        self._parts: list[Part] = []
+        self._ids: dict[str, int] = {}
+        self._where: tuple[str, tuple[int, int] | None] = ("", None)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._rows: list[tuple[bytes, int, int, int, int, int]] = []
+        self._bytes = 0
+
+    def add(
+        self,
+        path: Path,
+        name: bytes,
+        size: int,
+        offset: int = -1,
+        method: int = STORED,
+        *,
+        label: str = "",
+        split: int = BY_CONTENT,
+        shape: tuple[int, int] | None = None,
+    ) -> None:
+        if (str(path), shape) != self._where or len(self._rows) >= self._size or self._bytes >= PART_BYTES:
+            self._cut()
+            self._where = str(path), shape
+        identity = self._ids.setdefault(label, len(self._ids))
+        self._rows.append((name.replace(b"\0", b"?"), size, offset, method, identity, split))
+        self._bytes += size
+
+    def _cut(self) -> None:
+        if not self._rows:
+            return
+        names, *columns = zip(*self._rows, strict=True)
+        sizes, offsets, methods, labels, splits = (np.array(column) for column in columns)
+        path, shape = self._where
+        inside = offsets[0] >= 0
+        self._parts.append(
+            Part(
+                len(self._parts),
+                path,
+                b"\0".join(names),
+                labels.astype(np.int32),
+                splits.astype(np.uint8),
+                sizes.astype(np.int64),
+                offsets.astype(np.int64) if inside else None,
+                methods.astype(np.uint16) if inside else None,
+                shape,
+            )
+        )
+        self._clear()
+
+    def source(self, kind: str, order: Sequence[str] | None = None) -> Source:
+        """The images with their labels; classes are sorted by name, numbers as numbers, or stand in `order`."""
+        self._cut()
+        if not self._parts:
+            raise UserError(f"there are no images in {self.root}")
+        classes = list(order) if order else sorted(self._ids, key=_natural)
+        position = np.array([classes.index(name) for name in self._ids], np.int32)
+        parts = [replace(part, labels=position[part.labels]) for part in self._parts]
+        return Source(kind, tuple(name or "image" for name in classes), parts, self.rejected)
+
+    def source_by_folder(self, kind: str) -> Source:
+        """The images, labelled by the folders in their names.
+
+        Folders that hold all images tell nothing and are passed over; then `train`, `test` and the like are splits;
+        the next folder is the class. Images beside class folders have none and are left out.
+        """
+        self._cut()
+        depth, above, tops = 0, "", self._components(0)
+        while len(tops) == 1 and b"" not in tops:
+            above = shown(next(iter(tops)))
+            depth, tops = depth + 1, self._components(depth + 1)
+        split_depth = depth if tops and all(shown(top).lower() in SPLITS for top in tops) else None
+        if split_depth is not None:
+            depth, tops = depth + 1, self._components(depth + 1)
+        if tops <= {b""}:
+            classes = [above if split_depth is None and above else "image"]
+        else:
+            classes = sorted((shown(top) for top in tops if top), key=_natural)
+        index = {name: number for number, name in enumerate(classes)}
+        parts: list[Part] = []
+        for part in self._parts:
+            labels, splits, keep = [], [], []
+            for row, name in enumerate(part.raw_names()):
+                folders = name.split(b"/")[:-1]
+                label = shown(folders[depth]) if len(folders) > depth else ""
+                if not label and len(classes) > 1:
+                    self.rejected.append((shown(name), "lies beside the class folders"))
+                    continue
+                keep.append(row)
+                labels.append(index[label] if label else 0)
+                splits.append(SPLITS[shown(folders[split_depth]).lower()] if split_depth is not None else BY_CONTENT)
+            if keep:
+                parts.append(_rows_of(part, len(parts), keep, labels, splits))
+        if not parts:
+            raise UserError(f"there are no images in {self.root}")
+        return Source(kind, tuple(classes), parts, self.rejected)
+
+    def _components(self, depth: int) -> set[bytes]:
+        """The folders at `depth` of all names; an empty one for images that lie higher."""
+        found = set()
+        for part in self._parts:
+            for name in part.raw_names():
+                folders = name.split(b"/")[:-1]
+                found.add(folders[depth] if len(folders) > depth else b"")
+        return found
+
+
+def _rows_of(part: Part, number: int, keep: Sequence[int], labels: Sequence[int], splits: Sequence[int]) -> Part:
+    names = part.raw_names()
+    return replace(
+        part,
+        number=number,
+        names=b"\0".join(names[row] for row in keep),
+        labels=np.array(labels, np.int32),
+        splits=np.array(splits, np.uint8),
+        sizes=part.sizes[keep],
+        offsets=None if part.offsets is None else part.offsets[keep],
+        methods=None if part.methods is None else part.methods[keep],
     )
 
 
-def _magic(path: Path) -> bytes:
-    with _open(path) as file:
-        try:
-            return file.read(4)
-        except (OSError, EOFError):
-            return b""
+def _natural(name: str) -> tuple[bool, int, str]:
+    digits = name.isascii() and name.isdigit()
+    return not digits, int(name) if digits else 0, name
 
 
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if gzipped else path.open("rb")
+def shown(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
 
 
-def _idx_source(images: Sequence[Path], labels: Sequence[Path], scratch: Path, size: int) -> Source:
-    if len(images) != len(labels):
-        raise UserError(f"found {len(images)} IDX files of images but {len(labels)} of labels: each needs the other")
-    parts: list[Part] = []
-    largest = 0
-    for image_path, label_path in zip(images, labels, strict=True):
-        raw = scratch / f"{len(parts)}.idx"
-        try:
-            with _open(image_path) as packed, raw.open("wb") as plain:
-                shutil.copyfileobj(packed, plain)
-            with _open(label_path) as packed:
-                _, count = struct.unpack(">II", packed.read(8))
-                values = list(packed.read())
-        except (gzip.BadGzipFile, zlib.error, EOFError, struct.error) as error:
-            raise UserError(f"{image_path.name} or {label_path.name} is damaged ({error}): fetch them again") from None
-        with raw.open("rb") as plain:
-            _, rows, height, width = struct.unpack(">IIII", plain.read(16))
-        if raw.stat().st_size != 16 + rows * height * width or len(values) != count:
-            raise UserError(f"{image_path.name} or {label_path.name} is cut short: fetch them again")
-        if rows != count:
-            raise UserError(f"{image_path.name} holds {rows} images but {label_path.name} holds {count} labels")
-        largest = max([largest, *values])
-        for start in range(0, rows, size):
-            stop = min(start + size, rows)
-            place = IdxRows(str(raw), start, height, width)
-            parts.append(Part(len(parts), str(image_path), values[start:stop], [], place))
-    return Source(tuple(str(label) for label in range(largest + 1)), parts)
+def read(part: Part) -> Iterator[bytes | str]:
+    """The content of each image of `part` as it lies there, or the reason why it cannot be read."""
+    if part.offsets is None or part.methods is None:
+        yield from (_file(f"{part.path}/{os.fsdecode(name)}") for name in part.raw_names())
+        return
+    with Path(part.path).open("rb") as file:
+        for offset, size, method in zip(part.offsets.tolist(), part.sizes.tolist(), part.methods.tolist(), strict=True):
+            if size > MAX_FILE_BYTES:
+                yield "too large a file"
+            elif method in (ENCRYPTED, UNKNOWN_METHOD):
+                yield "is encrypted" if method == ENCRYPTED else "is packed by a method that is not known"
+            else:
+                content = os.pread(file.fileno(), size, offset)
+                yield content if method == STORED else _inflated(content)
 
 
-def _folder_source(folders: Sequence[Path], size: int) -> Source:
-    files: list[tuple[str, int]] = []
-    for label, folder in enumerate(folders):
-        found = sorted(f"{at}/{name}" for at, _, names in os.walk(folder) for name in names if not name.startswith("."))
-        if not found:
-            raise UserError(f"the class folder {folder} is empty: put images there or remove it")
-        files += [(path, label) for path in found]
-    top = str(folders[0].parent)
-    parts: list[Part] = []
-    for start in range(0, len(files), size):
-        paths, labels = zip(*files[start : start + size], strict=True)
-        parts.append(Part(len(parts), top, list(labels), list(paths)))
-    return Source(tuple(folder.name for folder in folders), parts)
+def _file(path: str) -> bytes | str:
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        if status.st_size > MAX_FILE_BYTES:
+            return "too large a file"
+        return Path(path).read_bytes()
+    except OSError as error:
+        return (error.strerror or "cannot be read").lower()
 
 
-def decoded(part: Part) -> Iterator[Image.Image | str]:
-    """Each image in mode L or RGB, or the reason why it cannot be read."""
-    if part.rows is not None:
-        path, first, height, width = part.rows
-        shape = (len(part.labels), height, width)
-        rows = np.memmap(path, np.uint8, "r", offset=16 + first * height * width, shape=shape)
-        yield from (Image.fromarray(row) for row in rows)
-    for path in part.files:
-        try:
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    yield f"{image.width}x{image.height} pixels are too many to decode safely"
-                    continue
-                yield _flat(ImageOps.exif_transpose(image))
-        except UnidentifiedImageError:
-            yield "not an image" if Path(path).stat().st_size else "empty file"
-        except Image.DecompressionBombError:
-            yield "too many pixels to decode safely"
-        except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-            # Pillow's texts may name the file by its full path.
-            yield " ".join(str(error).replace(path, "").split()) or type(error).__name__
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """`image` in mode L or RGB: 16 bits scaled to 8, transparency laid on white."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("integer pixels beyond 16 bits")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is unknown")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
+def _inflated(content: bytes) -> bytes | str:
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = unpacker.decompress(content, MAX_FILE_BYTES)
+    except zlib.error:
+        return "is damaged inside its archive"
+    return "too large a file" if unpacker.unconsumed_tail else plain

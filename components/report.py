@@ -20,10 +20,9 @@ from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from .artifacts import Dataset, Evaluation, Model
-from .gan.dataset import Pixels
+from .gan.dataset import Pixels, to_image
 from .gan.finishing import Draft
 from .params import Postprocess
 
@@ -65,7 +64,7 @@ EXPLANATIONS = (
         "fd_",
         "Fr\u00e9chet distance",
         "lower is better",
-        "How far the crowd of generated images is from the training images, in the classifier's features.",
+        "How far the crowd of generated images is from the training images, in the features of the net that judges.",
         "{:,.1f}",
     ),
     Explanation(
@@ -141,12 +140,13 @@ def render(
     rejected = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
     walk = folder / "interpolation.webp"
     made = Counter(model.image.classes[draft.label] for draft in finished)
-    height, width, _ = finished[0].pixels.shape
+    height, width, channels = finished[0].pixels.shape
     return environment.get_template("report.html.jinja").render(
         options=options,
         evaluation=evaluation,
         model=model,
         dataset=dataset,
+        colours={1: "grey", 3: "colour", 4: "colour with transparency"}.get(channels, f"{channels} channels"),
         samples_taken=len(samples),
         finished=finished,
         width=width,
@@ -280,7 +280,7 @@ def _rounded(form: str | None, value: float) -> str:
 
 def _png(pixels: Pixels) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png")
+    to_image(pixels).save(buffer, "png")
     return _data_uri("png", buffer.getvalue())
 
 

@@ -13,14 +13,12 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from .artifacts import Dataset, Model, Workspace, staging
 from .checkpoints import Checkpoint, TrainingFolder
-from .gan import metrics
-from .gan.dataset import Pixels, Split
-from .gan.features import extract, feature_net
+from .gan.dataset import Pixels, Split, to_image
+from .gan.features import feature_net, require_feature_net
 from .gan.models import build
 from .gan.options import Execution, TrainingOptions, UserError
 from .gan.sampling import labels_like, latents, sample
@@ -44,6 +42,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
     key = key_of("train", options, dataset.content)
     if found := Model.find(out, key):
         return found
+    require_feature_net(dataset.image)
     dataset.verified()
     networks = build(options.network, dataset.image)
     parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
@@ -145,7 +144,7 @@ def _train(config: dict[str, Any], run: TrainingFolder, first: bool) -> None:
         if due or seen >= options.images:
             judge = judge or _Judge(dataset, data, Path(config["state"]), options, execution)
             row["score"], grid = judge(progress)
-            Image.fromarray(grid).save(run.samples / f"{seen:012d}.png")
+            to_image(grid).save(run.samples / f"{seen:012d}.png")
         history.append(row)
         if "score" in row:
             run.save(Checkpoint(progress.state(), history, execution))
@@ -158,26 +157,27 @@ class _Judge:
     def __init__(
         self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
     ) -> None:
-        self._net, _, self._real = feature_net(data, dataset.content, state / "features")
+        self._feature_net = feature_net(data, dataset.content, state / "features")
         self._labels = labels_like(data.class_shares, SCORE_SAMPLES)
         self._z = latents(range(SCORE_SAMPLES), options.network.latent)
-        classes = min(len(dataset.image.classes), GRID_COLUMNS)
-        self._grid_labels = np.repeat(np.arange(classes), GRID_COLUMNS)
+        # A row for each class; without classes a square of images.
+        rows = np.arange(min(len(dataset.image.classes), GRID_COLUMNS))
+        self._grid_labels = np.repeat(
+            rows if dataset.image.labelled else np.zeros(GRID_COLUMNS, np.int64), GRID_COLUMNS
+        )
         self._precision = execution.precision
 
     def __call__(self, progress: Progress) -> tuple[float, Pixels]:
         pixels = sample(progress.ema, self._z, self._labels, precision=self._precision)
-        features, _ = extract(self._net, pixels)
         grid = sample(progress.ema, self._z[: len(self._grid_labels)], self._grid_labels, precision=self._precision)
-        return metrics.frechet_distance(features, self._real), contact_grid(grid, GRID_COLUMNS)
+        return self._feature_net.score(pixels), contact_grid(grid, GRID_COLUMNS)
 
 
 def contact_grid(images: Pixels, columns: int) -> Pixels:
-    """Images (N, H, W, C), N a multiple of `columns`, side by side: (rows * H, columns * W) or with 3 channels last."""
+    """Images (N, H, W, C), N a multiple of `columns`, side by side: (rows * H, columns * W, C)."""
     n, height, width, channels = images.shape
     rows = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
-    grid = rows.reshape(n // columns * height, columns * width, channels)
-    return grid[:, :, 0] if channels == 1 else grid
+    return rows.reshape(n // columns * height, columns * width, channels)
 
 
 # --- beside `fit`, in the process that called it ---
@@ -238,7 +238,7 @@ def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None
         left = (options.images - row["images"]) / speed
         print(
             f"train {row['images']:,} of {options.images:,} images, {speed:,.0f}/s, {left:.0f} s left, {text}, "
-            f"score {row['score']:.1f}",
+            f"score {row['score']:.3g}",
             flush=True,
         )
 

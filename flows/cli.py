@@ -173,8 +173,8 @@ def sample(
     home = _home(workspace)
     model = Model.load(home.model).verified()
     import safetensors.torch
-    from PIL import Image
 
+    from components.gan.dataset import to_image
     from components.gan.models import build
     from components.gan.sampling import labels_by_name, latents
     from components.gan.sampling import sample as make
@@ -191,7 +191,7 @@ def sample(
         z = latents([seed + i for i in part], model.training.network.latent, truncation)
         for i, pixels in zip(part, make(generator, z, labels[part.start : part.stop]), strict=True):
             name = model.image.classes[labels[i]].replace("/", "_")
-            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(out / f"{name}-{seed + i}.png")
+            to_image(pixels).save(out / f"{name}-{seed + i}.png")
     print(f"{n} images in {out}")
 
 
@@ -276,7 +276,8 @@ def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
         print(f"  {step.stage.name:<12} {step.reason}")
     if "train" in names:
         # The default network's rate on two cores with bf16; cost grows with the pixels.
-        rate = 1_900 * (28 / params.preprocess.resolution) ** 2
+        height, width = params.preprocess.shape
+        rate = 1_900 * 28**2 / (height * width)
         seconds = params.train.images / rate
         print(f"About {_duration(seconds)} of training on two cores, and less than a minute around it.\n")
     else:

@@ -58,7 +58,7 @@ def split(tmp_path: Path, digits: tuple[Pixels, Pixels]) -> Split:
     np.save(folder / "training-00000.npy", digits[0][:300, :, :, None])
     np.save(folder / "training-00001.npy", digits[0][300:500, :, :, None])
     np.save(folder / "training-labels.npy", digits[1][:500].astype(np.int64))
-    return Split(folder, "training", ImageFormat(resolution=28, channels=1, classes=tuple("0123456789")))
+    return Split(folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_nearest_finds_copies_and_scores_them(rng: np.random.Generator) -> None:
     references = rng.integers(0, 256, (5000, 12, 12, 1), dtype=np.uint8)
     chosen = np.array([4999, 0, 4096])
     copies = references[chosen].copy()
-    assert (metrics.nearest(copies, references) == chosen).all()
+    assert (metrics.nearest(copies, [(references[:4096], None), (references[4096:], None)]) == chosen).all()
     assert metrics.psnr_ssim(copies, references[chosen]) == pytest.approx((100, 1))
     noisy = np.clip(copies.astype(int) + rng.integers(-20, 21, copies.shape), 0, 255).astype(np.uint8)
     assert (metrics.nearest(noisy, references) == chosen).all()

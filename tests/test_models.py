@@ -12,7 +12,7 @@ def parameters(module: torch.nn.Module) -> list[tuple[int, ...]]:
 
 
 def test_mlp_is_the_articles() -> None:
-    G, D = build(MLP(), ImageFormat(resolution=28, channels=1, classes=CLASSES))
+    G, D = build(MLP(), ImageFormat(height=28, width=28, channels=1, classes=CLASSES))
     assert parameters(G) == [(128, 100), (128,), (64, 128), (64,), (784, 64), (784,)]
     assert parameters(D) == [(128, 784), (128,), (1, 128), (1,)]
 
@@ -21,7 +21,7 @@ def test_mlp_is_the_articles() -> None:
 @pytest.mark.parametrize("resolution", [28, 32, 48, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes_and_range(network: NetworkOptions, resolution: int, channels: int) -> None:
-    G, D = build(network, ImageFormat(resolution=resolution, channels=channels, classes=CLASSES))
+    G, D = build(network, ImageFormat(height=resolution, width=resolution, channels=channels, classes=CLASSES))
     z, label = torch.randn(5, network.latent), torch.tensor([0, 1, 2, 0, 1])
     images = G(z, label, None)
     assert images.shape == (5, channels, resolution, resolution)
@@ -31,7 +31,7 @@ def test_shapes_and_range(network: NetworkOptions, resolution: int, channels: in
 
 
 def test_a_conditional_network_listens_to_the_class_and_an_unconditional_one_does_not() -> None:
-    image = ImageFormat(resolution=28, channels=1, classes=CLASSES)
+    image = ImageFormat(height=28, width=28, channels=1, classes=CLASSES)
     for network in (MLP(), MLP(conditional=True), DCGAN(), DCGAN(conditional=False)):
         G, D = (n.eval() for n in build(network, image))
         for p in G.parameters():
@@ -45,4 +45,4 @@ def test_a_conditional_network_listens_to_the_class_and_an_unconditional_one_doe
 
 def test_dcgan_refuses_a_resolution_that_it_cannot_double_to() -> None:
     with pytest.raises(UserError, match=r"30x30.*preprocess.resolution"):
-        build(DCGAN(), ImageFormat(resolution=30, channels=1, classes=CLASSES))
+        build(DCGAN(), ImageFormat(height=30, width=30, channels=1, classes=CLASSES))

@@ -40,7 +40,7 @@ METRICS = {
 
 def inputs(root: Path, channels: int = 3, classes: tuple[str, ...] = HOSTILE) -> tuple[Evaluation, Model, Dataset]:
     """The artifacts of an untrained network that makes images of 16x16."""
-    image = ImageFormat(resolution=16, channels=channels, classes=classes)
+    image = ImageFormat(height=16, width=16, channels=channels, classes=classes)
     folder = root / "dataset"
     folder.mkdir(parents=True)
     rejected = [(f"<b>{index}</b>.png", "not an image") for index in range(60)]

@@ -62,7 +62,7 @@ def only(root: Path, **options: Any) -> Pixels:
 
 def test_an_idx_pair_keeps_its_pixels(make_workspace: Callable[..., Path], digits: tuple[Pixels, Pixels]) -> None:
     dataset = run(make_workspace(images=800))
-    assert dataset.image.model_dump() == {"resolution": 28, "channels": 1, "classes": tuple("0123456789")}
+    assert dataset.image.model_dump() == {"height": 28, "width": 28, "channels": 1, "classes": tuple("0123456789")}
     found = np.concatenate([pixels_of(dataset), pixels_of(dataset, "holdout")])
     assert {p.tobytes() for p in found} == {p.tobytes() for p in digits[0][:800]}
     training = pixels_of(dataset)
@@ -104,7 +104,7 @@ def test_a_second_run_returns_at_once_and_another_workspace_has_the_same_bytes(
 def test_shards_are_bounded_and_complete(make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(make_workspace("whole"))
     monkeypatch.setattr("components.preprocess.SHARD_BYTES", 100 * 28 * 28)
-    monkeypatch.setattr("components.preprocess.PART_BYTES", 1)
+    monkeypatch.setattr("components.preprocess.PIXEL_BYTES", 1)
     cut = run(make_workspace("cut"))
     sizes = [np.load(shard).shape[0] for shard in sorted(cut.folder.glob("training-0*.npy"))]
     assert max(sizes) == 100
@@ -121,7 +121,12 @@ def test_a_folder_of_classes_is_cropped_and_scaled(folder: Callable[..., Path]) 
 
 def test_classes_and_grey_or_colour_come_from_the_data(folder: Callable[..., Path]) -> None:
     root = folder()
-    assert run(root, resolution=16).image.model_dump() == {"resolution": 16, "channels": 1, "classes": ("cats", "dogs")}
+    assert run(root, resolution=16).image.model_dump() == {
+        "height": 16,
+        "width": 16,
+        "channels": 1,
+        "classes": ("cats", "dogs"),
+    }
     red = Image.new("RGB", (20, 20), (255, 0, 0))
     red.save(root / "data" / "dogs" / "red.png")
     dataset = run(root, resolution=16)
@@ -202,7 +207,10 @@ def test_unreadable_files_go_to_the_table(folder: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda data: (data / "notes.txt").write_text("hello"), "neither an IDX pair .* nor one folder"),
+        (
+            lambda data: (data / "notes.txt").write_text("hello"),
+            "holds no images that ganflow can read .found licence.txt, notes.txt",
+        ),
         (lambda data: (data / "a.idx").write_bytes(idx(np.zeros((50, 8, 8), np.uint8))), "1 IDX files of images but 0"),
         (
             lambda data: [

@@ -96,12 +96,12 @@ print(json.dumps([run.info.status, run.data.params, steps, sorted(run.data.metri
     status, params, steps, metrics, files, tags = json.loads(out.splitlines()[-1])
     assert status == "FINISHED"
     assert params["train.images"] == "4096"
-    assert params["dataset.resolution"] == "28"
+    assert params["dataset.resolution"] == "28x28"
     assert steps == [1024, 2048, 3072, 4096]
     assert {"agreement", "fd_classifier_500", "fd_classifier_500_floor", "score"} <= set(metrics)
     assert {"report.html", "contact_sheet.png", "metrics.json"} <= set(files)
     assert sum("samples" in name and name.endswith(".png") for name in files) == 2
-    assert {"key", "data", "commit", "params", "holdout", "feature_net", "fd_classifier"} <= set(tags)
+    assert {"key", "data", "commit", "params", "holdout", "feature_net", "score_name", "score"} <= set(tags)
 
 
 def test_the_same_key_registers_once_and_a_worse_model_stays_challenger(registered: Path) -> None:

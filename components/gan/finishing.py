@@ -27,7 +27,7 @@ MAX_SIZE = 2048
 
 @dataclass(frozen=True)
 class Draft:
-    """A picture in work: pixels (H, W, C) uint8, C 1 or 3, what it was sampled from, and how it was scored."""
+    """A picture in work: pixels (H, W, C) uint8, what it was sampled from, and how it was scored."""
 
     pixels: Pixels
     seed: int
@@ -54,7 +54,18 @@ class ImageStep(Step):
         """Pixels (H, W, C) uint8 -> (H', W', C) uint8."""
 
     def apply(self, drafts: Sequence[Draft]) -> list[Draft]:
-        return [replace(d, pixels=self.finish(d.pixels), steps=(*d.steps, self.name)) for d in drafts]
+        return [replace(d, pixels=self._finish_bands(d.pixels), steps=(*d.steps, self.name)) for d in drafts]
+
+    def _finish_bands(self, pixels: Pixels) -> Pixels:
+        """`finish` for any number of channels: three as a colour picture, each further one as a grey picture."""
+        import numpy as np
+
+        channels = pixels.shape[2]
+        if channels in (1, 3):
+            return self.finish(pixels)
+        colour = 3 if channels > 3 else 1
+        cuts = [colour, *range(colour + 1, channels)]
+        return np.concatenate([self.finish(band) for band in np.split(pixels, cuts, axis=2)], axis=2)
 
 
 class Curate(Step):
@@ -64,12 +75,14 @@ class Curate(Step):
     share: float = Field(0.9, gt=0, le=1, description="share of each class to keep, rounded up")
     by: Literal["confidence", "discriminator"] = Field(
         "confidence",
-        description="confidence: the classifier's probability of the class asked for; discriminator: its logit",
+        description="confidence: the classifier's probability of the class asked for; discriminator: its logit, "
+        "which also stands in where images have no labels",
     )
 
     def apply(self, drafts: Sequence[Draft]) -> list[Draft]:
         ranked: defaultdict[int, list[int]] = defaultdict(list)
-        for index in sorted(range(len(drafts)), key=lambda i: -drafts[i].scores[self.by]):
+        by = self.by if all(self.by in draft.scores for draft in drafts) else "discriminator"
+        for index in sorted(range(len(drafts)), key=lambda i: -drafts[i].scores[by]):
             ranked[drafts[index].label].append(index)
         kept = sorted(index for best in ranked.values() for index in best[: math.ceil(self.share * len(best))])
         return [replace(drafts[index], steps=(*drafts[index].steps, self.name)) for index in kept]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -61,18 +63,21 @@ def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[float,
     return covered(f, r, radii(r)), covered(r, f, radii(f))
 
 
-def nearest(images: Pixels, references: Pixels) -> npt.NDArray[np.int64]:
+def nearest(images: Pixels, references: Iterable[tuple[Pixels, object]]) -> npt.NDArray[np.int64]:
     """Index of the reference image with the least squared pixel distance to each image.
 
-    Shapes: (N, H, W, C), (M, H, W, C) uint8 -> (N,).
+    `references` come in batches, each with its labels, so that any number of them fits.
+    Shapes: (N, H, W, C), batches (M, H, W, C) uint8 -> (N,).
     """
     a = torch.from_numpy(images).flatten(1).float()
     best, index = torch.full((len(a),), torch.inf), torch.zeros(len(a), dtype=torch.long)
-    for start in range(0, len(references), 4096):
-        b = torch.from_numpy(np.ascontiguousarray(references[start : start + 4096])).flatten(1).float()
+    start = 0
+    for pixels, _ in references:
+        b = torch.from_numpy(pixels).flatten(1).float()
         distance, position = (b.square().sum(1) - 2 * a @ b.T).min(1)
         closer = distance < best
         best[closer], index[closer] = distance[closer], position[closer] + start
+        start += len(pixels)
     found: npt.NDArray[np.int64] = index.numpy()
     return found
 

@@ -34,11 +34,22 @@ class Options(BaseModel):
 
 
 class ImageFormat(Options):
-    """What the data decides and a user never types: square images of `resolution`, in `classes`."""
+    """What the data decides and a user never types: the shape of all images, and their classes."""
 
-    resolution: int = Field(ge=4, description="height and width in pixels")
-    channels: Literal[1, 3] = Field(description="1 grey, 3 RGB")
-    classes: tuple[str, ...] = Field(description="names of the classes, in the order of their labels")
+    height: int = Field(ge=4, description="pixels")
+    width: int = Field(ge=4, description="pixels")
+    channels: PositiveInt = Field(description="1 grey, 3 RGB, 4 RGBA, or whatever the arrays hold")
+    classes: tuple[str, ...] = Field(min_length=1, description="names of the classes, in the order of their labels")
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels tell anything: images of one class are images without labels."""
+        return len(self.classes) > 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels), as pixels are stored."""
+        return self.height, self.width, self.channels
 
 
 class MLP(Options):

@@ -13,13 +13,15 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..gan.options import Execution, StoppedError, UserError
 
+P = TypeVar("P")
+C = TypeVar("C")
 R = TypeVar("R")
 
 _thread: threading.Thread | None = None
@@ -111,31 +113,33 @@ def resources() -> tuple[int, int]:
     return int(total.get("CPU", 1)), int(total.get("GPU", 0))
 
 
-def run_parts(function: Callable[..., R], calls: Sequence[tuple[Any, ...]]) -> Iterator[R]:
-    """Results of a pure function for each tuple of arguments, in order, a few at a time.
+def run_parts(work: Callable[[P, Iterable[C]], R], read: Callable[[P], Iterable[C]], parts: Sequence[P]) -> Iterator[R]:
+    """`work(part, read(part))` for each part, in order, a few at a time; `work` must be pure.
 
-    As Ray tasks where a cluster is given, else in threads: decoding and scaling images releases the interpreter, and
-    on one machine processes cost more than they bring.
+    As Ray tasks where a cluster is given: then this process reads, and what it read travels with the task, so that
+    nodes need not see its disk. Else in threads: decoding and scaling images releases the interpreter, and on one
+    machine processes cost more than they bring.
     """
     if address() is not None:
         wait()
         import ray
 
-        remote = ray.remote(function)
-        submit, result, width = remote.remote, ray.get, 2 * resources()[0]
-        yield from _in_order(submit, result, calls, width)
+        remote = ray.remote(work)
+        width = 2 * resources()[0]
+        yield from _in_order(lambda part: remote.remote(part, list(read(part))), ray.get, parts, width)
         return
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
-        yield from _in_order(lambda *call: pool.submit(function, *call), Future.result, calls, cores + 1)
+        submit = lambda part: pool.submit(lambda: work(part, read(part)))  # noqa: E731
+        yield from _in_order(submit, Future.result, parts, cores + 1)
 
 
 def _in_order(
-    submit: Callable[..., Any], result: Callable[[Any], Any], calls: Sequence[Any], width: int
+    submit: Callable[[Any], Any], result: Callable[[Any], Any], parts: Sequence[Any], width: int
 ) -> Iterator[Any]:
     waiting: deque[Any] = deque()
-    for call in calls:
-        waiting.append(submit(*call))
+    for part in parts:
+        waiting.append(submit(part))
         if len(waiting) >= width:
             yield result(waiting.popleft())
     while waiting:

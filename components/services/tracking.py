@@ -203,7 +203,7 @@ def register(
             "params": model.key.options,
             "holdout": evaluation.holdout,
             "feature_net": evaluation.feature_net,
-            "fd_classifier": str(_frechet_distance(evaluation)),
+            **_main_score(evaluation),
         }
         for tag, value in tags.items():
             client.set_model_version_tag(name, str(version), tag, value)
@@ -259,9 +259,8 @@ def _signature(model: Model) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    size, channels = model.image.resolution, model.image.channels
     return ModelSignature(
-        outputs=Schema([TensorSpec(np.dtype("uint8"), (-1, size, size, channels))]),
+        outputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *model.image.shape))]),
         params=ParamSchema(
             [
                 ParamSpec("n", DataType.long, 1),
@@ -289,13 +288,15 @@ def _complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: E
         client.log_artifact(run_id, str(gallery.folder / name), None if folder == "." else folder)
 
 
-def _frechet_distance(evaluation: Evaluation) -> float:
-    """The evaluation's Frechet distance, whatever its sample count."""
-    return next(
-        value
+def _main_score(evaluation: Evaluation) -> dict[str, str]:
+    """The distance that champions are chosen by, as tags: KID where the features have more dimensions than images."""
+    prefix = "fd_classifier" if "agreement" in evaluation.metrics else "kid_"
+    name, value = next(
+        (name, value)
         for name, value in evaluation.metrics.items()
-        if name.startswith("fd_classifier") and not name.endswith("_floor")
+        if name.startswith(prefix) and not name.endswith("_floor")
     )
+    return {"score_name": name, "score": str(value)}
 
 
 def _set_aliases(client: MlflowClient, name: str, version: int, tags: Mapping[str, str]) -> bool:
@@ -306,8 +307,8 @@ def _set_aliases(client: MlflowClient, name: str, version: int, tags: Mapping[st
         if int(aliases["champion"]) == version:
             return True
         champion = client.get_model_version_by_alias(name, "champion").tags
-        comparable = all(champion.get(tag) == tags[tag] for tag in ("holdout", "feature_net"))
-        if not comparable or float(tags["fd_classifier"]) >= float(champion["fd_classifier"]):
+        comparable = all(champion.get(tag) == tags[tag] for tag in ("holdout", "feature_net", "score_name"))
+        if not comparable or float(tags["score"]) >= float(champion["score"]):
             return False
     client.set_registered_model_alias(name, "champion", str(version))
     return True
@@ -316,7 +317,7 @@ def _set_aliases(client: MlflowClient, name: str, version: int, tags: Mapping[st
 def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str) -> dict[str, Any]:
     """What a run says about its data."""
     return {
-        "resolution": image.resolution,
+        "resolution": f"{image.width}x{image.height}",
         "channels": image.channels,
         "classes": ", ".join(image.classes)[:500],
         "training_images": training,

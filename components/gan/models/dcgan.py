@@ -31,17 +31,19 @@ def build(options: DCGAN, image: ImageFormat) -> Networks:
     """Generator and discriminator for `image`.
 
     Raises:
-        UserError: the resolution is not 4, 5, 6 or 7 times a power of two, at least 8.
+        UserError: the shorter side is not 4, 5, 6 or 7 times a power of two, at least 8, or the longer one is no
+            multiple of that power.
     """
-    start, doublings = image.resolution, 0
-    while start % 2 == 0 and start > 7:
-        start, doublings = start // 2, doublings + 1
-    if not 4 <= start <= 7 or not doublings:
+    short, doublings = min(image.height, image.width), 0
+    while short % 2 == 0 and short > 7:
+        short, doublings = short // 2, doublings + 1
+    if not 4 <= short <= 7 or not doublings or max(image.height, image.width) % 2**doublings:
         raise UserError(
-            f"dcgan cannot make images of {image.resolution}x{image.resolution}: set preprocess.resolution to 4, 5, 6 "
-            "or 7 times a power of two, such as 28, 32, 48, 64, 96 or 128"
+            f"dcgan cannot make images of {image.width}x{image.height}: set preprocess.resolution to 4, 5, 6 or 7 "
+            "times a power of two, such as 28, 32, 48, 64, 96 or 128, the longer side to a multiple of that power"
         )
-    classes = len(image.classes) if options.conditional else 0
+    start = image.height // 2**doublings, image.width // 2**doublings
+    classes = len(image.classes) if options.conditional and image.labelled else 0
     return Networks(
         Generator(start, doublings, image.channels, options.latent, options.generator_width, classes),
         Discriminator(start, doublings, image.channels, options.discriminator_width, classes),
@@ -49,15 +51,17 @@ def build(options: DCGAN, image: ImageFormat) -> Networks:
 
 
 class Generator(nn.Module):
-    """z (B, latent), label (B,) -> images (B, C, H, W) in [-1, 1], H = W = start * 2 ** doublings."""
+    """z (B, latent), label (B,) -> images (B, C, H, W) in [-1, 1], (H, W) = start * 2 ** doublings."""
 
-    def __init__(self, start: int, doublings: int, channels: int, latent: int, width: int, classes: int = 0) -> None:
+    def __init__(
+        self, start: tuple[int, int], doublings: int, channels: int, latent: int, width: int, classes: int = 0
+    ) -> None:
         super().__init__()
         self.latent, self.start = latent, start
         widths = [width * 2 ** (doublings - 1 - i) for i in range(doublings)]
         self.embedding = nn.Embedding(classes, CLASS_EMBEDDING) if classes else None
         inputs = latent + (CLASS_EMBEDDING if classes else 0)
-        self.project = nn.Linear(inputs, start * start * widths[0], bias=False)
+        self.project = nn.Linear(inputs, start[0] * start[1] * widths[0], bias=False)
         self.norms = nn.ModuleList(BatchNorm(w) for w in widths)
         hidden = [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(widths)]
         last = nn.ConvTranspose2d(width, channels, 4, 2, 1)
@@ -70,25 +74,25 @@ class Generator(nn.Module):
         if self.embedding is not None and label is not None:
             z = torch.cat((z, self.embedding(label)), dim=1)
         # Channels are the last axis of the product, so that x is in the channels-last format without a copy.
-        x = self.project(z).view(len(z), self.start, self.start, -1).permute(0, 3, 1, 2)
+        x = self.project(z).view(len(z), *self.start, -1).permute(0, 3, 1, 2)
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = up(F.relu(norm(x)))
         return torch.tanh(x)
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W), label (B,) -> logits (B,), with H = W = start * 2 ** doublings.
+    """Images (B, C, H, W), label (B,) -> logits (B,), with (H, W) = start * 2 ** doublings.
 
-    Strided convolutions double the channels down to 2x2 or 3x3, one more than the generator has.
+    Strided convolutions double the channels down to half of `start`, one more than the generator has.
     """
 
-    def __init__(self, start: int, doublings: int, channels: int, width: int, classes: int = 0) -> None:
+    def __init__(self, start: tuple[int, int], doublings: int, channels: int, width: int, classes: int = 0) -> None:
         super().__init__()
         self.classes = classes
         widths = [channels, *(width * 2**i for i in range(doublings + 1))]
         downs = [nn.Conv2d(fan_in, fan_out, 4, 2, 1) for fan_in, fan_out in pairwise(widths)]
         self.downs = nn.ModuleList(downs)
-        features = widths[-1] * (start // 2) ** 2
+        features = widths[-1] * (start[0] // 2) * (start[1] // 2)
         self.head = nn.Linear(features, max(classes, 1))
         for down in downs:
             nn.init.kaiming_normal_(down.weight, 0.2)

@@ -15,8 +15,8 @@ from .layers import Networks
 
 def build(options: MLP, image: ImageFormat) -> Networks:
     """Generator and discriminator for `image`: by default the article's, 100-128-64-784 and 784-128-1."""
-    classes = len(image.classes) if options.conditional else 0
-    shape = (image.channels, image.resolution, image.resolution)
+    classes = len(image.classes) if options.conditional and image.labelled else 0
+    shape = (image.channels, image.height, image.width)
     return Networks(
         Generator(shape, options.latent, options.generator_widths, classes),
         Discriminator(shape, options.discriminator_widths, classes),

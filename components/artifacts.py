@@ -123,7 +123,9 @@ class Artifact(Options):
             described = json.loads(path.read_text())
             artifact = cls(**described, folder=folder)
         except ValidationError:
-            raise OtherVersionError(f"{path} was written by another version of ganflow: run `ganflow run`") from None
+            raise OtherVersionError(
+                f"{path} is damaged, or of another version of ganflow: `ganflow run` makes it again"
+            ) from None
         except (ValueError, TypeError):
             raise _damaged(folder, f"{path.name} is not what ganflow wrote") from None
         for name, record in artifact.files.items():

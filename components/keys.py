@@ -217,8 +217,15 @@ def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
     for entry in listed:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(entry.path)
-        elif entry.is_file():
+        elif _is_file(entry):
             yield entry
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False  # a link to itself
 
 
 def _stage(name: str) -> Stage:

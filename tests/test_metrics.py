@@ -74,7 +74,7 @@ def test_nearest_finds_copies_and_scores_them(rng: np.random.Generator) -> None:
     assert (metrics.nearest(copies, [(references[:4096], None), (references[4096:], None)]) == chosen).all()
     assert metrics.psnr_ssim(copies, references[chosen]) == pytest.approx((100, 1))
     noisy = np.clip(copies.astype(int) + rng.integers(-20, 21, copies.shape), 0, 255).astype(np.uint8)
-    assert (metrics.nearest(noisy, references) == chosen).all()
+    assert (metrics.nearest(noisy, [(references, None)]) == chosen).all()
     error = np.square(noisy.astype(float) - copies).mean((1, 2, 3))
     psnr, ssim = metrics.psnr_ssim(noisy, copies)
     assert psnr == pytest.approx(np.mean(10 * np.log10(255**2 / error)), rel=1e-6)

@@ -206,6 +206,19 @@ def shown(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
+def thinned(source: Source, count: int) -> list[Part]:
+    """Parts with at most about `count` of the images, evenly spread."""
+    step = max(1, len(source) // count)
+    chosen, start = [], 0
+    for part in source.parts:
+        keep = np.arange(-start % step, len(part), step)
+        start += len(part)
+        if len(keep):
+            rows = keep.tolist()
+            chosen.append(_rows_of(part, part.number, rows, part.labels[keep].tolist(), part.splits[keep].tolist()))
+    return chosen
+
+
 def read(part: Part) -> Iterator[bytes | str]:
     """The content of each image of `part` as it lies there, or the reason why it cannot be read."""
     if part.offsets is None or part.methods is None:

@@ -22,7 +22,7 @@ from .gan.features import feature_net, require_feature_net
 from .gan.models import build
 from .gan.options import Execution, TrainingOptions, UserError
 from .gan.sampling import labels_like, latents, sample
-from .gan.training_loop import Progress, training_loop
+from .gan.training_loop import Progress, bf16, training_loop
 from .keys import key_of
 from .params import Train
 from .services import cluster, tracking
@@ -104,9 +104,8 @@ def resolve(options: Train) -> Execution:
         raise UserError(f"train.workers = {workers} is more than the {cpus} CPUs or a batch of {options.batch} allow")
     precision = options.precision
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if gpus else torch.ops.mkldnn._is_mkldnn_bf16_supported()
         # Fully connected networks of this size wait for memory, not for products.
-        precision = "bf16" if fast and options.network.name != "mlp" else "fp32"
+        precision = "bf16" if bf16(bool(gpus)) and options.network.name != "mlp" else "fp32"
     return Execution(workers=workers, threads=max(1, cpus // workers), device=device, precision=precision)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ from components.gan.options import StoppedError, UserError
 from components.keys import STAGES, Step, plan
 from components.params import Params
 from components.services import cluster, tracking, versioning
+from flows.cli_data import data_app, init
 
 _PROJECT = Path(__file__).resolve().parents[1]
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
@@ -111,6 +113,12 @@ def run(
     print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow sample` makes images.")
 
 
+app.command(
+    epilog="Examples: ganflow init --data ~/photos --workspace ~/faces | ganflow init --data pictures.zip --workspace w"
+)(init)
+app.add_typer(data_app, name="data")
+
+
 @app.command()
 def preprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Raw images under data/ -> artifacts/dataset."""
@@ -193,6 +201,19 @@ def sample(
             name = model.image.classes[labels[i]].replace("/", "_")
             to_image(pixels).save(out / f"{name}-{seed + i}.png")
     print(f"{n} images in {out}")
+
+
+@app.command(name="params")
+def list_params() -> None:
+    """Every key of params.yaml with its default and what it does."""
+    for section, field in Params.model_fields.items():
+        defaults = field.default
+        print(f"{section}:  # {type(defaults).__doc__.splitlines()[0]}")
+        for name, described in type(defaults).model_fields.items():
+            value = defaults.model_dump(mode="json")[name]
+            print(f"  {name}: {json.dumps(value)}")
+            if described.description:
+                print(f"      # {described.description}")
 
 
 @app.command()

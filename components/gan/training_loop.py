@@ -145,6 +145,11 @@ def training_loop(
             yield Progress(images, metrics, ema, partial(_state, modules, adams, images, step))
 
 
+def bf16(gpu: bool) -> bool:
+    """Whether this machine multiplies faster in bfloat16."""
+    return bool(torch.cuda.is_bf16_supported() if gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def learning_rate_factor(options: TrainingOptions, images: int) -> float:
     """1, then linearly to 0 over the last `learning_rate_decay` of the images."""
     if not options.learning_rate_decay:

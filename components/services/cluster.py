@@ -100,12 +100,17 @@ def _run() -> None:
     ray.shutdown()
 
 
+def local_resources() -> tuple[int, int]:
+    """CPUs and GPUs of this machine that this process may use."""
+    import torch
+
+    return len(os.sched_getaffinity(0)), torch.cuda.device_count()
+
+
 def resources() -> tuple[int, int]:
     """CPUs and GPUs that training may use: this machine's, or the cluster's."""
     if address() is None:
-        import torch
-
-        return len(os.sched_getaffinity(0)), torch.cuda.device_count()
+        return local_resources()
     wait()
     import ray
 

@@ -1,0 +1,240 @@
+"""A look at raw images before anything is run: what they are, and parameters that suit them and this machine."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from .containers import find_raw_images
+from .decoding import decoded
+from .gan.dataset import Split, to_image
+from .gan.models import build
+from .gan.options import DCGAN, Execution, ImageFormat, TrainingOptions, UserError
+from .gan.training_loop import bf16, training_loop
+from .params import Preprocess
+from .raw_images import Source, read, thinned
+
+LOOKED_AT = 3_000
+SIDES = (16, 28, 32, 48, 64, 96, 128)
+CPU_SIDE, GPU_SIDE = 64, 128
+# Fewer images than this are learned by heart without augmentation.
+FEW_IMAGES = 5_000
+TRAINING_SECONDS = 600
+SHEET_IMAGES = 80
+
+
+@dataclass
+class Survey:
+    """What was seen in `looked_at` of `images` images."""
+
+    kind: str
+    images: int
+    size: int
+    class_counts: dict[str, int]
+    looked_at: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    animated: int = 0
+    duplicates: int = 0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    samples: list[tuple[bytes, tuple[int, int] | None]] = field(default_factory=list)
+
+    @property
+    def labelled(self) -> bool:
+        return len(self.class_counts) > 1
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Parameters for `params.yaml`, and what they will cost here."""
+
+    params: dict[str, dict[str, Any]]
+    image: ImageFormat
+    images_per_second: float
+    training_seconds: float
+    disk_bytes: int
+
+
+def survey(data: Path, scratch: Path) -> Survey:
+    """Count all images under `data`, and decode up to 3,000, evenly spread.
+
+    Raises:
+        UserError: nothing known was found, or it is damaged.
+    """
+    source = find_raw_images(data, scratch, 10_000)
+    counts = sum((np.bincount(part.labels, minlength=len(source.classes)) for part in source.parts), np.zeros(1, int))
+    found = Survey(
+        source.kind,
+        len(source),
+        sum(int(part.sizes.sum()) for part in source.parts),
+        dict(zip(source.classes, counts.tolist(), strict=True)),
+        broken=list(source.rejected),
+    )
+    seen: set[bytes] = set()
+    options = Preprocess(resolution=64)
+    every = max(1, LOOKED_AT // SHEET_IMAGES)
+    for name, shape, content in tqdm(_contents(source), desc="look at images", unit="img", disable=None, leave=False):
+        found.looked_at += 1
+        pixels = content if isinstance(content, str) else next(decoded(content, options, shape))
+        if isinstance(pixels, str) or isinstance(content, str):
+            found.broken.append((name, str(pixels)))
+            continue
+        digest = pixels.tobytes()
+        found.duplicates += digest in seen
+        seen.add(digest)
+        _measure(found, content, shape)
+        if len(found.samples) < SHEET_IMAGES and (found.looked_at % every == 0 or found.images <= LOOKED_AT):
+            found.samples.append((content, shape))
+    return found
+
+
+def _contents(source: Source) -> Iterator[tuple[str, tuple[int, int] | None, bytes | str]]:
+    for part in thinned(source, LOOKED_AT):
+        for row, content in enumerate(read(part)):
+            yield part.name(row), part.shape, content
+
+
+def _measure(found: Survey, content: bytes, shape: tuple[int, int] | None) -> None:
+    if shape is not None:
+        found.sizes[shape[::-1]] += 1
+        found.modes["grey"] += 1
+    elif content.startswith(b"\x93NUMPY"):
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        found.sizes[array.shape[1], array.shape[0]] += 1
+        found.modes[f"array of {np.atleast_3d(array).shape[2]} channels"] += 1
+    else:
+        with Image.open(io.BytesIO(content)) as image:
+            found.sizes[image.size] += 1
+            found.modes[image.mode] += 1
+            found.animated += getattr(image, "n_frames", 1) > 1
+
+
+def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:
+    """Some of the images as the networks will see them."""
+    options = Preprocess(**proposal.params["preprocess"])
+    made = (next(decoded(content, options, shape)) for content, shape in found.samples)
+    tiles = [to_image(pixels).convert("RGB") for pixels in made if not isinstance(pixels, str)]
+    factor = max(1, 96 // max(options.shape))
+    height, width = (side * factor for side in options.shape)
+    columns = 10
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    for index, tile in enumerate(tiles):
+        place = index % columns * width, index // columns * height
+        sheet.paste(tile.resize((width, height), Image.Resampling.NEAREST), place)
+    return sheet
+
+
+def propose(found: Survey, name: str, cpus: int, gpus: int) -> Proposal:
+    """Parameters for such images, with a training of about ten minutes on this machine's processors."""
+    shape = _shape(found, GPU_SIDE if gpus else CPU_SIDE)
+    image = ImageFormat(
+        height=shape[0], width=shape[1], channels=_channels(found), classes=tuple(found.class_counts) or ("image",)
+    )
+    few = found.images < FEW_IMAGES
+    train: dict[str, Any] = {
+        "network": {"name": "dcgan", "generator_width": 32 if found.images < 1_000 else 64},
+        "batch": 128 if gpus else 64 if found.images >= 1_000 else 32,
+        "augment": ["color", "translation", "cutout"] if few else [],
+        # Small data sets need a firmer hand on the discriminator.
+        "r1_gamma": 5.0 if few else 1.0,
+        "seed": 0,
+    }
+    speed = _images_per_second(TrainingOptions(**train), image, cpus, gpus)
+    images = int(min(max(speed * TRAINING_SECONDS, 20_000), 4_000_000) // 1_000 * 1_000)
+    train |= {"images": images, "log_every": max(images // 100, 500), "checkpoint_every": max(images // 8, 4_000)}
+    samples = 8_000 if found.labelled else 5_000
+    factor = min(4, 256 // max(shape))
+    steps: list[dict[str, Any]] = [
+        {"name": "curate", "share": 0.8, "by": "confidence" if found.labelled else "discriminator"}
+    ]
+    if factor >= 2:
+        steps += [{"name": "upscale", "factor": factor}, {"name": "sharpen", "radius": 2, "amount": 0.5}]
+    params = {
+        "preprocess": {"resolution": shape[0] if shape[0] == shape[1] else list(shape), "holdout": 0.2},
+        "train": train,
+        "evaluate": {"samples": samples},
+        "postprocess": {"images": 250 if found.labelled else 100, "steps": steps},
+        "register": {"name": _model_name(name)},
+    }
+    if found.broken:
+        share = len(found.broken) / max(1, found.looked_at + len(found.broken))
+        params["preprocess"]["max_rejected"] = float(min(1.0, max(0.01, np.ceil(share * 150) / 100)))
+    pixels = shape[0] * shape[1] * image.channels
+    # The data set and, while it is made, its parts; samples; some checkpoints.
+    disk = 2 * found.images * pixels + samples * pixels + 200 * 2**20
+    return Proposal(params, image, speed, images / speed, disk)
+
+
+def _shape(found: Survey, largest: int) -> tuple[int, int]:
+    """(height, width): what nearly all images have if it can be made, else a side that few images fall short of."""
+    (most, count), *_ = found.sizes.most_common(1) or [((28, 28), 1)]
+    if count >= 0.9 * found.sizes.total() and max(most) <= largest and _can_be_made(most[1], most[0]):
+        return most[1], most[0]
+    shorter = median(min(size) for size, times in found.sizes.items() for _ in range(times))
+    side = max((s for s in SIDES if s <= min(shorter, largest)), default=SIDES[0])
+    ratios = sorted(size[0] / size[1] for size, times in found.sizes.items() for _ in range(times))
+    low, ratio, high = (ratios[int(q * (len(ratios) - 1))] for q in (0.05, 0.5, 0.95))
+    if high / low > 1.1 or 0.8 < ratio < 1.25:
+        return side, side
+    # All are about equally wide: nothing has to be cut off.
+    step = next(2**k for k in range(8, -1, -1) if side % 2**k == 0 and side // 2**k >= 4)
+    longer = max(step, round(side * max(ratio, 1 / ratio) / step) * step)
+    return (side, longer) if ratio > 1 else (longer, side)
+
+
+def _can_be_made(height: int, width: int) -> bool:
+    try:
+        build(DCGAN(), ImageFormat(height=height, width=width, channels=1, classes=("image",)))
+    except UserError:
+        return False
+    return True
+
+
+def _channels(found: Survey) -> int:
+    grey = {"grey", "L", "1", "I;16", "I", "array of 1 channels"}
+    if found.modes.keys() <= grey:
+        return 1
+    arrays = [int(mode.split()[2]) for mode in found.modes if mode.startswith("array of")]
+    return max([3, *arrays])
+
+
+def _images_per_second(options: TrainingOptions, image: ImageFormat, cpus: int, gpus: int) -> float:
+    """Measured: a few steps of the proposed training on noise."""
+    steps, warm = 12, 3
+    options = options.model_copy(update={"images": steps * options.batch, "log_every": options.batch})
+    execution = Execution(
+        workers=1, threads=cpus, device="cuda" if gpus else "cpu", precision="bf16" if bf16(bool(gpus)) else "fp32"
+    )
+    rng = np.random.default_rng(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cpus)
+    with tempfile.TemporaryDirectory() as name:
+        np.save(Path(name, "training-00000.npy"), rng.integers(0, 256, (options.batch, *image.shape), dtype=np.uint8))
+        np.save(Path(name, "training-labels.npy"), rng.integers(0, len(image.classes), options.batch))
+        times = []
+        bar = tqdm(total=steps, desc="measure speed", unit="step", disable=None, leave=False)
+        for _ in training_loop(options, Split(Path(name), "training", image), execution):
+            times.append(time.monotonic())
+            bar.update()
+        bar.close()
+    torch.set_num_threads(threads)
+    # The fastest step: what else the machine does now says nothing about the training.
+    return 0.9 * options.batch / min(b - a for a, b in pairwise(times[warm:])) * max(1, gpus)
+
+
+def _model_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.").lower() or "ganflow"

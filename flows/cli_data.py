@@ -1,0 +1,176 @@
+"""The commands that bring data into a workspace: `ganflow init` and `ganflow data fetch`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from components.artifacts import Workspace, disk_errors
+from components.gan.options import UserError
+from components.services import versioning
+
+if TYPE_CHECKING:
+    from components.survey import Proposal, Survey
+
+SHOWN_CLASSES = 10
+# DVC takes hours for so many small files.
+MANY_FILES = 20_000
+
+data_app = typer.Typer(help="Public data sets: fetched, checked and converted.", no_args_is_help=True)
+
+
+def init(
+    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="folder, zip, tar or Parquet file of images")],
+    workspace: Annotated[
+        Path, typer.Option("--workspace", metavar="DIR", help="folder for params.yaml, data/ and results")
+    ] = Path(),
+    link: Annotated[bool, typer.Option("--link", help="make data/ a link to PATH instead of a copy")] = False,
+) -> None:
+    """Look at your images, propose parameters for them and this machine, and make a workspace."""
+    home, data = Workspace(workspace.absolute()), data.absolute()
+    if not data.exists():
+        raise UserError(f"there is no {data}: name a folder or a file with images by --data")
+    for path in (home.params, home.data):
+        if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
+            raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
+    import components.survey as survey
+    from components.services import cluster
+
+    with disk_errors(home.root):
+        home.state.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.state) as scratch:
+            found = survey.survey(data, Path(scratch))
+        _show_survey(data, found)
+        proposal = survey.propose(found, data.stem, *cluster.local_resources())
+        _place(data, home, found, link)
+        sheet = home.root / "survey.png"
+        survey.sample_sheet(found, proposal).save(sheet)
+        staged = home.params.with_suffix(".tmp")
+        staged.write_text(_yaml(data, found, proposal))
+        staged.replace(home.params)
+    _show_proposal(home, found, proposal)
+    if not found.labelled:
+        from components.gan.features import require_feature_net
+
+        try:
+            require_feature_net(proposal.image)
+        except UserError as error:
+            print(f"\nBefore you run: {error}")
+    if not link and home.data != data:
+        print(f"Versions: {versioning.add(home, many=MANY_FILES)}")
+    where = "" if home.root == Path.cwd() else f" --workspace {os.path.relpath(home.root)}"
+    print(f"\nLook at {os.path.relpath(sheet)}, edit {os.path.relpath(home.params)} if you like, then:\n")
+    print(f"  ganflow run{where}")
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="fashion-mnist, mnist, cifar10 or emoji")],
+    into: Annotated[Path, typer.Option("--into", metavar="WORKSPACE", help="the data goes to WORKSPACE/data")],
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="PATH_OR_URL", help="folder or address that has the files")
+    ] = None,
+) -> None:
+    """Get a public data set into a workspace. Example: ganflow data fetch fashion-mnist --into ~/fashion"""
+    from components.fetch import fetch as get
+
+    folder = get(name, into.absolute(), source)
+    print(f"{name} in {os.path.relpath(folder)}, licence in {os.path.relpath(folder / 'LICENSE.txt')}")
+    print(f"Next: ganflow init --data {os.path.relpath(folder)} --workspace {os.path.relpath(into)}")
+
+
+def _place(data: Path, home: Workspace, found: Survey, link: bool) -> None:
+    """Make `data` the workspace's data/, by a copy or a link."""
+    if data == home.data:
+        return
+    if home.data.exists():
+        home.data.rmdir()
+    if link:
+        if data.is_dir():
+            home.data.symlink_to(data, target_is_directory=True)
+        else:
+            home.data.mkdir()
+            (home.data / data.name).symlink_to(data)
+        return
+    free = shutil.disk_usage(home.root).free
+    if found.size > 0.9 * free:
+        raise UserError(
+            f"copying {_size(found.size)} to {home.data} leaves no room ({_size(free)} are free): use --link, which "
+            "makes a link instead"
+        )
+    staged = Path(tempfile.mkdtemp(prefix=".data-", dir=home.root))
+    try:
+        staged.chmod(0o755)
+        if data.is_dir():
+            shutil.copytree(data, staged, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copy2(data, staged)
+        staged.replace(home.data)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _show_survey(data: Path, found: Survey) -> None:
+    seen = "all" if found.looked_at >= found.images else f"{found.looked_at:,} of them"
+    print(f"{data}: {found.kind}, {found.images:,} images, {_size(found.size)}; looked at {seen}")
+    if found.labelled:
+        counts = sorted(found.class_counts.items(), key=lambda item: -item[1])
+        more = f", and {len(counts) - SHOWN_CLASSES} more" if len(counts) > SHOWN_CLASSES else ""
+        names = ", ".join(f"{name} {count:,}" for name, count in counts[:SHOWN_CLASSES])
+        print(f"  classes      {len(counts)}: {names}{more}")
+    else:
+        print("  classes      none: images without labels")
+    widths, heights = ([size[i] for size in found.sizes] for i in (0, 1))
+    if widths:
+        (most, count), *_ = found.sizes.most_common(1)
+        spread = f", from {min(widths)}x{min(heights)} to {max(widths)}x{max(heights)}" if len(found.sizes) > 1 else ""
+        print(f"  sizes        {most[0]}x{most[1]} ({count / found.sizes.total():.0%}){spread}")
+        modes = (f"{mode} {times / found.modes.total():.0%}" for mode, times in found.modes.most_common())
+        print(f"  modes        {', '.join(modes)}")
+    if found.animated:
+        print(f"  animated     {found.animated:,}: the first frame is used; preprocess.frames: all uses every one")
+    if {"RGBA", "LA", "PA"} & found.modes.keys():
+        print("  transparency is laid on white; preprocess.channels: 4 keeps it")
+    print(f"  duplicates   {found.duplicates:,}, left out by preprocessing")
+    print(f"  broken       {len(found.broken):,}" + "".join(f"\n    {n}: {why}" for n, why in found.broken[:5]))
+
+
+def _show_proposal(home: Workspace, found: Survey, proposal: Proposal) -> None:
+    image, train = proposal.image, proposal.params["train"]
+    colours = {1: "grey", 3: "RGB"}.get(image.channels, f"{image.channels} channels")
+    free = shutil.disk_usage(home.root).free
+    augment = ", ".join(train["augment"]) or "none"
+    print("\nProposed (in params.yaml)")
+    print(f"  images       {image.width}x{image.height}, {colours}")
+    print(f"  network      {train['network']['name']}, batch {train['batch']}, augmentation {augment}")
+    print(f"  training     {train['images']:,} images, about {max(1, round(proposal.training_seconds / 60))} min")
+    print(f"               at {proposal.images_per_second:,.0f} images/s, measured here by a few steps")
+    print(f"  judged by    {'a classifier of its own labels' if found.labelled else 'EfficientNet-Lite0 features'}")
+    print(f"  disk         about {_size(proposal.disk_bytes)}; {_size(free)} are free")
+    print(f"  model        {proposal.params['register']['name']}")
+
+
+def _yaml(data: Path, found: Survey, proposal: Proposal) -> str:
+    head = (
+        f"# Proposed by `ganflow init` for {found.images:,} images ({found.kind}). `ganflow params` shows every key.\n"
+        "# Change what you like: only the stages that it touches run again.\n"
+    )
+    sections: Mapping[str, Any] = proposal.params
+    return head + "\n".join(
+        yaml.safe_dump({name: values}, sort_keys=False, default_flow_style=None) for name, values in sections.items()
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import safetensors.torch
 import torch
@@ -17,12 +21,16 @@ from .gan import metrics
 from .gan.dataset import Pixels, Split, to_signed
 from .gan.features import feature_net
 from .gan.models import build
+from .gan.options import ImageFormat, NetworkOptions
 from .gan.sampling import labels_like, latents, sample
 from .keys import key_of
 from .params import Evaluate
+from .services import cluster
 
 # More real images say little more, and memory stays bounded.
 MAX_HOLDOUT = 10_000
+CLUSTER_SAMPLES = 500
+Labels = npt.NDArray[np.int64]
 
 
 def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Evaluation:
@@ -40,16 +48,14 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
         return found
     model.verified()
     dataset.verified()
-    torch.set_num_threads(model.execution.workers * model.execution.threads)
+    torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
     with tqdm(total=5, desc="evaluate", disable=None, leave=False) as bar:
         seeds = range(options.seed, options.seed + options.samples)
         labels = labels_like(training.class_shares, options.samples)
-        generator, discriminator = (network.eval() for network in build(model.training.network, dataset.image))
-        generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
+        samples = _samples(model, seeds, labels)
+        discriminator = build(model.training.network, dataset.image).discriminator.eval()
         discriminator.load_state_dict(safetensors.torch.load_file(model.folder / "discriminator.safetensors"))
-        z = latents(seeds, model.training.network.latent)
-        samples = sample(generator, z, labels, precision=model.execution.precision)
         bar.update()
 
         home = Workspace.around(out)
@@ -106,6 +112,48 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
             model=model.content,
         )
     return Evaluation.load(out)
+
+
+def _samples(model: Model, seeds: range, labels: Labels) -> Pixels:
+    """Images (N, H, W, C) of these seeds and labels (N,); on the cluster, where there is one."""
+    weights = (model.folder / "generator.safetensors").read_bytes()
+    make = partial(
+        make_samples,
+        options=model.training.network,
+        image=model.image,
+        weights=weights,
+        seeds=seeds,
+        labels=labels,
+        precision=model.execution.precision,
+    )
+    if cluster.address() is None:
+        return make(slice(0, len(seeds)), ())
+    parts = [slice(start, start + CLUSTER_SAMPLES) for start in range(0, len(seeds), CLUSTER_SAMPLES)]
+    gpu = any(node.gpus for node in cluster.nodes())
+    with tqdm(total=len(parts), desc="samples", unit="part", disable=None, leave=False) as bar:
+        made = []
+        for pixels in cluster.run_parts(make, lambda part: (), parts, gpu):
+            made.append(pixels)
+            bar.update()
+    return np.concatenate(made)
+
+
+def make_samples(
+    part: slice,
+    contents: Iterable[None],
+    *,
+    options: NetworkOptions,
+    image: ImageFormat,
+    weights: bytes,
+    seeds: range,
+    labels: Labels,
+    precision: str,
+) -> Pixels:
+    """Images (n, H, W, C) of the seeds and labels in `part`, on the GPU where this process has one."""
+    generator = build(options, image).generator
+    generator.load_state_dict(safetensors.torch.load(weights))
+    generator.to("cuda" if torch.cuda.is_available() else "cpu")
+    return sample(generator, latents(seeds[part], options.latent), labels[part], precision=precision)
 
 
 def _count(number: int) -> str:

@@ -80,6 +80,7 @@ STAGES = (
             "gan/sampling.py",
             "gan/training_loop.py",
             "services/cluster.py",
+            "services/storage.py",
             "train.py",
         ),
     ),
@@ -95,6 +96,7 @@ STAGES = (
             "gan/metrics.py",
             *_NETWORKS,
             "gan/sampling.py",
+            "services/cluster.py",
         ),
     ),
     Stage(
@@ -132,7 +134,7 @@ class Step:
 def key_of(stage: str, options: Options, *contents: str) -> Key:
     """The key of a stage with these validated options and the content hashes of its inputs, in their order."""
     return Key(
-        options=_hash(json.dumps(options.model_dump(mode="json"), sort_keys=True).encode()),
+        options=_hash(json.dumps(options.hashed, sort_keys=True).encode()),
         inputs=_hash("".join(contents).encode()),
         code=_hash("".join(sha256_of(_CODE / file) for file in _stage(stage).code).encode()),
     )

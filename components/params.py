@@ -47,8 +47,17 @@ class Train(TrainingOptions):
     """Data set -> model."""
 
     workers: Literal["auto"] | PositiveInt = Field(
-        "auto", description="training processes; auto: one for each GPU, else one with all cores"
+        "auto", description="training processes; auto: one for each GPU, else one for each machine with all its cores"
     )
+    storage: str | None = Field(
+        None,
+        description="for a cluster that shares no disk: s3://bucket/prefix, where data and training state travel",
+    )
+
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """Where the state lies changes no result."""
+        return self.model_dump(mode="json", exclude={"storage"})
 
 
 class Evaluate(Options):

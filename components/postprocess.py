@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,7 +45,7 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
         return found
     for artifact in (evaluation, model, dataset):
         artifact.verified()
-    torch.set_num_threads(model.execution.workers * model.execution.threads)
+    torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
     classes = model.image.classes
     samples = choose(evaluation, options.images)
     drafts = list(samples)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from .gan.sampling import labels_like, latents, sample
 from .gan.training_loop import Progress, bf16, training_loop
 from .keys import key_of
 from .params import Train
-from .services import cluster, tracking
+from .services import cluster, storage, tracking
 
 SCORE_SAMPLES = 1_000
 GRID_COLUMNS = 10
@@ -46,12 +48,20 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
     dataset.verified()
     networks = build(options.network, dataset.image)
     parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
-    training = TrainingOptions(**options.model_dump(exclude={"workers"}))
+    training = TrainingOptions(**options.model_dump(exclude={"workers", "storage"}))
     run = TrainingFolder(home.state / "training" / key.id)
+    mirror = _mirror(run.path, options.storage, key.id)
+    if mirror:
+        mirror.pull()
     newest = run.newest()
     if newest is None or newest.state.images < options.images:
         cluster.start()
         execution = newest.execution if newest else resolve(options)
+        cluster.check_free(cluster.Placement(execution.workers, execution.threads, execution.device == "cuda"))
+        if options.storage:
+            storage.publish_dataset(dataset, storage.Storage(options.storage))
+        else:
+            cluster.check_every_node_sees(dataset.folder.absolute())
         if newest:
             print(f"training goes on at image {newest.state.images:,} of {options.images:,}")
         features = threading.Thread(target=_feature_net, args=(dataset, home.state), daemon=True)
@@ -59,13 +69,18 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         config = {
             "options": training.model_dump(mode="json"),
             "execution": execution.model_dump(),
+            "key": key.id,
             "dataset": str(dataset.folder.absolute()),
+            "content": dataset.content,
             "state": str(home.state.absolute()),
-            "folder": str(run.path.absolute()),
+            "storage": options.storage,
+            "environment": storage.passed_environment() if options.storage else {},
         }
-        with _live(run, training, dataset, key.id, home):
+        with _live(run, mirror, training, dataset, key.id, home):
             cluster.fit(_worker, config, execution, run.path.absolute())
         cluster.release()
+        if mirror:
+            mirror.pull()
         _raise_failure(run)
     best = run.best()
     with staging(out) as folder:
@@ -91,22 +106,24 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
 
 
 def resolve(options: Train) -> Execution:
-    """What this machine decides, by a fixed table: a stopwatch would make a rerun differ in its bits.
+    """What this machine or cluster decides, by a fixed table: a stopwatch would make a rerun differ in its bits.
 
-    One worker for each GPU; without GPUs one worker with all cores, which beats several that share them.
+    Raises:
+        UserError: there are too few processors.
     """
-    cpus, gpus = cluster.resources()
-    device: Literal["cpu", "cuda"] = "cuda" if gpus else "cpu"
-    workers = (gpus or 1) if options.workers == "auto" else options.workers
-    if gpus and workers > gpus:
-        raise UserError(f"train.workers = {workers}, but there are {gpus} GPUs: lower it or set it to auto")
-    if workers > cpus or workers > options.batch:
-        raise UserError(f"train.workers = {workers} is more than the {cpus} CPUs or a batch of {options.batch} allow")
+    workers, threads, gpu = cluster.place(options.workers)
+    if workers > options.batch:
+        raise UserError(f"train.workers = {workers} is more than a batch of {options.batch} can be shared by")
     precision = options.precision
     if precision == "auto":
         # Fully connected networks of this size wait for memory, not for products.
-        precision = "bf16" if bf16(bool(gpus)) and options.network.name != "mlp" else "fp32"
-    return Execution(workers=workers, threads=max(1, cpus // workers), device=device, precision=precision)
+        precision = "bf16" if bf16(gpu) and options.network.name != "mlp" else "fp32"
+    return Execution(workers=workers, threads=threads, device="cuda" if gpu else "cpu", precision=precision)
+
+
+def _mirror(folder: Path, uri: str | None, key: str) -> storage.TrainingMirror | None:
+    """The copy of a training's folder at the storage, if there is one."""
+    return storage.TrainingMirror(folder, storage.Storage(uri) / f"training/{key}") if uri else None
 
 
 # --- in each training worker ---
@@ -114,18 +131,36 @@ def resolve(options: Train) -> Execution:
 
 def _worker(config: dict[str, Any]) -> None:
     """Train; the first rank writes checkpoints, sample grids and progress. What a user can mend is not tried again."""
-    run = TrainingFolder(Path(config["folder"]))
+    os.environ.update(config["environment"])
+    first, state, uri = cluster.rank() == 0, Path(config["state"]), config["storage"]
+    if uri:
+        # This node shares nothing but the storage with the one that started the run.
+        state = Path(os.environ.get("GANFLOW_CACHE") or Path.home() / ".cache" / "ganflow")
+    run = TrainingFolder(state / "training" / (f"{config['key']}-{cluster.rank()}" if uri else config["key"]))
+    mirror = _mirror(run.path, uri, config["key"])
     try:
-        _train(config, run, first=cluster.rank() == 0)
+        if mirror:
+            # All ranks go on from what all can see.
+            shutil.rmtree(run.path, ignore_errors=True)
+            mirror.pull()
+            dataset = storage.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
+        else:
+            dataset = Dataset.load(Path(config["dataset"]))
+        _train(config, dataset, run, mirror.push if mirror and first else lambda: None, first, state)
     except UserError as error:
+        if mirror and not first:
+            raise
         run.append_progress({"error": str(error)})
+        if mirror:
+            mirror.push()
 
 
-def _train(config: dict[str, Any], run: TrainingFolder, first: bool) -> None:
+def _train(
+    config: dict[str, Any], dataset: Dataset, run: TrainingFolder, publish: Callable[[], None], first: bool, state: Path
+) -> None:
     options = TrainingOptions.model_validate(config["options"])
     execution = Execution.model_validate(config["execution"])
     torch.set_num_threads(execution.threads)
-    dataset = Dataset.load(Path(config["dataset"]))
     data = Split(dataset.folder, "training", dataset.image)
     checkpoint = run.newest()
     history = checkpoint.history if checkpoint else []
@@ -141,13 +176,14 @@ def _train(config: dict[str, Any], run: TrainingFolder, first: bool) -> None:
         if not first:
             continue
         if due or seen >= options.images:
-            judge = judge or _Judge(dataset, data, Path(config["state"]), options, execution)
+            judge = judge or _Judge(dataset, data, state, options, execution)
             row["score"], grid = judge(progress)
             to_image(grid).save(run.samples / f"{seen:012d}.png")
         history.append(row)
         if "score" in row:
             run.save(Checkpoint(progress.state(), history, execution))
         run.append_progress(row | {"images_per_second": (seen - start) / (time.monotonic() - began)})
+        publish()
 
 
 class _Judge:
@@ -188,10 +224,17 @@ def _feature_net(dataset: Dataset, state: Path) -> None:
 
 
 @contextmanager
-def _live(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: str, home: Workspace) -> Iterator[None]:
+def _live(
+    run: TrainingFolder,
+    mirror: storage.TrainingMirror | None,
+    options: TrainingOptions,
+    dataset: Dataset,
+    key: str,
+    home: Workspace,
+) -> Iterator[None]:
     """Show progress and send it to MLflow, from a thread that reads what the first worker writes."""
     done = threading.Event()
-    reporter = threading.Thread(target=_report, args=(run, options, dataset, key, home, done), daemon=True)
+    reporter = threading.Thread(target=_report, args=(run, mirror, options, dataset, key, home, done), daemon=True)
     reporter.start()
     try:
         yield
@@ -201,7 +244,13 @@ def _live(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: 
 
 
 def _report(
-    run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: str, home: Workspace, done: threading.Event
+    run: TrainingFolder,
+    mirror: storage.TrainingMirror | None,
+    options: TrainingOptions,
+    dataset: Dataset,
+    key: str,
+    home: Workspace,
+    done: threading.Event,
 ) -> None:
     facts = tracking.dataset_facts(
         dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content
@@ -210,7 +259,11 @@ def _report(
     position, seen, finished, waiting, sent = (0, 0), 0, False, [], time.monotonic()
     with tqdm(total=options.images, desc="train", unit="img", unit_scale=True, disable=None) as bar:
         while not finished:
-            finished = done.wait(1)
+            finished = done.wait(2 if mirror else 1)
+            if mirror:
+                # A storage that does not answer for a moment is no reason to stop; the workers notice for themselves.
+                with suppress(UserError):
+                    mirror.pull_progress()
             rows, position = run.read_progress(position)
             fresh = [row for row in rows if "error" not in row and row["images"] > seen]
             for row in fresh:

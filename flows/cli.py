@@ -94,6 +94,11 @@ def run(
     if dry_run or not due:
         _show_plan(steps)
     if dry_run:
+        if cluster.address() is not None:
+            _check_servers()
+            print(f"Ray at {cluster.address()}")
+            for line in cluster.describe(params.train.workers):
+                print(f"  {line}")
         return
     if not due:
         print("Nothing to do: data, parameters and code are those of the last run.")
@@ -208,7 +213,7 @@ def list_params() -> None:
     """Every key of params.yaml with its default and what it does."""
     for section, field in Params.model_fields.items():
         defaults = field.default
-        print(f"{section}:  # {type(defaults).__doc__.splitlines()[0]}")
+        print(f"{section}:  # {(type(defaults).__doc__ or '').partition(chr(10))[0]}")
         for name, described in type(defaults).model_fields.items():
             value = defaults.model_dump(mode="json")[name]
             print(f"  {name}: {json.dumps(value)}")

@@ -7,7 +7,7 @@ stage's code; `models.build` makes the networks.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -31,6 +31,11 @@ class Options(BaseModel):
     """Base of everything a user may set: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """What a result depends on."""
+        return self.model_dump(mode="json")
 
 
 class ImageFormat(Options):

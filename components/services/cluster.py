@@ -11,18 +11,21 @@ import logging
 import os
 import signal
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..gan.options import Execution, StoppedError, UserError
 
 P = TypeVar("P")
 C = TypeVar("C")
 R = TypeVar("R")
+
+_COMPONENTS = Path(__file__).resolve().parents[1]
 
 _thread: threading.Thread | None = None
 _ready: Future[None] = Future()
@@ -91,7 +94,15 @@ def _run() -> None:
     try:
         import ray
 
-        ray.init(address=address() or "local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        # A cluster's nodes need our packages only: the code goes along, and nothing else of this folder.
+        code = {"py_modules": [str(_COMPONENTS)], "excludes": ["__pycache__"]} if address() else None
+        ray.init(
+            address=address() or "local",
+            runtime_env=code,
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=False,
+        )
     except BaseException as error:
         _ready.set_exception(error)
         return
@@ -107,18 +118,130 @@ def local_resources() -> tuple[int, int]:
     return len(os.sched_getaffinity(0)), torch.cuda.device_count()
 
 
-def resources() -> tuple[int, int]:
-    """CPUs and GPUs that training may use: this machine's, or the cluster's."""
+class Node(NamedTuple):
+    """A machine that work may go to; memory in bytes."""
+
+    name: str
+    cpus: int
+    gpus: int
+    memory: int
+
+
+class Placement(NamedTuple):
+    """Training workers, and what each of them takes."""
+
+    workers: int
+    threads: int
+    gpu: bool
+
+
+def nodes() -> list[Node]:
+    """The cluster's machines, or this one."""
     if address() is None:
-        return local_resources()
+        return [Node("this machine", *local_resources(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
     wait()
     import ray
 
-    total = ray.cluster_resources()
-    return int(total.get("CPU", 1)), int(total.get("GPU", 0))
+    return [
+        Node(
+            node["NodeManagerAddress"],
+            int(node["Resources"].get("CPU", 0)),
+            int(node["Resources"].get("GPU", 0)),
+            int(node["Resources"].get("memory", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
-def run_parts(work: Callable[[P, Iterable[C]], R], read: Callable[[P], Iterable[C]], parts: Sequence[P]) -> Iterator[R]:
+def place(workers: int | Literal["auto"]) -> Placement:
+    """How training is spread, by a fixed table: one worker for each GPU; without GPUs one for each machine.
+
+    On one machine without GPUs one worker with all cores beats several that share them.
+
+    Raises:
+        UserError: there are fewer CPUs or GPUs than that takes.
+    """
+    found = nodes()
+    cpus, gpus = sum(node.cpus for node in found), sum(node.gpus for node in found)
+    where = "this machine has" if address() is None else f"the {len(found)} nodes at {address()} have"
+    if gpus:
+        count = gpus if workers == "auto" else workers
+        if count > gpus:
+            raise UserError(f"train.workers = {count}, but {where} {gpus} GPUs: lower it or set it to auto")
+        threads = min((node.cpus // node.gpus for node in found if node.gpus), default=0)
+    else:
+        count = sum(node.cpus > 0 for node in found) if workers == "auto" else workers
+        # The most threads for which all workers find room, each on one machine.
+        room = (t for t in range(max(node.cpus for node in found), 0, -1) if sum(n.cpus // t for n in found) >= count)
+        threads = next(room, 0)
+    if not count or not threads:
+        raise UserError(f"train.workers = {workers} needs a CPU for each, but {where} {cpus}: lower it or add nodes")
+    return Placement(count, threads, bool(gpus))
+
+
+def check_free(placement: Placement) -> None:
+    """Check that the cluster's other users leave room for training; Ray itself would wait for ever.
+
+    Raises:
+        UserError: they do not, and have not for ten seconds.
+    """
+    if address() is None:
+        return
+    wait()
+    import ray
+
+    wanted = {"CPU": placement.workers * placement.threads, "GPU": placement.workers * placement.gpu}
+    for _ in range(10):
+        free = ray.available_resources()
+        lacking = {name: count for name, count in wanted.items() if free.get(name, 0) < count}
+        if not lacking:
+            return
+        time.sleep(1)
+    texts = [f"{count} {name}s ({free.get(name, 0):g} are free)" for name, count in lacking.items()]
+    raise UserError(
+        f"training needs {' and '.join(texts)}: other work holds the rest of the cluster at {address()}; "
+        "wait for its end, lower train.workers or add nodes"
+    )
+
+
+def check_every_node_sees(folder: Path) -> None:
+    """Check that all nodes share the disk of `folder`.
+
+    Raises:
+        UserError: one of them does not.
+    """
+    if address() is None:
+        return
+    wait()
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote = ray.remote(num_cpus=0)(Path.exists)
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("CPU"):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            if not ray.get(remote.options(scheduling_strategy=there).remote(folder)):
+                raise UserError(
+                    f"the node {node['NodeManagerAddress']} does not see {folder}: put the workspace on a disk that "
+                    "all nodes share, or set train.storage to a bucket, such as s3://bucket/prefix"
+                )
+
+
+def describe(workers: int | Literal["auto"]) -> Iterator[str]:
+    """Lines on the machines and on where training would go."""
+    for node in nodes():
+        gpus = f", {node.gpus} GPUs" if node.gpus else ""
+        yield f"{node.name}: {node.cpus} CPUs{gpus}, {node.memory / 2**30:.1f} GiB"
+    placement = place(workers)
+    device = "GPU" if placement.gpu else "CPU"
+    plural = "s" if placement.workers > 1 else ""
+    yield f"training: {placement.workers} worker{plural} on {device}, {placement.threads} CPU threads each"
+
+
+def run_parts(
+    work: Callable[[P, Iterable[C]], R], read: Callable[[P], Iterable[C]], parts: Sequence[P], gpu: bool = False
+) -> Iterator[R]:
     """`work(part, read(part))` for each part, in order, a few at a time; `work` must be pure.
 
     As Ray tasks where a cluster is given: then this process reads, and what it read travels with the task, so that
@@ -129,8 +252,8 @@ def run_parts(work: Callable[[P, Iterable[C]], R], read: Callable[[P], Iterable[
         wait()
         import ray
 
-        remote = ray.remote(work)
-        width = 2 * resources()[0]
+        remote = ray.remote(num_gpus=int(gpu))(work)
+        width = 2 * sum(node.gpus if gpu else node.cpus for node in nodes())
         yield from _in_order(lambda part: remote.remote(part, list(read(part))), ray.get, parts, width)
         return
     cores = len(os.sched_getaffinity(0))
@@ -172,7 +295,11 @@ def fit(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execut
             num_workers=execution.workers, use_gpu=gpu, resources_per_worker={"CPU": execution.threads, "GPU": int(gpu)}
         ),
         run_config=RunConfig(
-            name=folder.name, storage_path=str(folder.parent / "ray"), failure_config=FailureConfig(max_failures=2)
+            name=folder.name,
+            # Ray's own folder, which each node makes for itself: checkpoints are ours.
+            storage_path=str(folder.parent / "ray"),
+            # Workers that find no room, or die while they start, are not waited for without end.
+            failure_config=FailureConfig(max_failures=2, controller_failure_limit=2),
         ),
     )
     interrupt = signal.getsignal(signal.SIGINT)

@@ -1,0 +1,357 @@
+"""What the nodes of a cluster share when they share no disk: a bucket or folder that holds data sets and trainings.
+
+An object appears when it is whole. What belongs together is written data first, JSON last, and removed JSON first, so
+that who finds the JSON finds the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.fs
+from filelock import FileLock
+from tqdm import tqdm
+
+from ..artifacts import Dataset, disk_errors, sha256_of, sync
+from ..gan.options import UserError
+
+# Files of a training, see `checkpoints.TrainingFolder`.
+STATE, JSON, PROGRESS = "state.safetensors", "checkpoint.json", "progress.jsonl"
+CHUNK = 16 * 2**20
+# Three attempts, each of this many seconds: an endpoint that does not answer costs less than 15 s.
+ATTEMPTS = 3
+TIMEOUT = 4.0
+# What workers need to know of the machine that starts them; GANFLOW_PASS_ENV names more.
+PASSED = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+)
+_DENIED = "access is denied: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they permit"
+_REASONS = {
+    "NO_SUCH_BUCKET": "there is no such bucket: create it or correct the address",
+    "NETWORK_CONNECTION": "it does not answer: check the network and AWS_ENDPOINT_URL",
+    "ACCESS_DENIED": _DENIED,
+    "INVALID_ACCESS_KEY_ID": _DENIED,
+    "SIGNATURE_DOES_NOT_MATCH": _DENIED,
+}
+
+
+class _Environment(dict[str, str]):
+    """Variables whose values stay out of logs and tracebacks."""
+
+    def __repr__(self) -> str:
+        return f"<values of {', '.join(self)}>"
+
+
+def passed_environment() -> dict[str, str]:
+    """The variables that may travel to workers, as far as they are set; printing them shows their names alone."""
+    names = (*PASSED, *(name.strip() for name in os.environ.get("GANFLOW_PASS_ENV", "").split(",")))
+    return _Environment({name: os.environ[name] for name in names if name in os.environ})
+
+
+class Storage:
+    """Files by name, `a/b.c`, below an absolute path or a URI; S3 is told its endpoint, region and keys by AWS_*.
+
+    Every method raises UserError, with the URI and what to do: no such bucket, access denied, no answer, disk full.
+    """
+
+    def __init__(self, uri: str) -> None:
+        # For messages: without the query, user and password.
+        scheme, _, rest = uri.partition("?")[0].rpartition("://")
+        self.uri = f"{scheme}://{rest.rpartition('@')[2]}" if scheme else uri
+        try:
+            if scheme == "s3":
+                if not rest or self.uri != uri:
+                    raise ValueError
+                self._files, root = _s3(), rest
+            else:
+                self._files, root = pyarrow.fs.FileSystem.from_uri(uri)
+            # In others a file is seen before it is whole.
+            if self._files.type_name not in ("local", "s3", "gcs", "abfs"):
+                raise ValueError
+        except (OSError, ValueError, pa.ArrowException):
+            # What pyarrow says may quote a URI with its password.
+            raise UserError(
+                f"cannot use {self.uri} as a storage: give an absolute path, s3://bucket/prefix (endpoint, region and "
+                "keys are read from AWS_* variables alone), gs://bucket/prefix or abfs://container@account/prefix"
+            ) from None
+        self._root = root.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Storage({self.uri})"
+
+    def __truediv__(self, folder: str) -> Storage:
+        """What is below `folder`."""
+        below = copy.copy(self)
+        below.uri, below._root = f"{self.uri.rstrip('/')}/{folder}", self._at(folder)
+        return below
+
+    def put(self, file: Path, name: str) -> None:
+        """Store `file` as `name`, in place of what was there; a reader finds the old or the new."""
+        target, data = self._at(name), pa.memory_map(str(file)).read_buffer()
+        with self._answer():
+            if self._files.type_name != "local":
+                self._write(target, data)
+                return
+            self._files.create_dir(target.rpartition("/")[0], recursive=True)
+            part = f"{target}.{uuid.uuid4().hex}.part"
+            try:
+                self._write(part, data)
+                self._files.move(part, target)
+            except BaseException:
+                with suppress(OSError):
+                    self._files.delete_file(part)
+                raise
+
+    def get(self, name: str, file: Path) -> bool:
+        """Fetch `name` to `file`, which appears when it is whole; False if there is no such name."""
+        part = file.with_name(f"{file.name}.part")
+        with disk_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with part.open("wb") as target:
+                    target.writelines(self._chunks(name))
+                    target.flush()
+                    os.fsync(target.fileno())
+                part.replace(file)
+            except FileNotFoundError:
+                return False
+            finally:
+                part.unlink(missing_ok=True)
+        return True
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Bytes of every name below `folder`; none if there is no such folder (or no such bucket)."""
+        selector = pyarrow.fs.FileSelector(self._at(folder).rstrip("/"), recursive=True, allow_not_found=True)
+        with self._answer():
+            found = self._files.get_file_info(selector)
+        files = {info.path.removeprefix(f"{self._root}/"): info.size for info in found if info.is_file}
+        return {name: size for name, size in files.items() if not name.endswith(".part")}
+
+    def delete(self, name: str) -> None:
+        """Remove `name`, or all that is below it, if there is any."""
+        with self._answer(), suppress(FileNotFoundError):
+            if self._files.get_file_info(self._at(name)).type == pyarrow.fs.FileType.Directory:
+                self._files.delete_dir(self._at(name))
+            else:
+                self._files.delete_file(self._at(name))
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _write(self, path: str, data: pa.Buffer) -> None:
+        with self._files.open_output_stream(path) as stream:
+            # In one call: closing the stream after an error between two would publish the first.
+            stream.write(data)
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        with self._answer(), self._files.open_input_file(self._at(name)) as source:
+            while chunk := source.read(CHUNK):
+                yield chunk
+
+    @contextmanager
+    def _answer(self) -> Iterator[None]:
+        """Turn what goes wrong in the storage, but a missing file, into one sentence."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(number).lower() if number else str(error).partition("\n")[0]
+            if found := re.search(r"AWS Error ((\w+).*?) during \w+ operation: (.*?)( \(Request ID|$)", reason):
+                reason = _REASONS.get(found[2]) or f"{found[1]} {found[3]}".strip()
+            raise UserError(f"cannot use the storage {self.uri}: {reason[:300]}") from None
+
+
+def _s3() -> pyarrow.fs.S3FileSystem:
+    """S3, or what AWS_ENDPOINT_URL names; unlike `from_uri` it gives up in time."""
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+    if endpoint.geturl() and not (endpoint.scheme in ("http", "https") and endpoint.hostname):
+        raise UserError("AWS_ENDPOINT_URL is no address of a server: set it to one like https://host:9000")
+    return pyarrow.fs.S3FileSystem(
+        endpoint_override=endpoint.netloc + endpoint.path.rstrip("/") or None,
+        scheme=endpoint.scheme or None,
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        connect_timeout=TIMEOUT,
+        request_timeout=TIMEOUT,
+        # A small file then costs one request instead of three.
+        allow_delayed_open=True,
+    )
+
+
+# --- data sets: `datasets/<content>/` ---
+
+
+def publish_dataset(dataset: Dataset, storage: Storage) -> None:
+    """Upload what the storage lacks of `dataset`, its manifest last."""
+    target = storage / f"datasets/{dataset.content}"
+    there = target.sizes()
+    sizes = {name: (dataset.folder / name).stat().st_size for name in [*dataset.files, Dataset.manifest]}
+    lacking = {name: size for name, size in sizes.items() if there.get(name) != size}
+    with tqdm(total=sum(lacking.values()), desc="upload", unit="B", unit_scale=True, delay=1, disable=None) as bar:
+        for name, size in lacking.items():
+            target.put(dataset.folder / name, name)
+            bar.update(size)
+
+
+def fetch_dataset(content: str, storage: Storage, cache: Path) -> Dataset:
+    """The data set with this content hash in `cache/<content>`; what is there whole is not fetched again.
+
+    The processes of one node wait for each other, so that one of them downloads.
+
+    Raises:
+        UserError: the storage does not have it, or has it damaged; there is no space left in `cache`.
+    """
+    source, folder = storage / f"datasets/{content}", cache / content
+    manifest, fetched = folder / Dataset.manifest, folder / "fetched.json"
+
+    def damaged(name: str) -> UserError:
+        return UserError(f"{source.uri}/{name} is missing or damaged: delete it and run again, which uploads it again")
+
+    with disk_errors(folder):
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{content}.lock"):
+            described = _described(manifest, content)
+            if described is None and source.get(Dataset.manifest, fetched):
+                described = _described(fetched, content)
+            if described is None:
+                raise damaged(Dataset.manifest)
+            for name, record in described.files.items():
+                file = folder / name
+                if file.is_file() and file.stat().st_size == record.size and sha256_of(file) == record.sha256:
+                    continue
+                if not source.get(name, file) or sha256_of(file) != record.sha256:
+                    file.unlink(missing_ok=True)
+                    raise damaged(name)
+            if fetched.exists():
+                fetched.replace(manifest)
+    return Dataset.load(folder)
+
+
+def _described(manifest: Path, content: str) -> Dataset | None:
+    """The data set that `manifest` describes, if it is the one with this content hash; its files are not looked at."""
+    try:
+        dataset = Dataset(**json.loads(manifest.read_text()), folder=manifest.parent)
+    except (OSError, ValueError, TypeError):
+        return None
+    return dataset if dataset.content == content else None
+
+
+# --- trainings ---
+
+
+class TrainingMirror:
+    """The folder of a training (`checkpoints.TrainingFolder`) on a disk, and its copy: the root of `storage`.
+
+    One process pushes, the first worker, after it has pulled; any may pull at any moment.
+    """
+
+    def __init__(self, folder: Path, storage: Storage) -> None:
+        self._folder = folder
+        self._storage = storage
+        # Which state of a local file the storage holds: a training that goes on may write other bytes of equal size.
+        self._held: dict[str, tuple[int, ...]] = {}
+
+    def push(self) -> None:
+        """Upload what is new: checkpoints, sample grids, progress; then remove checkpoints that are gone here."""
+        here = [str(Path(name).parent) for name in self._names(f"checkpoints/*[0-9]/{JSON}")]
+        new = [checkpoint for checkpoint in here if not self._holds(f"{checkpoint}/{JSON}")]
+        for checkpoint in new:
+            # Nobody shall find the new state with the old JSON.
+            self._storage.delete(f"{checkpoint}/{JSON}")
+            self._put(f"{checkpoint}/{STATE}")
+            self._put(f"{checkpoint}/{JSON}")
+        for name in [*self._names("samples/*.png"), *self._names(PROGRESS)]:
+            if not self._holds(name):
+                self._put(name)
+        if new:
+            for checkpoint in self._stored_checkpoints() - set(here):
+                self._storage.delete(f"{checkpoint}/{JSON}")
+                self._storage.delete(checkpoint)
+
+    def pull(self) -> None:
+        """Fetch every whole checkpoint, sample grids and progress; checkpoints that exist only here stay."""
+        with disk_errors(self._folder):
+            for checkpoint in sorted(self._stored_checkpoints()):
+                self._pull_checkpoint(checkpoint)
+        self.pull_progress()
+
+    def pull_progress(self) -> None:
+        """Fetch progress and new sample grids alone: three small requests, and two for each grid."""
+        fetched = self._folder / "progress.fetched"
+        there = self._storage.get(PROGRESS, fetched)
+        # Published before the progress and listed after it: a row finds its grid.
+        for name, size in self._storage.sizes("samples").items():
+            sample = self._folder / name
+            if (sample.is_file() and sample.stat().st_size == size) or self._storage.get(name, sample):
+                self._hold(name)
+        if there:
+            fetched.replace(self._folder / PROGRESS)
+            self._hold(PROGRESS)
+
+    def _pull_checkpoint(self, checkpoint: str) -> None:
+        target = self._folder / checkpoint
+        staged = target.with_suffix(".tmp")
+        try:
+            if not self._storage.get(f"{checkpoint}/{JSON}", staged / JSON):
+                return
+            described = (staged / JSON).read_bytes()
+            digest = json.loads(described)["sha256"]
+            if not _is_copy(target, described, digest):
+                if not self._storage.get(f"{checkpoint}/{STATE}", staged / STATE):
+                    return
+                if sha256_of(staged / STATE) != digest:
+                    raise ValueError("its hash differs")
+                sync(staged)
+                shutil.rmtree(target, ignore_errors=True)
+                staged.replace(target)
+            self._hold(f"{checkpoint}/{JSON}")
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"{self._storage.uri}/{checkpoint} is damaged ({error}) and is not used", file=sys.stderr)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _names(self, pattern: str) -> list[str]:
+        return [path.relative_to(self._folder).as_posix() for path in sorted(self._folder.glob(pattern))]
+
+    def _stored_checkpoints(self) -> set[str]:
+        """Whole ones, and what remains of others."""
+        return {str(Path(name).parent) for name in self._storage.sizes("checkpoints")}
+
+    def _put(self, name: str) -> None:
+        self._storage.put(self._folder / name, name)
+        self._hold(name)
+
+    def _hold(self, name: str) -> None:
+        self._held[name] = self._stamp(name)
+
+    def _holds(self, name: str) -> bool:
+        return self._held.get(name) == self._stamp(name)
+
+    def _stamp(self, name: str) -> tuple[int, ...]:
+        status = (self._folder / name).stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _is_copy(folder: Path, described: bytes, digest: str) -> bool:
+    try:
+        return (folder / JSON).read_bytes() == described and sha256_of(folder / STATE) == digest
+    except FileNotFoundError:
+        return False

@@ -55,8 +55,8 @@ def test_preprocessing_as_ray_tasks_makes_the_same_bytes(
 
 
 def test_parts_come_back_in_order_whatever_takes_long() -> None:
-    def slow_first(number: int) -> int:
+    def slow_first(number: int, contents: Iterable[int]) -> int:
         time.sleep(0.2 if number == 0 else 0)
-        return number
+        return number + sum(contents)
 
-    assert list(cluster.run_parts(slow_first, [(number,) for number in range(10)])) == list(range(10))
+    assert list(cluster.run_parts(slow_first, lambda part: [part] * part, range(10))) == [n + n * n for n in range(10)]

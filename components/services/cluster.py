@@ -252,7 +252,10 @@ def run_parts(
         wait()
         import ray
 
-        remote = ray.remote(num_gpus=int(gpu))(work)
+        def task(part: P, contents: Iterable[C]) -> R:
+            return work(part, contents)
+
+        remote = ray.remote(num_cpus=1, num_gpus=int(gpu))(task)
         width = 2 * sum(node.gpus if gpu else node.cpus for node in nodes())
         yield from _in_order(lambda part: remote.remote(part, list(read(part))), ray.get, parts, width)
         return

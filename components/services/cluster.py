@@ -95,10 +95,14 @@ def _run() -> None:
         import ray
 
         # A cluster's nodes need our packages only: the code goes along, and nothing else of this folder.
-        code = {"py_modules": [str(_COMPONENTS)], "excludes": ["__pycache__"]} if address() else None
+        code = {
+            "py_modules": [str(_COMPONENTS)],
+            "excludes": ["__pycache__"],
+            "worker_process_setup_hook": use_network_of_node,
+        }
         ray.init(
             address=address() or "local",
-            runtime_env=code,
+            runtime_env=code if address() else None,
             log_to_driver=False,
             logging_level="ERROR",
             include_dashboard=False,
@@ -109,6 +113,20 @@ def _run() -> None:
     _ready.set_result(None)
     _stop.wait()
     ray.shutdown()
+
+
+def use_network_of_node() -> None:
+    """Let gloo and NCCL use the interface that Ray knows this node by.
+
+    They would take what the hostname resolves to, which on many systems is a loopback address.
+    """
+    import psutil
+    from ray.util import get_node_ip_address
+
+    for name, addresses in psutil.net_if_addrs().items():
+        if get_node_ip_address() in (address.address for address in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
 
 
 def local_resources() -> tuple[int, int]:

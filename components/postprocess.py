@@ -21,7 +21,7 @@ from tqdm import tqdm
 from . import report
 from .artifacts import Dataset, Evaluation, Gallery, Model, Picture, staging
 from .gan.dataset import Pixels, to_image
-from .gan.finishing import Draft, ImageStep, Step
+from .gan.finishing import Draft, ImageStep, Step, one_of_each_class
 from .gan.models import build
 from .gan.sampling import latents, sample
 from .keys import key_of
@@ -29,6 +29,7 @@ from .params import Postprocess
 
 COLUMNS = 10
 SHEET_TILES, SHEET_CLASSES = 200, 500
+ONE_CLASS_ROWS = 8
 GAP = 6
 FRAME_MS = 80
 BACKGROUND, INK = (22, 23, 26), (214, 216, 220)
@@ -120,9 +121,13 @@ def save(drafts: Sequence[Draft], model: Model, folder: Path) -> tuple[Picture, 
 def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Image:
     """The first pictures of each class in a row with its name; many classes share a line and show fewer pictures.
 
+    Pictures of one class fill rows without a name.
     At most some 200 pictures, or one of each of 500 classes, so that the sheet's size is bounded.
     """
     rows = [(classes[label], list(group)) for label, group in groupby(drafts, key=lambda d: d.label)][:SHEET_CLASSES]
+    if len(rows) == 1:
+        shown = drafts[: COLUMNS * ONE_CLASS_ROWS]
+        rows = [("", list(shown[start : start + COLUMNS])) for start in range(0, len(shown), COLUMNS)]
     columns = min(COLUMNS, max(1, SHEET_TILES // len(rows)), max(len(row) for _, row in rows))
     blocks = min(len(rows), max(1, COLUMNS // columns)) if len(rows) > SHEET_TILES // COLUMNS else 1
     tile_width, tile_height = tile = _tile_size(drafts[0].pixels, 112 if blocks == 1 else 64)
@@ -148,7 +153,7 @@ def interpolation(drafts: Sequence[Draft], options: Postprocess, model: Model) -
     Each walk is the great circle z(t) = cos(t) a + sin(t) b from the picture's own latent a: a spherical
     interpolation of constant speed without corners, and every z(t) is N(0, 1) again, as a and b are.
     """
-    firsts = [next(group) for _, group in groupby(drafts, key=lambda d: d.label)][:COLUMNS]
+    firsts = one_of_each_class(drafts, COLUMNS)
     network, count = model.training.network, options.interpolation_frames
     generator = build(network, model.image).generator
     generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))

@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from matplotlib.figure import Figure
 
 from .artifacts import Dataset, Evaluation, Model
 from .gan.dataset import Pixels, to_image
-from .gan.finishing import Draft
+from .gan.finishing import Draft, one_of_each_class
 from .params import Postprocess
 
 ROWS = 50
@@ -250,8 +249,7 @@ def _svg(figure: Figure) -> Markup:
 def _pairs(samples: Sequence[Draft], finished: Sequence[Draft], classes: Sequence[str]) -> Iterator[dict[str, str]]:
     """The first finished picture of each of up to ten classes, before and after."""
     before = {draft.seed: draft.pixels for draft in samples}
-    firsts = [next(group) for _, group in groupby(finished, key=lambda d: d.label)]
-    for draft in firsts[:PAIRS]:
+    for draft in one_of_each_class(finished, PAIRS):
         yield {"name": classes[draft.label], "before": _png(before[draft.seed]), "after": _png(draft.pixels)}
 
 

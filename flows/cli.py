@@ -303,7 +303,7 @@ def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
     if "train" in names:
         # The default network's rate on two cores with bf16; cost grows with the pixels.
         height, width = params.preprocess.shape
-        rate = 1_900 * 28**2 / (height * width)
+        rate = 1_900 * (28**2 / (height * width)) ** 1.3
         seconds = params.train.images / rate
         print(f"About {_duration(seconds)} of training on two cores, and less than a minute around it.\n")
     else:

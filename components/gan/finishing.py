@@ -36,6 +36,12 @@ class Draft:
     steps: tuple[str, ...] = ()
 
 
+def one_of_each_class(drafts: Sequence[Draft], count: int) -> list[Draft]:
+    """The first of each class, at most `count`; of a single class the first `count`."""
+    firsts = list({draft.label: draft for draft in reversed(drafts)}.values())[::-1]
+    return firsts[:count] if len(firsts) > 1 else list(drafts[:count])
+
+
 class Step(Options, ABC):
     """One finishing step; subclasses are the members of `FinishingStep`."""
 

@@ -294,7 +294,7 @@ DATA_SETS = {
         "many mirrors have these four files; 10,000 of the digits come with ganflow and need no fetching",
     ),
     "cifar10": DataSet(
-        "CIFAR-10: 60,000 colour photographs, 32x32, 10 classes (Krizhevsky 2009, Learning multiple layers of features)",
+        "CIFAR-10: 60,000 colour photographs, 32x32, 10 classes (Krizhevsky 2009)",
         "No licence was ever stated: use it for research, and do not redistribute it.",
         (
             Form(

@@ -48,7 +48,8 @@ def init(
         with tempfile.TemporaryDirectory(dir=home.state) as scratch:
             found = survey.survey(data, Path(scratch))
         _show_survey(data, found)
-        proposal = survey.propose(found, data.stem, *cluster.local_resources())
+        name = home.root.name if data == home.data else data.stem
+        proposal = survey.propose(found, name, *cluster.local_resources())
         _place(data, home, found, link)
         sheet = home.root / "survey.png"
         survey.sample_sheet(found, proposal).save(sheet)
@@ -63,7 +64,7 @@ def init(
             require_feature_net(proposal.image)
         except UserError as error:
             print(f"\nBefore you run: {error}")
-    if not link and home.data != data:
+    if not link:
         print(f"Versions: {versioning.add(home, many=MANY_FILES)}")
     where = "" if home.root == Path.cwd() else f" --workspace {os.path.relpath(home.root)}"
     print(f"\nLook at {os.path.relpath(sheet)}, edit {os.path.relpath(home.params)} if you like, then:\n")

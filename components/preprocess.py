@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +122,10 @@ def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
 
 def _save_part(scratch: Path, part: Part, table: PartTable, pixels: Pixels) -> None:
     """Pixels first, then the table in one rename: a part is whole as soon as its table is there."""
-    np.save(scratch / f"part-{part.number:06d}.npy", pixels)
+    with (scratch / f"part-{part.number:06d}.npy").open("wb") as file:
+        _write_header(file, pixels.shape)
+        # Not by NumPy, whose error for a full disk does not say so.
+        file.write(pixels.data)
     reasons = np.frombuffer(json.dumps(table.reasons).encode(), np.uint8)
     staged = scratch / f"part-{part.number:06d}.tmp"
     with staged.open("wb") as file:
@@ -303,6 +306,11 @@ def _write_shards(
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """What a file of uint8 pixels in NumPy's format begins with."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
 class _ShardWriter:
     """Appends images to `<split>-00000.npy`, `<split>-00001.npy`, ... of at most `per_shard` images each."""
 
@@ -315,9 +323,8 @@ class _ShardWriter:
             if not self._room:
                 self._room = min(self._per_shard, self._left)
                 self._path = self._folder / f"{self._split}-{self._index:05d}.npy"
-                header = {"descr": "|u1", "fortran_order": False, "shape": (self._room, *self._shape)}
                 with self._path.open("wb") as file:
-                    np.lib.format.write_array_header_1_0(file, header)
+                    _write_header(file, (self._room, *self._shape))
                 self._index += 1
             taken = min(len(pixels), self._room)
             with self._path.open("ab") as file:

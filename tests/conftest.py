@@ -95,6 +95,16 @@ def succeeded(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout
 
 
+def refused(root: Path, *arguments: str, **extra: str) -> str:
+    """The one sentence of a command that cannot do what was asked, and left nothing half-written."""
+    result = ganflow(root, *arguments, **extra)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    (sentence,) = result.stderr.strip().splitlines()
+    assert not list((root / "artifacts").glob(".*"))
+    return sentence
+
+
 @pytest.fixture(autouse=True)
 def _threads() -> None:
     torch.set_num_threads(2)

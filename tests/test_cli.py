@@ -15,16 +15,7 @@ import pytest
 from PIL import Image
 
 from components.artifacts import Dataset
-from tests.conftest import environment, ganflow, succeeded
-
-
-def refused(root: Path, *arguments: str, **extra: str) -> str:
-    result = ganflow(root, *arguments, **extra)
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    (sentence,) = result.stderr.strip().splitlines()
-    assert not list((root / "artifacts").glob(".*"))
-    return sentence
+from tests.conftest import environment, ganflow, refused, succeeded
 
 
 def test_help_has_examples_and_every_command() -> None:

@@ -22,6 +22,8 @@ from pydantic import Field, ValidationError
 
 from .gan.options import Execution, ImageFormat, Options, TrainingOptions, UserError
 
+SMALL_FILE = 2**16
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -242,6 +244,10 @@ class Registration(Artifact):
 
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
+        # In one piece if it is small: a digest of a file takes a large buffer first.
+        if len(start := file.read(SMALL_FILE)) < SMALL_FILE:
+            return hashlib.sha256(start).hexdigest()
+        file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

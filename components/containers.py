@@ -64,6 +64,11 @@ def _ending(name: str) -> str:
     return PurePosixPath(name).name.partition(".")[2].lower()
 
 
+def _split_of(path: Path) -> int:
+    """The split that a file's name begins with, such as `train-00000.parquet` or `t10k-images-idx3-ubyte`."""
+    return SPLITS.get(path.name.partition("-")[0].lower(), BY_CONTENT)
+
+
 def _hidden(name: str) -> bool:
     return any(piece.startswith(".") or piece == "__MACOSX" for piece in PurePosixPath(name).parts)
 
@@ -135,10 +140,10 @@ def _idx(images: Sequence[Path], labels: Sequence[Path], scratch: Path, builder:
             raise UserError(f"{image_path.name} or {label_path.name} is cut short: fetch them again")
         if rows != count:
             raise UserError(f"{image_path.name} holds {rows} images but {label_path.name} holds {count} labels")
-        size = height * width
+        size, split = height * width, _split_of(image_path)
         for row, label in enumerate(values):
             name = f"{image_path.name}#{row}".encode()
-            builder.add(raw, name, size, 16 + row * size, label=str(label), shape=(height, width))
+            builder.add(raw, name, size, 16 + row * size, label=str(label), split=split, shape=(height, width))
     return builder.source("IDX files")
 
 
@@ -308,8 +313,8 @@ def _parquet(paths: Sequence[Path], scratch: Path, builder: Builder) -> Source:
             table = pq.ParquetFile(path)
             image, label = _parquet_columns(path, table.schema_arrow)
             names = _parquet_classes(table.schema_arrow, label) or names
-            split = SPLITS.get(path.name.partition("-")[0].lower(), BY_CONTENT)
-            _parquet_rows(path, table, scratch / f"{number}.images", (image, label, names, split), builder)
+            wanted = image, label, names, _split_of(path)
+            _parquet_rows(path, table, scratch / f"{number}.images", wanted, builder)
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{path.name} is not a Parquet file that can be read ({reason}): fetch it again") from None

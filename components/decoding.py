@@ -1,23 +1,86 @@
-"""The content of an image file -> pixels of one size: modes, transparency, frames, and what hostile files do."""
+"""The content of image files -> pixels of one size: modes, transparency, frames, and what hostile files do."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .params import Preprocess
+from .raw_images import Part
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 89_478_485
 MAX_FRAMES = 1_000
 _ORIENTATION = 0x0112
+
+
+class PartTable(NamedTuple):
+    """What became of a part: for each image made the row of its file, its digest (16 bytes), and for each of its
+    channels the sums of its pixels and of their squares; who was rejected.
+    """
+
+    rows: npt.NDArray[np.int32]
+    digests: npt.NDArray[np.uint64]
+    sums: npt.NDArray[np.int64]
+    squares: npt.NDArray[np.int64]
+    channels: int
+    reasons: dict[int, str]
+
+
+def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
+    """Decode and fit the images of `part`, whose `contents` come in order; pixels are (n, H, W, C) uint8."""
+    rows: list[int] = []
+    made: list[Pixels] = []
+    reasons: dict[int, str] = {}
+    wanted = options.channels if isinstance(options.channels, int) else None
+    for row, content in enumerate(contents):
+        for pixels in decoded(content, options, part.shape) if isinstance(content, bytes) else [content]:
+            if isinstance(pixels, str):
+                reasons[row] = pixels
+            elif wanted and pixels.shape[2] != wanted:
+                reasons[row] = f"{pixels.shape[2]} channels, not {wanted}"
+            else:
+                made.append(pixels)
+                rows.append(row)
+    channels = max((pixels.shape[2] for pixels in made), default=1)
+    packed = np.empty((len(made), *options.shape, channels), np.uint8)
+    keep: list[int] = []
+    digests: list[bytes] = []
+    for index, pixels in enumerate(made):
+        if pixels.shape[2] in (1, channels):
+            packed[len(keep)] = pixels
+            keep.append(index)
+            digests.append(hashlib.sha256(pixels.tobytes()).digest()[:16])
+        else:
+            reasons[rows[index]] = f"{pixels.shape[2]} channels where others have {channels}"
+    packed = packed[: len(keep)]
+    table = PartTable(
+        np.array(rows, np.int32)[keep],
+        np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2),
+        *_moments(packed),
+        channels,
+        reasons,
+    )
+    return table, packed
+
+
+def _moments(images: Pixels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sums of the values and of their squares (N, C), by histograms: several times faster than sums of int64."""
+    values = np.arange(256)
+    counts = np.empty((len(images), images.shape[3], 256), np.int64)
+    for image, row in zip(images, counts, strict=True):
+        for channel, count in enumerate(row):
+            count[:] = np.bincount(image[:, :, channel].ravel(), minlength=256)
+    return counts @ values, counts @ values**2
 
 
 def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Iterator[Pixels | str]:

@@ -132,7 +132,7 @@ def _samples(model: Model, seeds: range, labels: Labels) -> Pixels:
     gpu = any(node.gpus for node in cluster.nodes())
     with tqdm(total=len(parts), desc="samples", unit="part", disable=None, leave=False) as bar:
         made = []
-        for pixels in cluster.run_parts(make, lambda part: (), parts, gpu):
+        for pixels in cluster.run_parts(make, lambda part: (), parts, gpu=gpu):
             made.append(pixels)
             bar.update()
     return np.concatenate(made)

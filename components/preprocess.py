@@ -6,14 +6,14 @@ interrupted work goes on where it was; a second pass drops duplicates, splits an
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,28 +23,21 @@ from tqdm import tqdm
 
 from .artifacts import Dataset, Workspace, disk_errors, staging
 from .containers import find_raw_images
-from .decoding import Pixels, decoded
+from .decoding import PartTable, Pixels, make_part
 from .gan.options import ImageFormat, UserError
 from .keys import data_content, key_of
 from .params import Preprocess
 from .raw_images import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
 from .services import cluster
 
-PIXEL_BYTES = 32 * 2**20
+PIXEL_BYTES = 8 * 2**20
+# So much to decode is worth the start of processes, which share two cores better than threads.
+PROCESS_BYTES = 100 * 2**20
 SHARD_BYTES = 256 * 2**20
 MIN_TRAINING_IMAGES = 32
 MAX_TABLE = 1_000_000
 SAME_PIXELS = "same pixels as "
 Split = str
-
-
-class PartTable(NamedTuple):
-    """What became of a part: for each image made the row of its file and its digest (16 bytes); who was rejected."""
-
-    rows: npt.NDArray[np.int32]
-    digests: npt.NDArray[np.uint64]
-    channels: int
-    reasons: dict[int, str]
 
 
 def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
@@ -74,38 +67,7 @@ def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
     return Dataset.load(out)
 
 
-# --- one part: a pure function of its images ---
-
-
-def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
-    """Decode and fit the images of `part`, whose `contents` come in order; pixels are (n, H, W, C) uint8."""
-    rows: list[int] = []
-    digests: list[bytes] = []
-    made: list[Pixels] = []
-    reasons: dict[int, str] = {}
-    wanted = options.channels if isinstance(options.channels, int) else None
-    for row, content in enumerate(contents):
-        for pixels in decoded(content, options, part.shape) if isinstance(content, bytes) else [content]:
-            if isinstance(pixels, str):
-                reasons[row] = pixels
-            elif wanted and pixels.shape[2] != wanted:
-                reasons[row] = f"{pixels.shape[2]} channels, not {wanted}"
-            else:
-                made.append(pixels)
-                rows.append(row)
-                digests.append(hashlib.sha256(pixels.tobytes()).digest()[:16])
-    channels = max((pixels.shape[2] for pixels in made), default=1)
-    packed = np.empty((len(made), *options.shape, channels), np.uint8)
-    keep = []
-    for index, pixels in enumerate(made):
-        if pixels.shape[2] in (1, channels):
-            packed[index] = pixels
-            keep.append(index)
-        else:
-            reasons[rows[index]] = f"{pixels.shape[2]} channels where others have {channels}"
-    packed_digests = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
-    table = PartTable(np.array(rows, np.int32)[keep], packed_digests[keep], channels, reasons)
-    return table, packed if len(keep) == len(made) else packed[keep]
+# --- parts ---
 
 
 def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
@@ -114,7 +76,9 @@ def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
         missing = [part for part in source.parts if _load_table(scratch, part) is None]
         bar.update(len(source) - sum(map(len, missing)))
         # Contents are read here and travel with the task, so that nodes need not see this disk.
-        made = cluster.run_parts(partial(make_part, options=options), read, missing)
+        encoded = sum(int(part.sizes.sum()) for part in missing if part.shape is None)
+        work = partial(make_part, options=options)
+        made = cluster.run_parts(work, read, missing, processes=encoded > PROCESS_BYTES)
         for part, (table, pixels) in zip(missing, made, strict=True):
             _save_part(scratch, part, table, pixels)
             bar.update(len(part))
@@ -129,7 +93,7 @@ def _save_part(scratch: Path, part: Part, table: PartTable, pixels: Pixels) -> N
     reasons = np.frombuffer(json.dumps(table.reasons).encode(), np.uint8)
     staged = scratch / f"part-{part.number:06d}.tmp"
     with staged.open("wb") as file:
-        np.savez(file, rows=table.rows, digests=table.digests, channels=table.channels, reasons=reasons)
+        np.savez(file, **{**table._asdict(), "reasons": reasons})
     staged.replace(scratch / f"part-{part.number:06d}.npz")
 
 
@@ -137,7 +101,8 @@ def _load_table(scratch: Path, part: Part) -> PartTable | None:
     try:
         with np.load(scratch / f"part-{part.number:06d}.npz", allow_pickle=False) as saved:
             reasons = {int(row): text for row, text in json.loads(saved["reasons"].tobytes()).items()}
-            return PartTable(saved["rows"], saved["digests"], int(saved["channels"]), reasons)
+            values = {name: saved[name] for name in ("rows", "digests", "sums", "squares")}
+            return PartTable(**values, channels=int(saved["channels"]), reasons=reasons)
     except (OSError, ValueError, KeyError, EOFError):
         return None
 
@@ -188,7 +153,8 @@ def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> d
     for split, mask in chosen.items():
         np.save(folder / f"{split}-labels.npy", labels[mask].astype(np.int64))
     shape = (*options.shape, channels)
-    mean, std = _write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder)
+    _write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder)
+    mean, std = _mean_std(tables, chosen["training"], shape)
     image = ImageFormat(height=shape[0], width=shape[1], channels=channels, classes=classes)
     return {
         "image": image,
@@ -277,33 +243,40 @@ def _counts(
     return {split: dict(zip(classes, values.tolist(), strict=True)) for split, values in counted.items()}
 
 
+def _mean_std(
+    tables: Sequence[PartTable], chosen: npt.NDArray[np.bool_], shape: tuple[int, int, int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of each channel of the chosen images, in [0, 1]."""
+    height, width, channels = shape
+    total, squares = (
+        # Grey images of a part without colour count for every channel.
+        np.concatenate([np.broadcast_to(part, (len(part), channels)) for part in parts])[chosen].sum(0)
+        for parts in ([table.sums for table in tables], [table.squares for table in tables])
+    )
+    values = int(chosen.sum()) * height * width
+    mean = total / values
+    std = np.sqrt(squares / values - mean**2)
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
 def _write_shards(
     chosen: dict[Split, npt.NDArray[np.bool_]],
     lengths: Sequence[int],
     shape: tuple[int, int, int],
     scratch: Path,
     folder: Path,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Copy the chosen images of all parts to shards of at most SHARD_BYTES; mean and std of training in [0, 1]."""
-    height, width, channels = shape
-    per_shard = max(1, SHARD_BYTES // (height * width * channels))
+) -> None:
+    """Copy the chosen images of all parts to shards of at most SHARD_BYTES."""
+    per_shard = max(1, SHARD_BYTES // math.prod(shape))
     # Plain files: a memory map that outgrows the disk kills the process instead of raising.
     writers = {split: _ShardWriter(folder, split, per_shard, int(mask.sum()), shape) for split, mask in chosen.items()}
-    total, squares, values, start = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0, 0
+    start = 0
     for number, length in enumerate(tqdm(lengths, desc="pack", unit="part", disable=None, leave=False)):
         part = np.load(scratch / f"part-{number:06d}.npy", allow_pickle=False)
         for split, mask in chosen.items():
             pixels = part[mask[start : start + length]]
-            pixels = np.broadcast_to(pixels, (len(pixels), *shape))
-            writers[split].add(pixels)
-            if split == "training":
-                total += pixels.sum((0, 1, 2), dtype=np.int64)
-                squares += np.square(pixels, dtype=np.uint16).sum((0, 1, 2), dtype=np.int64)
-                values += len(pixels) * height * width
+            writers[split].add(np.broadcast_to(pixels, (len(pixels), *shape)))
         start += length
-    mean = total / values
-    std = np.sqrt(squares / values - mean**2)
-    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

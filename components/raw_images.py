@@ -21,7 +21,7 @@ PART_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 512 * 2**20
 BY_CONTENT, TRAINING, HOLDOUT = range(3)
 SPLITS = {"train": TRAINING, "training": TRAINING} | dict.fromkeys(
-    ("test", "val", "valid", "validation", "eval", "dev", "holdout"), HOLDOUT
+    ("test", "val", "valid", "validation", "eval", "dev", "holdout", "t10k"), HOLDOUT
 )
 STORED, DEFLATED = 0, 8
 ENCRYPTED, UNKNOWN_METHOD = 256, 257

@@ -71,20 +71,28 @@ def init(
     print(f"  ganflow run{where}")
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", epilog="Example: ganflow data fetch fashion-mnist --into ~/fashion")
 def fetch(
-    name: Annotated[str, typer.Argument(help="fashion-mnist, mnist, cifar10 or emoji")],
+    name: Annotated[str, typer.Argument(help="see `ganflow data list`")],
     into: Annotated[Path, typer.Option("--into", metavar="WORKSPACE", help="the data goes to WORKSPACE/data")],
     source: Annotated[
         str | None, typer.Option("--from", metavar="PATH_OR_URL", help="folder or address that has the files")
     ] = None,
 ) -> None:
-    """Get a public data set into a workspace. Example: ganflow data fetch fashion-mnist --into ~/fashion"""
+    """Get a public data set into a workspace, checked and converted."""
     from components.fetch import fetch as get
 
     folder = get(name, into.absolute(), source)
     print(f"{name} in {os.path.relpath(folder)}, licence in {os.path.relpath(folder / 'LICENSE.txt')}")
     print(f"Next: ganflow init --data {os.path.relpath(folder)} --workspace {os.path.relpath(into)}")
+
+
+@data_app.command("list")
+def list_data_sets() -> None:
+    """The data sets that can be fetched, with their sizes and licences."""
+    from components.fetch import describe
+
+    print(describe())
 
 
 def _place(data: Path, home: Workspace, found: Survey, link: bool) -> None:

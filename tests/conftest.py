@@ -87,7 +87,7 @@ def environment(**extra: str) -> dict[str, str]:
 def ganflow(root: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     command = [str(Path(sys.executable).parent / "ganflow"), *arguments]
-    return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=150)
+    return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=300)
 
 
 def succeeded(result: subprocess.CompletedProcess[str]) -> str:

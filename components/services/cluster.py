@@ -258,14 +258,20 @@ def describe(workers: int | Literal["auto"]) -> Iterator[str]:
 
 
 def run_parts(
-    work: Callable[[P, Iterable[C]], R], read: Callable[[P], Iterable[C]], parts: Sequence[P], gpu: bool = False
+    work: Callable[[P, Iterable[C]], R],
+    read: Callable[[P], Iterable[C]],
+    parts: Sequence[P],
+    *,
+    processes: bool = False,
+    gpu: bool = False,
 ) -> Iterator[R]:
     """`work(part, read(part))` for each part, in order, a few at a time; `work` must be pure.
 
     As Ray tasks where a cluster is given: then this process reads, and what it read travels with the task, so that
-    nodes need not see its disk. Else in threads: decoding and scaling images releases the interpreter, and on one
-    machine processes cost more than they bring.
+    nodes need not see its disk. Else in threads, which are there at once, or in `processes`, which take a second to
+    start and share the cores better.
     """
+    cores = len(os.sched_getaffinity(0))
     if address() is not None:
         wait()
         import ray
@@ -276,11 +282,20 @@ def run_parts(
         remote = ray.remote(num_cpus=1, num_gpus=int(gpu))(task)
         width = 2 * sum(node.gpus if gpu else node.cpus for node in nodes())
         yield from _in_order(lambda part: remote.remote(part, list(read(part))), ray.get, parts, width)
-        return
-    cores = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(cores) as pool:
-        submit = lambda part: pool.submit(lambda: work(part, read(part)))  # noqa: E731
-        yield from _in_order(submit, Future.result, parts, cores + 1)
+    elif processes:
+        from joblib import Parallel, delayed
+
+        pool = Parallel(n_jobs=cores, return_as="generator", batch_size=1, pre_dispatch=cores + 1)
+        yield from pool(delayed(_read_and_work)(work, read, part) for part in parts)
+    else:
+        with ThreadPoolExecutor(cores) as threads:
+            yield from _in_order(
+                lambda part: threads.submit(_read_and_work, work, read, part), Future.result, parts, cores + 1
+            )
+
+
+def _read_and_work(work: Callable[[P, Iterable[C]], R], read: Callable[[P], Iterable[C]], part: P) -> R:
+    return work(part, read(part))
 
 
 def _in_order(

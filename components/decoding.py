@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import struct
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -38,6 +39,8 @@ class PartTable(NamedTuple):
 
 def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
     """Decode and fit the images of `part`, whose `contents` come in order; pixels are (n, H, W, C) uint8."""
+    # Its limit is ours, and told in the table of rejected files. For the whole process, as threads share filters.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     rows: list[int] = []
     made: list[Pixels] = []
     reasons: dict[int, str] = {}

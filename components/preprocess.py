@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
 from .artifacts import Dataset, Workspace, disk_errors, staging
@@ -52,9 +50,7 @@ def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
     if found := Dataset.find(out, key):
         return found
     scratch = home.state / "preprocess" / key.id
-    with disk_errors(scratch), warnings.catch_warnings():
-        # Its limit is ours, and told in the table of rejected files.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with disk_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         height, width = options.shape
         source = find_raw_images(data, scratch, max(64, PIXEL_BYTES // (3 * height * width)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -49,21 +50,28 @@ def bucket(nodes: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_two_machines_make_the_bits_of_one(nodes: TwoNodes, bucket: str, make_workspace: Callable[..., Path]) -> None:
     one, two = make_workspace("one"), make_workspace("two")
     workers = ("--set", "train.workers=2")
-    succeeded(ganflow(one, "preprocess"))
-    succeeded(ganflow(one, "train", *workers))
-    succeeded(ganflow(one, "evaluate"))
-
-    storage = ("--set", "train.storage=s3://pictures/run")
     for stage in ("preprocess", "train", "evaluate"):
-        done = nodes.run(BIN / "ganflow", stage, *workers, *storage, cwd=two, AWS_ENDPOINT_URL=bucket, **KEYS)
+        succeeded(ganflow(one, stage, *workers))
+
+    def on_cluster(*command: str) -> str:
+        done = nodes.run(BIN / "ganflow", *command, cwd=two, timeout=300, AWS_ENDPOINT_URL=bucket, **KEYS)
         assert done.returncode == 0, done.stdout + done.stderr
         assert KEYS["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+        return done.stdout
 
+    storage = ("--set", "train.storage=s3://pictures/run")
+    assert "registered ganflow version 1" in on_cluster("run", *workers, *storage)
     assert Dataset.load(one / "artifacts/dataset").files == Dataset.load(two / "artifacts/dataset").files
     ours, theirs = (Model.load(root / "artifacts/model") for root in (one, two))
     assert ours.execution.workers == 2
     assert ours == theirs.model_copy(update={"folder": ours.folder})
     assert Evaluation.load(one / "artifacts/evaluation").files == Evaluation.load(two / "artifacts/evaluation").files
+
+    # Whoever has the bucket has the training.
+    shutil.rmtree(two / ".ganflow")
+    shutil.rmtree(two / "artifacts" / "model")
+    on_cluster("train", *workers, *storage)
+    assert Model.load(two / "artifacts/model") == theirs
 
     if nodes.isolated:
         # One worker ran on each machine, and found the images nowhere but in the bucket.

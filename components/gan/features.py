@@ -27,7 +27,7 @@ from .options import ImageFormat, UserError
 
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 2e-3
 # Small data sets are seen more often, large ones only in part: a classifier needs some steps, and no more.
-MIN_STEPS, MAX_STEPS = 400, 12_500
+MIN_STEPS, MAX_STEPS = 400, 3_000
 # Real images that samples are compared with, evenly spread over the training split: more say little more.
 MAX_REAL = {"classifier": 20_000, "efficientnet_lite0": 5_000}
 EFFICIENTNET_SIZE = 112

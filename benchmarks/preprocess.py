@@ -123,7 +123,9 @@ def apart(only: str, folder: Path) -> dict[str, float]:
     code = (
         "import json, resource, sys; from pathlib import Path; from benchmarks.preprocess import *;"
         f"found = {only}(Path(sys.argv[1]));"
-        "found['peak_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024; print(json.dumps(found))"
+        "found['peak_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024;"
+        "found['peak_mb_of_a_child'] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024;"
+        "print(json.dumps(found))"
     )
     process = [sys.executable, "-c", code, str(folder)]
     out = subprocess.run(process, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout

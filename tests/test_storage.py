@@ -88,7 +88,7 @@ def dataset(tmp_path: Path) -> Dataset:
     Dataset.describe(
         folder,
         Key(options="o", inputs="i", code="c"),
-        image=ImageFormat(resolution=28, channels=1, classes=("0", "1")),
+        image=ImageFormat(height=28, width=28, channels=1, classes=("0", "1")),
         splits={},
         class_counts={},
         mean=(0.5,),

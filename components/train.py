@@ -287,7 +287,7 @@ def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None
         bar.set_postfix_str(text)
     elif "score" in row and "images_per_second" in row:
         speed = row["images_per_second"]
-        left = (options.images - row["images"]) / speed
+        left = max(0, options.images - row["images"]) / speed
         print(
             f"train {row['images']:,} of {options.images:,} images, {speed:,.0f}/s, {left:.0f} s left, {text}, "
             f"score {row['score']:.3g}",

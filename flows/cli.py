@@ -21,7 +21,7 @@ from components.gan.options import StoppedError, UserError
 from components.keys import STAGES, Step, plan
 from components.params import Params
 from components.services import cluster, tracking, versioning
-from flows.cli_data import data_app, init
+from flows.cli_data import data_app, init, shown
 
 _PROJECT = Path(__file__).resolve().parents[1]
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
@@ -318,8 +318,8 @@ def _summary(home: Workspace) -> None:
             floor = evaluation.metrics.get(f"{name}_floor")
             print(f"  {name:<32} {value:9.4f}" + (f"   floor {floor:.4f}" if floor is not None else ""))
     print("Results")
-    print(f"  pictures     {_shown(home.gallery / 'contact_sheet.png')}")
-    print(f"  report       {_shown(home.gallery / 'report.html')}")
+    print(f"  pictures     {shown(home.gallery / 'contact_sheet.png')}")
+    print(f"  report       {shown(home.gallery / 'report.html')}")
     print(f"  model        {registration.name} version {registration.version} ({_aliases(home, registration)})")
 
 
@@ -327,12 +327,8 @@ def _aliases(home: Workspace, registration: Registration) -> str:
     return ", ".join(tracking.aliases(registration.name, registration.version, home)) or "no alias"
 
 
-def _shown(path: Path) -> str:
-    return os.path.relpath(path)
-
-
 def _done(artifact: Artifact) -> None:
-    print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {_shown(artifact.folder)}")
+    print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {shown(artifact.folder)}")
 
 
 def _duration(seconds: float) -> str:

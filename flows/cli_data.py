@@ -66,8 +66,8 @@ def init(
             print(f"\nBefore you run: {error}")
     if not link:
         print(f"Versions: {versioning.add(home, many=MANY_FILES)}")
-    where = "" if home.root == Path.cwd() else f" --workspace {os.path.relpath(home.root)}"
-    print(f"\nLook at {os.path.relpath(sheet)}, edit {os.path.relpath(home.params)} if you like, then:\n")
+    where = "" if home.root == Path.cwd() else f" --workspace {shown(home.root)}"
+    print(f"\nLook at {shown(sheet)}, edit {shown(home.params)} if you like, then:\n")
     print(f"  ganflow run{where}")
 
 
@@ -83,8 +83,8 @@ def fetch(
     from components.fetch import fetch as get
 
     folder = get(name, into.absolute(), source)
-    print(f"{name} in {os.path.relpath(folder)}, licence in {os.path.relpath(folder / 'LICENSE.txt')}")
-    print(f"Next: ganflow init --data {os.path.relpath(folder)} --workspace {os.path.relpath(into)}")
+    print(f"{name} in {shown(folder)}, licence in {shown(folder / 'LICENSE.txt')}")
+    print(f"Next: ganflow init --data {shown(folder)} --workspace {shown(into)}")
 
 
 @data_app.command("list")
@@ -93,6 +93,12 @@ def list_data_sets() -> None:
     from components.fetch import describe
 
     print(describe())
+
+
+def shown(path: Path) -> str:
+    """`path` as short as a user would type it here."""
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative.startswith("..") else relative
 
 
 def _place(data: Path, home: Workspace, found: Survey, link: bool) -> None:

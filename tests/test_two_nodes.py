@@ -14,7 +14,7 @@ from components.artifacts import Dataset, Evaluation, Model
 from tests.conftest import ganflow, succeeded
 from tests.two_nodes import BIN, TwoNodes, start
 
-KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_REGION": "us-east-1"}
+KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "kept-out-of-every-log", "AWS_REGION": "us-east-1"}
 CACHE = "/tmp/ganflow-cache"
 
 
@@ -66,6 +66,11 @@ def test_two_machines_make_the_bits_of_one(nodes: TwoNodes, bucket: str, make_wo
     assert ours.execution.workers == 2
     assert ours == theirs.model_copy(update={"folder": ours.folder})
     assert Evaluation.load(one / "artifacts/evaluation").files == Evaluation.load(two / "artifacts/evaluation").files
+
+    secret = KEYS["AWS_SECRET_ACCESS_KEY"].encode()
+    logs = [path for path in nodes.logs.rglob("*") if path.is_file()]
+    assert len(logs) > 10
+    assert not [path for path in logs if secret in path.read_bytes()]
 
     # Whoever has the bucket has the training.
     shutil.rmtree(two / ".ganflow")

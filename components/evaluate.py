@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import safetensors.torch
 import torch
+from safetensors.torch import load as from_safetensors
 from tqdm import tqdm
 
 from .artifacts import Dataset, Evaluation, Model, Workspace, staging
@@ -151,7 +152,7 @@ def make_samples(
 ) -> Pixels:
     """Images (n, H, W, C) of the seeds and labels in `part`, on the GPU where this process has one."""
     generator = build(options, image).generator
-    generator.load_state_dict(safetensors.torch.load(weights))
+    generator.load_state_dict(from_safetensors(weights))
     generator.to("cuda" if torch.cuda.is_available() else "cpu")
     return sample(generator, latents(seeds[part], options.latent), labels[part], precision=precision)
 

@@ -132,7 +132,8 @@ def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> d
         rejected.add(name, reason)
     channels = _channels(tables)
     kept = _without_duplicates(source, tables, rejected)
-    holdout = _in_holdout(source, tables, options.holdout)
+    given = any((part.splits == HOLDOUT).any() for part in source.parts)
+    holdout = _in_holdout(source, tables, options.holdout, given)
     labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
     pd.DataFrame(rejected.rows, columns=["path", "reason"]).to_csv(folder / "rejected.csv", index=False)
     total = len(source) + len(source.rejected)
@@ -142,7 +143,6 @@ def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> d
             f"preprocess.max_rejected = {options.max_rejected:g} allows: mend them or raise it"
         )
     chosen = {"training": kept & ~holdout, "holdout": kept & holdout}
-    given = any((part.splits == HOLDOUT).any() for part in source.parts)
     classes = source.classes
     counted = {split: np.bincount(labels[mask], minlength=len(classes)) for split, mask in chosen.items()}
     counts = _counts(classes, counted, None if given else options.holdout)
@@ -202,10 +202,12 @@ def _without_duplicates(source: Source, tables: Sequence[PartTable], rejected: _
     return np.asarray(kept)
 
 
-def _in_holdout(source: Source, tables: Sequence[PartTable], share: float) -> npt.NDArray[np.bool_]:
-    """Which of all images made are held out: as the data say, else by their first frame's content."""
+def _in_holdout(source: Source, tables: Sequence[PartTable], share: float, given: bool) -> npt.NDArray[np.bool_]:
+    """Which of all images made are held out: as the data say, where a split is `given`, else by their content.
+
+    The frames of one file go by the first of them.
+    """
     limit = int(share * 2**64)
-    given = any((part.splits == HOLDOUT).any() for part in source.parts)
     masks = []
     for part, table in zip(source.parts, tables, strict=True):
         # Frames of one animation are too alike to be parted.

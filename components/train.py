@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             "storage": options.storage,
             "environment": storage.passed_environment() if options.storage else {},
         }
-        with _live(run, mirror, training, dataset, key.id, home):
+        with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
             cluster.fit(_worker, config, execution, run.path.absolute())
         cluster.release()
         if mirror:
@@ -224,17 +225,10 @@ def _feature_net(dataset: Dataset, state: Path) -> None:
 
 
 @contextmanager
-def _live(
-    run: TrainingFolder,
-    mirror: storage.TrainingMirror | None,
-    options: TrainingOptions,
-    dataset: Dataset,
-    key: str,
-    home: Workspace,
-) -> Iterator[None]:
+def _live(report: Callable[[threading.Event], None]) -> Iterator[None]:
     """Show progress and send it to MLflow, from a thread that reads what the first worker writes."""
     done = threading.Event()
-    reporter = threading.Thread(target=_report, args=(run, mirror, options, dataset, key, home, done), daemon=True)
+    reporter = threading.Thread(target=report, args=(done,), daemon=True)
     reporter.start()
     try:
         yield

@@ -21,8 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import environment
 
 BIN = Path(sys.executable).parent
@@ -126,13 +124,6 @@ def start(cpus: int = 1, **on_nodes: str) -> Iterator[TwoNodes]:
         finally:
             for node in range(len(cluster.processes)):
                 cluster.kill(node)
-
-
-@pytest.fixture
-def two_nodes() -> Iterator[TwoNodes]:
-    """A cluster of two nodes with one processor each."""
-    with start() as cluster:
-        yield cluster
 
 
 def _launch(ray: Sequence[str], node: int, cluster: TwoNodes, on_nodes: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -9,13 +9,13 @@ import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from .gan.finishing import FinishingStep
-from .gan.options import Options, TrainingOptions, UserError
+from .gan.options import Options, Size, TrainingOptions, UserError, network_class
 
 Side = Annotated[int, Field(ge=8, le=1024)]
 
@@ -46,6 +46,9 @@ class Preprocess(Options):
 class Train(TrainingOptions):
     """Data set -> model."""
 
+    size: Size | None = Field(
+        None, description="width and depth of the network in one word, for whatever network.* does not name"
+    )
     workers: Literal["auto"] | PositiveInt = Field(
         "auto", description="training processes; auto: one for each GPU, else one for each machine with all its cores"
     )
@@ -56,8 +59,18 @@ class Train(TrainingOptions):
 
     @property
     def hashed(self) -> dict[str, Any]:
-        """Where the state lies changes no result."""
-        return self.model_dump(mode="json", exclude={"storage"})
+        """Where the state lies changes no result, and the size stands in the network."""
+        return self.model_dump(mode="json", exclude={"storage", "size"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sized(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("size") not in get_args(Size):
+            return values
+        network = values.get("network", {"name": "dcgan"})
+        if isinstance(network, dict):
+            network = {**network_class(values).sizes[values["size"]], **network}
+        return {**values, "network": network}
 
 
 class Evaluate(Options):

@@ -49,7 +49,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
     dataset.verified()
     networks = build(options.network, dataset.image)
     parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
-    training = TrainingOptions(**options.model_dump(exclude={"workers", "storage"}))
+    training = TrainingOptions(**options.model_dump(exclude={"size", "workers", "storage"}))
     run = TrainingFolder(home.state / "training" / key.id)
     mirror = _mirror(run.path, options.storage, key.id)
     if mirror:

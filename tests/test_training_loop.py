@@ -12,7 +12,8 @@ import torch.multiprocessing as mp
 from components.gan.dataset import Split
 from components.gan.models.layers import BatchNorm
 from components.gan.options import DCGAN, MLP, Execution, ImageFormat, NetworkOptions, TrainingOptions, UserError
-from components.gan.training_loop import State, ema_decay, learning_rate_factor, training_loop
+from components.gan.schedules import at, ema_decay, learning_rate_factor
+from components.gan.training_loop import State, training_loop
 
 NETWORKS = [
     MLP(),
@@ -24,7 +25,7 @@ FP32 = Execution(workers=1, threads=2, device="cpu", precision="fp32")
 
 
 def options(network: NetworkOptions, **changes: Any) -> TrainingOptions:
-    values = {"images": 96, "batch": 16, "log_every": 16, "r1_every": 2, "augment": ("color", "translation", "cutout")}
+    values = {"images": 96, "batch": 16, "log_every": 16, "penalty_every": 2, "augment": ("color", "translation", "cutout")}
     return TrainingOptions(network=network, **{**values, **changes})
 
 

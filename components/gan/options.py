@@ -7,9 +7,14 @@ stage's code; `models.build` makes the networks.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Size = Literal["small", "base", "large"]
+Recipe = Mapping[str, Any]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class UserError(Exception):
@@ -60,6 +65,13 @@ class ImageFormat(Options):
 class MLP(Options):
     """The article's multi-layer perceptron (Goodfellow et al. 2014): 100-128-64-784 tanh against 784-128-1."""
 
+    recipe: ClassVar[Recipe] = {}
+    sizes: ClassVar[Mapping[Size, Recipe]] = {
+        "small": {"generator_widths": (64,), "discriminator_widths": (64,)},
+        "base": {},
+        "large": {"generator_widths": (256, 512, 1024), "discriminator_widths": (512, 256)},
+    }
+
     name: Literal["mlp"] = "mlp"
     conditional: bool = Field(False, description="feed the class, one-hot, to both networks")
     latent: PositiveInt = Field(100, description="size of the noise z")
@@ -70,6 +82,13 @@ class MLP(Options):
 class DCGAN(Options):
     """Deep convolutional GAN (Radford et al. 2016), class-conditional where the data has classes."""
 
+    recipe: ClassVar[Recipe] = {}
+    sizes: ClassVar[Mapping[Size, Recipe]] = {
+        "small": {"generator_width": 32, "discriminator_width": 16},
+        "base": {},
+        "large": {"generator_width": 128, "discriminator_width": 64},
+    }
+
     name: Literal["dcgan"] = "dcgan"
     conditional: bool = Field(True, description="give both networks the class of each image")
     latent: PositiveInt = Field(100, description="size of the noise z")
@@ -77,8 +96,113 @@ class DCGAN(Options):
     discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
 
 
+class BigGAN(Options):
+    """Residual networks with class-conditional batch norm, spectral norm and self-attention (Brock et al. 2019)."""
+
+    recipe: ClassVar[Recipe] = {
+        "loss": "hinge",
+        "r1_gamma": 0.0,
+        "d_steps": 2,
+        "learning_rate_generator": 2e-4,
+        "learning_rate_discriminator": 2e-4,
+        "adam_betas": (0.0, 0.999),
+        "orthogonal_weight": 1e-4,
+    }
+    sizes: ClassVar[Mapping[Size, Recipe]] = {"small": {"width": 16}, "base": {}, "large": {"width": 96}}
+
+    name: Literal["biggan"] = "biggan"
+    conditional: bool = Field(True, description="give both networks the class of each image")
+    latent: PositiveInt = Field(120, description="size of the noise z, of which each block gets a part of its own")
+    embedding: PositiveInt = Field(128, description="size of the class embedding that all blocks share")
+    width: PositiveInt = Field(64, description="channels at full resolution; up to 16 times as many below")
+    attention: bool = Field(True, description="self-attention at the largest side that is at most 64 and half of it")
+
+
+class StyleGAN2(Options):
+    """Style-based generator with modulated convolutions, residual discriminator (Karras et al. 2020)."""
+
+    recipe: ClassVar[Recipe] = {
+        "r1_gamma": 1.0,
+        "learning_rate_generator": 2.5e-3,
+        "learning_rate_discriminator": 2.5e-3,
+        "path_length_weight": 2.0,
+    }
+    sizes: ClassVar[Mapping[Size, Recipe]] = {
+        "small": {"width": 16, "style": 64, "mapping_layers": 2},
+        "base": {},
+        "large": {"width": 64, "max_width": 512, "style": 512, "mapping_layers": 8},
+    }
+
+    name: Literal["stylegan2"] = "stylegan2"
+    conditional: bool = Field(True, description="give both networks the class of each image")
+    latent: PositiveInt = Field(64, description="size of the noise z")
+    style: PositiveInt = Field(128, description="size of the intermediate latent w")
+    mapping_layers: PositiveInt = Field(4, description="layers of the mapping from z to w; the paper has 8")
+    width: PositiveInt = Field(32, description="channels at full resolution, doubled at each lower one")
+    max_width: PositiveInt = Field(256, description="channels of any layer at most")
+    style_mixing: float = Field(0.9, ge=0, le=1, description="share of the images made from two latents in training")
+    minibatch_std_group: PositiveInt = Field(4, description="images whose deviation the discriminator sees together")
+
+
+class R3GAN(Options):
+    """Grouped-convolution residual networks without normalisation (Huang et al. 2024)."""
+
+    recipe: ClassVar[Recipe] = {
+        "loss": "relativistic",
+        "r1_gamma": 1.0,
+        "r2_gamma": 1.0,
+        "penalty_every": 1,
+        "learning_rate_generator": 2e-4,
+        "learning_rate_discriminator": 2e-4,
+    }
+    sizes: ClassVar[Mapping[Size, Recipe]] = {"small": {"width": 48, "blocks": 1}, "base": {}, "large": {"width": 768}}
+
+    name: Literal["r3gan"] = "r3gan"
+    conditional: bool = Field(True, description="give both networks the class of each image")
+    latent: PositiveInt = Field(64, description="size of the noise z")
+    width: PositiveInt = Field(96, description="channels of a stage up to 32 pixels, halved at each higher one")
+    blocks: PositiveInt = Field(2, description="residual blocks of a stage")
+    expansion: PositiveInt = Field(2, description="how many times wider a block is inside")
+    group: PositiveInt = Field(16, description="channels of a group of the 3x3 convolutions")
+    embedding: PositiveInt = Field(64, description="size of the class embedding")
+
+
+NetworkOptions = Annotated[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN, Field(discriminator="name")]
+NETWORKS: Mapping[str, type[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN]] = {
+    "mlp": MLP,
+    "dcgan": DCGAN,
+    "biggan": BigGAN,
+    "stylegan2": StyleGAN2,
+    "r3gan": R3GAN,
+}
+
+
+class Ramp(Options):
+    """A value that goes from `start` to `end` over the first `images` of the training and stays there."""
+
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+    images: PositiveInt | None = Field(None, description="length of the way in images seen; default: the training's")
+    shape: Literal["cosine", "linear"] = "cosine"
+
+
+Scheduled = Annotated[float, Field(ge=0)] | Ramp
 Policy = Literal["color", "translation", "cutout"]
-NetworkOptions = Annotated[MLP | DCGAN, Field(discriminator="name")]
+Transform = Literal[
+    "flip", "rotate90", "shift", "scale", "rotate", "stretch", "brightness", "contrast", "luma_flip", "hue", "saturation"
+]
+
+
+class ADA(Options):
+    """Augmentation of which every transform happens with a probability that follows overfitting or a schedule
+    (Karras et al. 2020, arXiv 2006.06676)."""
+
+    transforms: tuple[Transform, ...] = Field(get_args(Transform), description="applied in the order of the paper")
+    probability: Literal["adaptive"] | Scheduled = Field(
+        "adaptive", description="adaptive: follows the share of real images that the discriminator is sure of"
+    )
+    target: float = Field(0.6, gt=-1, lt=1, description="mean sign of the logits of real images to hold, if adaptive")
+    images_to_one: PositiveInt = Field(500_000, description="images in which the probability may go from 0 to 1")
 
 
 class Execution(Options):
@@ -91,23 +215,37 @@ class Execution(Options):
 
 
 class TrainingOptions(Options):
-    """Options of `training_loop`. Schedules and intervals are in images seen by the discriminator (real ones)."""
+    """Options of `training_loop`. Schedules and intervals are in images seen by the discriminator (real ones).
+
+    Where an option is not given, that of the network's recipe holds, else the default below.
+    """
 
     network: NetworkOptions = Field(DCGAN(), description="the pair of networks")
     images: PositiveInt = Field(192_000, description="length of the training in images seen")
     batch: int = Field(64, ge=2, description="global batch, over all workers")
-    loss: Literal["non_saturating"] = "non_saturating"
-    r1_gamma: float = Field(1.0, ge=0, description="weight of the R1 gradient penalty; 0 turns it off")
-    r1_every: PositiveInt = Field(16, description="steps between two R1 penalties (lazy regularisation)")
+    loss: Literal["non_saturating", "saturating", "hinge", "least_squares", "wasserstein", "relativistic"] = (
+        "non_saturating"
+    )
+    r1_gamma: Scheduled = Field(1.0, description="weight of the gradient penalty on real images; 0 turns it off")
+    r2_gamma: Scheduled = Field(0.0, description="weight of the gradient penalty on generated images")
+    wgan_gp_weight: float = Field(0.0, ge=0, description="weight of the gradient penalty between the two; usually 10")
+    penalty_every: PositiveInt = Field(16, description="steps between two gradient penalties (lazy regularisation)")
+    path_length_weight: float = Field(0.0, ge=0, description="of path length regularisation; for stylegan2 alone")
+    path_length_every: PositiveInt = Field(4, description="steps between two path length penalties")
+    orthogonal_weight: float = Field(0.0, ge=0, description="of orthogonal regularisation of the generator's weights")
+    mirror: bool = Field(False, description="mirror half of the real images, where left and right mean the same")
     augment: tuple[Policy, ...] = Field((), description="DiffAugment policies; for a few thousand images or fewer")
-    learning_rate_generator: float = Field(2e-3, gt=0)
-    learning_rate_discriminator: float = Field(2e-3, gt=0)
+    ada: ADA | None = Field(None, description="augmentation that follows overfitting; {} for its defaults")
+    learning_rate_generator: Scheduled = 2e-3
+    learning_rate_discriminator: Scheduled = 2e-3
     learning_rate_decay: float = Field(
         0.5, ge=0, le=1, description="final share of the images over which both learning rates fall to 0"
     )
-    adam_betas: tuple[float, float] = Field((0.0, 0.99), description="moment decays of Adam")
+    adam_betas: tuple[Beta, Beta | Ramp] = Field((0.0, 0.99), description="moment decays of Adam")
     d_steps: PositiveInt = Field(1, description="discriminator steps for one generator step")
-    ema_half_life: PositiveInt = Field(10_000, description="images after which a weight counts half in the EMA")
+    ema_half_life: Annotated[float, Field(gt=0)] | Ramp = Field(
+        10_000, description="images after which a weight counts half in the EMA"
+    )
     ema_rampup: float = Field(
         0.1, gt=0, description="bounds the half-life to this share of the images seen: the EMA forgets its start"
     )
@@ -115,3 +253,23 @@ class TrainingOptions(Options):
     log_every: PositiveInt = Field(2_000, description="images between two points of the training curves")
     checkpoint_every: PositiveInt = Field(32_000, description="images between two checkpoints, grids and scores")
     seed: int = Field(0, ge=0, description="of everything that is random")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, values: Any) -> Any:
+        return {**network_class(values).recipe, **values} if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _fit_the_network(self) -> Self:
+        if self.path_length_weight and self.network.name != "stylegan2":
+            raise ValueError("path_length_weight needs the network stylegan2: the others have no styles")
+        if isinstance(self.network, StyleGAN2) and self.batch % self.network.minibatch_std_group:
+            raise ValueError("batch must be a multiple of network.minibatch_std_group")
+        return self
+
+
+def network_class(values: Mapping[str, Any]) -> type[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN]:
+    """The options of the network that the options `values` of a training name; the default's where there is none."""
+    network = values.get("network", DCGAN())
+    name = network.get("name") if isinstance(network, dict) else getattr(network, "name", None)
+    return NETWORKS.get(str(name), DCGAN)

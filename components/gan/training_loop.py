@@ -22,6 +22,7 @@ from .losses import LOSSES, r1_penalty
 from .models import build
 from .options import Execution, TrainingOptions, UserError
 from .sampling import generator_for
+from .schedules import at, ema_decay, learning_rate_factor
 
 
 class State(NamedTuple):
@@ -89,8 +90,8 @@ def training_loop(
     meter = _Meter(device)
     while images < options.images:
         rate = learning_rate_factor(options, images)
-        adam_G.param_groups[0]["lr"] = options.learning_rate_generator * rate
-        adam_D.param_groups[0]["lr"] = options.learning_rate_discriminator * rate
+        adam_G.param_groups[0]["lr"] = at(options.learning_rate_generator, images, options) * rate
+        adam_D.param_groups[0]["lr"] = at(options.learning_rate_discriminator, images, options) * rate
 
         # Discriminator: real images against generated ones.
         D.requires_grad_(True)
@@ -105,12 +106,12 @@ def training_loop(
                 logits_real, logits_fake = D(both, label.repeat(2), condition).float().chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             penalty = torch.zeros_like(loss_D)
-            if options.r1_gamma and step % options.r1_every == 0 and d_step == 0:
+            if options.r1_gamma and step % options.penalty_every == 0 and d_step == 0:
                 real.requires_grad_(True)
                 # In fp32, and scaled by the interval (lazy regularisation, Karras et al. 2020, section 3.1).
                 penalty = r1_penalty(D(augmented(real, f"real {d_step}"), label, condition), real)
                 meter.add(r1=penalty)
-            weight = options.r1_gamma / 2 * options.r1_every
+            weight = options.r1_gamma / 2 * options.penalty_every
             ((loss_D + weight * penalty).sum() / options.batch).backward()
             _sum_gradients(D)
             adam_D.step()
@@ -148,19 +149,6 @@ def training_loop(
 def bf16(gpu: bool) -> bool:
     """Whether this machine multiplies faster in bfloat16."""
     return bool(torch.cuda.is_bf16_supported() if gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def learning_rate_factor(options: TrainingOptions, images: int) -> float:
-    """1, then linearly to 0 over the last `learning_rate_decay` of the images."""
-    if not options.learning_rate_decay:
-        return 1.0
-    return min(1.0, (1 - images / options.images) / options.learning_rate_decay)
-
-
-def ema_decay(options: TrainingOptions, images: int) -> float:
-    """Decay for one step, 0.5^(batch / half-life), the half-life ramped up with `images` (Karras et al. 2020)."""
-    half_life = min(options.ema_half_life, options.ema_rampup * images)
-    return float(0.5 ** (options.batch * options.d_steps / half_life))
 
 
 def _adam(module: nn.Module, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:

@@ -33,7 +33,10 @@ from .params import Params
 _CODE = Path(__file__).parent
 
 # Schemas of options are not among the code: their validated values are hashed.
-_NETWORKS = ("gan/models/__init__.py", "gan/models/dcgan.py", "gan/models/layers.py", "gan/models/mlp.py")
+_NETWORKS = tuple(
+    f"gan/models/{name}.py"
+    for name in ("__init__", "biggan", "dcgan", "layers", "mlp", "r3gan", "second_order", "stylegan2")
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ STAGES = (
         (
             "artifacts.py",
             "checkpoints.py",
+            "gan/ada.py",
             "gan/augmentation.py",
             "gan/dataset.py",
             "gan/features.py",
@@ -78,6 +82,7 @@ STAGES = (
             "gan/metrics.py",
             *_NETWORKS,
             "gan/sampling.py",
+            "gan/schedules.py",
             "gan/training_loop.py",
             "services/cluster.py",
             "services/storage.py",

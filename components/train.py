@@ -23,6 +23,7 @@ from .checkpoints import Checkpoint, TrainingFolder
 from .gan.dataset import Pixels, Split, to_image
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
+from .gan.models.layers import standing_statistics
 from .gan.options import Execution, TrainingOptions, UserError
 from .gan.sampling import labels_like, latents, sample
 from .gan.training_loop import Progress, bf16, training_loop
@@ -113,7 +114,7 @@ def resolve(options: Train) -> Execution:
         UserError: there are too few processors.
     """
     workers, threads, gpu = cluster.place(options.workers)
-    if workers > options.batch:
+    if workers > options.shares:
         raise UserError(f"train.workers = {workers} is more than a batch of {options.batch} can be shared by")
     precision = options.precision
     if precision == "auto":
@@ -202,8 +203,14 @@ class _Judge:
             rows if dataset.image.labelled else np.zeros(GRID_COLUMNS, np.int64), GRID_COLUMNS
         )
         self._precision = execution.precision
+        self._standing = latents(range(SCORE_SAMPLES, 2 * SCORE_SAMPLES), options.network.latent)
 
     def __call__(self, progress: Progress) -> tuple[float, Pixels]:
+        """Score and grid of images, made with standing statistics, which the moving average keeps."""
+        device = next(progress.ema.parameters()).device
+        label = torch.from_numpy(self._labels).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            standing_statistics(progress.ema, self._standing.to(device), label)
         pixels = sample(progress.ema, self._z, self._labels, precision=self._precision)
         grid = sample(progress.ema, self._z[: len(self._grid_labels)], self._grid_labels, precision=self._precision)
         return self._feature_net.score(pixels), contact_grid(grid, GRID_COLUMNS)

@@ -201,8 +201,10 @@ def sample(
     out.mkdir(parents=True, exist_ok=True)
     for start in range(0, n, 1000):
         part = range(start, min(start + 1000, n))
-        z = latents([seed + i for i in part], model.training.network.latent, truncation)
-        for i, pixels in zip(part, make(generator, z, labels[part.start : part.stop]), strict=True):
+        z = latents([seed + i for i in part], model.training.network.latent)
+        for i, pixels in zip(
+            part, make(generator, z, labels[part.start : part.stop], truncation=truncation), strict=True
+        ):
             name = model.image.classes[labels[i]].replace("/", "_")
             to_image(pixels).save(out / f"{name}-{seed + i}.png")
     print(f"{n} images in {out}")

@@ -1,58 +1,135 @@
 import math
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from components.gan.losses import LOSSES, discriminator_non_saturating, generator_non_saturating, r1_penalty
+from components.gan.losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 
 
-def test_values_at_known_logits() -> None:
-    zero = torch.zeros(3)
-    assert torch.allclose(discriminator_non_saturating(zero, zero), torch.full((3,), 2 * math.log(2)))
-    assert torch.allclose(generator_non_saturating(zero), torch.full((3,), math.log(2)))
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator"),
+    [
+        ("non_saturating", 2 * math.log(2), math.log(2)),
+        ("saturating", 2 * math.log(2), -math.log(2)),
+        ("hinge", 2, 0),
+        ("least_squares", 0.5, 0.5),
+        ("wasserstein", 0, 0),
+        ("relativistic", math.log(2), math.log(2)),
+    ],
+)
+def test_values_and_gradients_at_logits_of_zero(name: str, discriminator: float, generator: float) -> None:
+    loss, zero = LOSSES[name], torch.zeros(3)
+    assert torch.allclose(loss.discriminator(zero, zero), torch.full((3,), float(discriminator)))
+    assert torch.allclose(loss.generator(zero, zero), torch.full((3,), float(generator)))
+    # Each player gains by its own logits.
+    real, fake = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    to_real, to_fake = torch.autograd.grad(loss.discriminator(real, fake).sum(), (real, fake), allow_unused=True)
+    assert to_real < 0
+    assert to_fake > 0 or name == "least_squares"
+    (to_fake,) = torch.autograd.grad(loss.generator(real, fake).sum(), fake)
+    assert to_fake < 0
+
+
+def test_least_squares_pulls_to_its_targets() -> None:
+    loss = LOSSES["least_squares"]
+    assert loss.discriminator(torch.ones(1), torch.zeros(1)) == loss.generator(torch.zeros(1), torch.ones(1)) == 0
 
 
 def test_discriminator_loss_is_the_negative_log_likelihood_that_the_article_printed_without_its_sign() -> None:
     real, fake = torch.randn(100).double(), torch.randn(100).double()
     likelihood = torch.log(torch.sigmoid(real)) + torch.log(1 - torch.sigmoid(fake))
-    assert torch.allclose(discriminator_non_saturating(real, fake), -likelihood)
+    assert torch.allclose(LOSSES["non_saturating"].discriminator(real, fake), -likelihood)
 
 
-def test_generator_loss_is_not_the_saturating_one() -> None:
+def test_the_articles_two_generator_losses_differ_where_the_discriminator_is_sure() -> None:
     confident = torch.tensor([-6.0], requires_grad=True)
-    (gradient,) = torch.autograd.grad(generator_non_saturating(confident).sum(), confident)
-    (saturating,) = torch.autograd.grad(torch.log(1 - torch.sigmoid(confident)).sum(), confident)
+    gradients = {}
+    for name in ("non_saturating", "saturating"):
+        (gradient,) = torch.autograd.grad(LOSSES[name].generator(confident, confident).sum(), confident)
+        gradients[name] = gradient.item()
     # sigmoid(t) - 1 against -sigmoid(t): only the first still teaches where D is sure that an image is generated.
-    assert gradient.item() < -0.99
-    assert -0.01 < saturating.item() < 0
+    assert gradients["non_saturating"] < -0.99
+    assert -0.01 < gradients["saturating"] < 0
+    t = torch.randn(50).double()
+    assert torch.allclose(LOSSES["saturating"].generator(t, t), torch.log(1 - torch.sigmoid(t)))
 
 
-def test_each_player_gains_by_its_own_logits() -> None:
-    for loss in LOSSES.values():
-        real, fake = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
-        to_real, to_fake = torch.autograd.grad(loss.discriminator(real, fake).sum(), (real, fake))
-        assert to_real < 0 < to_fake
-        (to_fake,) = torch.autograd.grad(loss.generator(fake).sum(), fake)
-        assert to_fake < 0
+def test_relativistic_loss_sees_pairs_alone() -> None:
+    real, fake = torch.randn(5), torch.randn(5)
+    for player in (LOSSES["relativistic"].discriminator, LOSSES["relativistic"].generator):
+        assert torch.allclose(player(real, fake), player(real + 3, fake + 3), atol=1e-6)
 
 
-def test_r1_against_a_closed_form() -> None:
+def test_accuracy_counts_right_answers() -> None:
+    real, fake = torch.tensor([2.0, -1.0, 0.4]), torch.tensor([-1.0, -2.0, 0.3])
+    assert LOSSES["hinge"].accuracy(real, fake).tolist() == [1, 0.5, 0.5]
+    assert LOSSES["least_squares"].accuracy(real, fake).tolist() == [1, 0.5, 0.5]
+    assert LOSSES["relativistic"].accuracy(real, fake).tolist() == [1, 1, 1]
+
+
+def test_gradient_penalty_against_a_closed_form() -> None:
     # D(x) = sum(w * x^2) has the gradient 2 w x.
     x = torch.randn(4, 2, 3, 3, dtype=torch.float64, requires_grad=True)
     w = torch.randn(2, 3, 3, dtype=torch.float64)
-    penalty = r1_penalty((w * x.square()).flatten(1).sum(1), x)
-    assert torch.allclose(penalty, (2 * w * x).square().flatten(1).sum(1))
+    penalty = gradient_penalty((w * x.square()).flatten(1).sum(1), x)
+    assert torch.allclose(penalty.double(), (2 * w * x).square().flatten(1).sum(1))
 
 
-def test_r1_against_finite_differences_in_double_precision() -> None:
+def network() -> nn.Module:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Softplus(), nn.Flatten(), nn.Linear(3 * 4, 1)).double()
-    x = torch.randn(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
-    penalty = r1_penalty(net(x).squeeze(1), x)
-    step, expected = 1e-5, torch.zeros(2, dtype=torch.float64)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Softplus(), nn.Flatten(), nn.Linear(3 * 4, 1), nn.Flatten(0)).double()
+
+
+def slopes(net: nn.Module, x: Tensor) -> Tensor:
+    """The gradient of `net` at `x` by finite differences in double precision, (B, pixels)."""
+    step, found = 1e-5, []
     with torch.no_grad():
         for pixel in range(16):
             shift = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
             shift.view(-1)[pixel] = step
-            expected += ((net(x + shift) - net(x - shift)).squeeze(1) / (2 * step)).square()
-    assert torch.allclose(penalty, expected, rtol=1e-6)
+            found.append((net(x + shift) - net(x - shift)) / (2 * step))
+    return torch.stack(found, 1)
+
+
+def test_gradient_penalty_against_finite_differences_in_double_precision() -> None:
+    net = network()
+    x = torch.randn(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(gradient_penalty(net(x), x).double(), slopes(net, x).square().sum(1), rtol=1e-6)
+
+
+def test_wgan_gp_against_finite_differences_in_double_precision() -> None:
+    net, u = network(), torch.tensor([[0.0], [0.25]], dtype=torch.float64)
+    real, fake = (torch.randn(2, 1, 4, 4, dtype=torch.float64) for _ in range(2))
+    between = torch.stack((real[0], 0.75 * real[1] + 0.25 * fake[1]))
+    expected = (slopes(net, between).norm(dim=1) - 1).square()
+    assert torch.allclose(wgan_gp(net, real, fake, u).double(), expected, rtol=1e-5)
+
+
+def test_path_length_of_a_linear_map_is_the_norm_of_its_matrix_applied_to_y() -> None:
+    layers, size, height, width = 3, 5, 4, 2
+    matrix = torch.randn(layers, size, 3 * height * width)
+    styles = torch.randn(6, layers, size, requires_grad=True)
+    image = torch.einsum("bls,lsp->bp", styles, matrix).view(6, 3, height, width)
+    y = torch.randn(6, 3, height, width)
+    # Of each layer's Jacobian; squares are averaged over layers.
+    norms = torch.einsum("lsp,bp->bls", matrix, y.flatten(1)).square().sum(2).mean(1).sqrt() / (height * width) ** 0.5
+    assert torch.allclose(path_lengths(image, styles, y), norms, rtol=1e-5)
+
+
+def test_orthogonal_penalty_is_zero_for_orthogonal_filters_of_any_norm_alone() -> None:
+    conv, transposed = nn.Conv2d(4, 3, 3, bias=False), nn.ConvTranspose2d(3, 4, 2, bias=False)
+    for layer in (conv, transposed):
+        nn.init.orthogonal_(layer.weight)
+    with torch.no_grad():
+        conv.weight *= torch.tensor([1.0, 5.0, 0.1]).view(3, 1, 1, 1)
+    assert orthogonal_penalty(conv).item() == pytest.approx(0, abs=1e-8)
+    with torch.no_grad():
+        conv.weight[1] = conv.weight[0]
+    # Both off-diagonal products are ||w||^2 = 1.
+    assert orthogonal_penalty(nn.Sequential(conv, nn.ReLU())).item() == pytest.approx(2)
+    filters = transposed.weight.transpose(0, 1).flatten(1)
+    products = filters @ filters.T
+    assert orthogonal_penalty(transposed).item() == pytest.approx(
+        (products - products.diag().diag()).square().sum().item(), abs=1e-7
+    )

@@ -1,48 +1,323 @@
+import copy
+import math
+from typing import Any, get_args
+
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
+from components.gan.losses import gradient_penalty
 from components.gan.models import build
-from components.gan.options import DCGAN, MLP, ImageFormat, NetworkOptions, UserError
+from components.gan.models.biggan import Attention, SpectralConv2d, truncated
+from components.gan.models.layers import BatchNorm, Downsample, standing_statistics, upsample
+from components.gan.models.second_order import conv2d, leaky_relu
+from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, minibatch_std
+from components.gan.options import (
+    DCGAN,
+    MLP,
+    NETWORKS,
+    R3GAN,
+    BigGAN,
+    ImageFormat,
+    NetworkOptions,
+    StyleGAN2,
+    UserError,
+)
 
 CLASSES = ("cat", "dog", "cow")
+# Narrow, so that all of them are tested in seconds; a network that is not here is tested as it comes.
+NARROW: dict[str, dict[str, Any]] = {
+    "dcgan": {"generator_width": 8, "discriminator_width": 8},
+    "biggan": {"width": 4, "latent": 10, "embedding": 8},
+    "stylegan2": {"width": 4, "max_width": 8, "style": 8, "latent": 8, "mapping_layers": 2},
+    "r3gan": {"width": 32, "blocks": 1, "group": 8, "latent": 8},
+}
+ALL = [
+    options(**{**NARROW.get(name, {}), "conditional": conditional})
+    for name, options in NETWORKS.items()
+    for conditional in (True, False)
+]
 
 
-def parameters(module: torch.nn.Module) -> list[tuple[int, ...]]:
+def named(network: NetworkOptions) -> str:
+    return f"{network.name}-{'conditional' if network.conditional else 'unconditional'}"
+
+
+def image_of(height: int, width: int | None = None, channels: int = 1) -> ImageFormat:
+    return ImageFormat(height=height, width=width or height, channels=channels, classes=CLASSES)
+
+
+def parameters(module: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(p.shape) for p in module.parameters()]
 
 
+def test_the_table_of_networks_is_the_union() -> None:
+    assert list(NETWORKS.values()) == list(get_args(get_args(NetworkOptions)[0]))
+    assert all(NETWORKS[name]().name == name for name in NETWORKS)
+
+
 def test_mlp_is_the_articles() -> None:
-    G, D = build(MLP(), ImageFormat(height=28, width=28, channels=1, classes=CLASSES))
+    G, D = build(MLP(), image_of(28))
     assert parameters(G) == [(128, 100), (128,), (64, 128), (64,), (784, 64), (784,)]
     assert parameters(D) == [(128, 784), (128,), (1, 128), (1,)]
 
 
-@pytest.mark.parametrize("network", [MLP(), MLP(conditional=True), DCGAN(generator_width=16, discriminator_width=16)])
-@pytest.mark.parametrize("resolution", [28, 32, 48, 64])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_shapes_and_range(network: NetworkOptions, resolution: int, channels: int) -> None:
-    G, D = build(network, ImageFormat(height=resolution, width=resolution, channels=channels, classes=CLASSES))
-    z, label = torch.randn(5, network.latent), torch.tensor([0, 1, 2, 0, 1])
+@pytest.mark.parametrize("network", ALL, ids=named)
+@pytest.mark.parametrize(
+    "image",
+    [image_of(28), image_of(32, channels=3), image_of(64, channels=4), image_of(32, 48), image_of(128), image_of(256)],
+    ids=lambda i: f"{i.width}x{i.height}x{i.channels}",
+)
+def test_shapes_range_and_a_gradient_for_every_parameter(network: NetworkOptions, image: ImageFormat) -> None:
+    torch.manual_seed(0)
+    G, D = build(network, image)
+    with torch.no_grad():
+        for p in (*G.parameters(), *D.parameters()):
+            # What starts at zero (residual branches, gains, noise) holds back the gradient of what is before it.
+            p.add_(torch.randn_like(p) * 0.05)
+    z, label = torch.randn(4, network.latent), torch.tensor([0, 1, 2, 0])
     images = G(z, label, None)
-    assert images.shape == (5, channels, resolution, resolution)
-    assert images.abs().max() <= 1
-    assert D(images, label, None).shape == (5,)
+    assert images.shape == (4, image.channels, image.height, image.width)
+    assert images.isfinite().all()
+    if network.name in ("mlp", "dcgan", "biggan"):
+        assert images.abs().max() <= 1
+    logits = D(images, label, None)
+    assert logits.shape == (4,)
+    assert logits.dtype == torch.float32
+    (logits * torch.randn(4)).sum().backward()
+    for side, module in (("generator", G), ("discriminator", D)):
+        for name, p in module.named_parameters():
+            if side == "discriminator" or name != "constant":
+                assert p.grad is not None, (side, name)
+                assert p.grad.isfinite().all(), (side, name)
+                assert p.grad.any(), (side, name)
     assert len(G.eval()(z[:1], label[:1], None)) == 1
 
 
-def test_a_conditional_network_listens_to_the_class_and_an_unconditional_one_does_not() -> None:
-    image = ImageFormat(height=28, width=28, channels=1, classes=CLASSES)
-    for network in (MLP(), MLP(conditional=True), DCGAN(), DCGAN(conditional=False)):
-        G, D = (n.eval() for n in build(network, image))
+@pytest.mark.parametrize("network", ALL, ids=named)
+def test_evaluates_each_image_alone_and_listens_to_the_class_if_conditional(network: NetworkOptions) -> None:
+    torch.manual_seed(0)
+    G, D = (n.eval() for n in build(network, image_of(28)))
+    with torch.no_grad():
+        for p in (*G.parameters(), *D.parameters()):
+            p.add_(torch.randn_like(p) * 0.05)
+        z, label = torch.randn(4, network.latent), torch.tensor([0, 1, 2, 0])
+        together = G(z, label, None)
+        assert torch.allclose(G(z[1:2], label[1:2], None), together[1:2], atol=1e-4)
+        other = torch.tensor([1, 1, 2, 0])
+        assert torch.equal(G(z, other, None)[0], together[0]) is not network.conditional
+        assert torch.equal(D(together, label, None)[0], D(together, other, None)[0]) is not network.conditional
+
+
+@pytest.mark.parametrize("network", ALL, ids=named)
+def test_truncation_makes_images_more_alike(network: NetworkOptions) -> None:
+    torch.manual_seed(0)
+    G, _ = build(network, image_of(32))
+    with torch.no_grad():
         for p in G.parameters():
-            p.data.normal_(0, 0.1)
-        z = torch.randn(1, network.latent)
-        cat, dog = (G(z, torch.tensor([label]), None) for label in (0, 1))
-        assert torch.equal(cat, dog) is not network.conditional
-        x = torch.rand(1, 1, 28, 28)
-        assert torch.equal(D(x, torch.tensor([0]), None), D(x, torch.tensor([1]), None)) is not network.conditional
+            p.add_(torch.randn_like(p) * 0.05)
+    z, label = torch.randn(200, network.latent), torch.zeros(200, dtype=torch.long)
+    standing_statistics(G, z, label)
+    with torch.no_grad():
+        whole, half, little = (G(z, label, None, truncation).var(0).mean() for truncation in (1.0, 0.5, 0.1))
+    assert whole > half > little
 
 
-def test_dcgan_refuses_a_resolution_that_it_cannot_double_to() -> None:
+@pytest.mark.parametrize("network", ALL, ids=named)
+def test_gradient_penalty_is_what_double_precision_finds(network: NetworkOptions) -> None:
+    torch.manual_seed(0)
+    _, D = build(network, image_of(28))
+    D.eval()
+    label, x = torch.tensor([0, 1, 2, 0]), torch.randn(4, 1, 28, 28)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        net, image = copy.deepcopy(D).to(dtype), x.to(dtype).requires_grad_()
+        if dtype == torch.float64:
+            # Logits are taken in fp32 wherever the rest is computed.
+            net.float = lambda: net  # type: ignore[method-assign]
+        penalty = gradient_penalty(net(image, label, None), image) if dtype == torch.float32 else None
+        if penalty is None:
+            continue
+        penalty.sum().backward()
+        gradients.append((penalty.detach(), [p.grad for p in net.parameters() if p.grad is not None]))
+    penalty, grads = gradients[0]
+    # Directional derivative of the penalty along its own gradient, by finite differences of the fp32 network.
+    step = 1e-3 / math.sqrt(sum(g.square().sum().item() for g in grads))
+    values = []
+    for sign in (1, -1):
+        net, image = copy.deepcopy(D), x.clone().requires_grad_()
+        moving = [p for p in net.parameters()]
+        wanted = torch.autograd.grad(gradient_penalty(net(image, label, None), image).sum(), moving, allow_unused=True)
+        with torch.no_grad():
+            for p, g in zip(moving, wanted, strict=True):
+                if g is not None:
+                    p.add_(g, alpha=sign * step)
+        values.append(gradient_penalty(net(image, label, None), image).sum().item())
+    slope = (values[0] - values[1]) / (2 * step)
+    assert slope == pytest.approx(sum(g.square().sum().item() for g in grads), rel=0.02)
+
+
+@pytest.mark.parametrize("network", [n for n in ALL if n.name != "mlp"], ids=named)
+def test_refuses_a_resolution_that_it_cannot_double_to(network: NetworkOptions) -> None:
     with pytest.raises(UserError, match=r"30x30.*preprocess.resolution"):
-        build(DCGAN(), ImageFormat(height=30, width=30, channels=1, classes=CLASSES))
+        build(network, image_of(30))
+
+
+def test_r3gan_refuses_a_width_that_does_not_divide_into_groups() -> None:
+    with pytest.raises(UserError, match="groups of 16"):
+        build(R3GAN(width=20), image_of(32))
+
+
+# --- layers ---
+
+
+def test_resampling_is_the_filter_1_3_3_1() -> None:
+    taps = torch.tensor([1.0, 3, 3, 1])
+    kernel = torch.outer(taps, taps).expand(2, 1, 4, 4) / 64
+    x = torch.randn(3, 2, 8, 6)
+    assert torch.allclose(Downsample()(x), F.conv2d(x, kernel, stride=2, padding=1, groups=2), atol=1e-6)
+    inside = (..., slice(1, -1), slice(1, -1))
+    up = F.conv_transpose2d(x, kernel * 4, stride=2, padding=1, groups=2)
+    assert torch.allclose(upsample(x)[inside], up[inside], atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_convolution_and_leaky_relu_equal_torch_to_the_second_order(groups: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 6 // groups, 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
+
+    def ours(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return leaky_relu(conv2d(x, weight, bias, stride=1, padding=1, groups=groups), 0.2)
+
+    assert torch.autograd.gradcheck(ours, (x, weight, bias))
+    assert torch.autograd.gradgradcheck(ours, (x, weight, bias))
+    theirs = F.leaky_relu(F.conv2d(x, weight, bias, padding=1, groups=groups), 0.2)
+    assert torch.allclose(ours(x, weight, bias), theirs)
+
+
+def test_spectral_norm_against_svd() -> None:
+    torch.manual_seed(0)
+    layer = SpectralConv2d(5, 7, 3)
+    with torch.no_grad():
+        for _ in range(200):
+            layer.norm(layer.weight)
+        found = layer.norm(layer.weight)
+    sigma = torch.linalg.svdvals(layer.weight.flatten(1))[0]
+    assert torch.allclose(found * sigma, layer.weight, rtol=1e-4)
+    kept = layer.norm.u.clone()
+    layer.eval()
+    layer.norm(layer.weight)
+    assert torch.equal(layer.norm.u, kept)
+
+
+def test_self_attention_against_its_equations() -> None:
+    torch.manual_seed(0)
+    layer = Attention(16).eval()
+    with torch.no_grad():
+        layer.gain.fill_(0.7)
+        x = torch.randn(2, 16, 6, 4)
+        f = layer.query(x)
+        g, h = (F.max_pool2d(part(x), 2).flatten(2) for part in (layer.key, layer.value))
+        out = torch.zeros(2, h.shape[1], 6, 4)
+        for b in range(2):
+            for i in range(6):
+                for j in range(4):
+                    weights = torch.softmax(g[b].T @ f[b, :, i, j], 0)
+                    out[b, :, i, j] = h[b] @ weights
+        assert torch.allclose(layer(x), x + 0.7 * layer.out(out), atol=1e-5)
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("demodulate", [False, True])
+def test_modulated_convolution_against_a_loop_with_weights_for_each_image(up: bool, demodulate: bool) -> None:
+    torch.manual_seed(0)
+    layer = ModulatedConv2d(4, 6, 3, 5, up=up, demodulate=demodulate)
+    x, w = torch.randn(3, 4, 6, 6), torch.randn(3, 5)
+    taps = torch.tensor([1.0, 3, 3, 1]) / 4
+    blur = torch.outer(taps, taps).expand(6, 1, 4, 4)
+    with torch.no_grad():
+        together, s = layer(x, w), layer.style(w)
+        for i in range(3):
+            weight = layer.weight * layer.scale * s[i].view(1, 4, 1, 1)
+            if demodulate:
+                weight = weight * torch.rsqrt(weight.square().sum((1, 2, 3), keepdim=True) + 1e-8)
+            if up:
+                # The paper's: transposed convolution, then the filter.
+                wide = F.conv_transpose2d(x[i : i + 1], weight.transpose(0, 1), stride=2)
+                alone = F.conv2d(F.pad(wide, (1, 1, 1, 1)), blur, groups=6)
+                inside = (..., slice(2, -2), slice(2, -2))
+                assert torch.allclose(together[i : i + 1][inside], alone[inside], atol=1e-5)
+            else:
+                alone = F.conv2d(x[i : i + 1], weight, padding=1)
+                assert torch.allclose(together[i : i + 1], alone, atol=1e-5)
+
+
+def test_minibatch_std_by_hand() -> None:
+    x = torch.randn(8, 3, 2, 2)
+    found = minibatch_std(x, 4)
+    for group in range(2):
+        part = x[4 * group : 4 * group + 4]
+        expected = part.var(0, unbiased=False).add(1e-8).sqrt().mean()
+        assert torch.allclose(found[4 * group : 4 * group + 4], expected.expand(4, 1, 2, 2))
+
+
+def test_noise_is_normal_and_a_function_of_the_latent() -> None:
+    z = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    noise = hashed_normal(z, 1024, stream=2)
+    assert noise.mean().item() == pytest.approx(0, abs=0.01)
+    assert noise.var().item() == pytest.approx(1, abs=0.01)
+    assert noise.pow(4).mean().item() == pytest.approx(3, abs=0.05)
+    for other in (noise.roll(1, 1), noise.roll(1, 0), noise.roll(32, 1), hashed_normal(z, 1024, stream=3)):
+        assert (noise * other).mean().item() == pytest.approx(0, abs=0.01)
+    assert torch.equal(hashed_normal(z[7:8], 1024, stream=2), noise[7:8])
+
+
+def test_style_mixing_takes_later_layers_from_another_latent() -> None:
+    torch.manual_seed(0)
+    network = StyleGAN2(**NARROW["stylegan2"], style_mixing=0.5)
+    G, _ = build(network, image_of(32))
+    z = torch.randn(2000, network.latent)
+    styles = G.styles(z, torch.zeros(2000, dtype=torch.long)).detach()
+    changed = (styles != styles[:, :1]).any(2)
+    assert changed.any(1).float().mean().item() == pytest.approx(0.5, abs=0.05)
+    # Once changed, all later layers are; the first never is.
+    assert not changed[:, 0].any()
+    assert (changed[:, 1:] >= changed[:, :-1]).all()
+    assert changed.float().mean(0)[1:].diff().min() > 0
+    assert not (G.eval().styles(z)[:, 1:] != G.styles(z)[:, :1]).any()
+
+
+def test_truncated_normal_is_that_of_drawing_again() -> None:
+    z = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    inside = truncated(z, 1.0)
+    assert inside.abs().max() <= 1
+    assert inside.std().item() == pytest.approx(z[z.abs() <= 1].std().item(), rel=0.01)
+    assert (inside.argsort() == z.argsort()).all()
+    assert torch.allclose(truncated(z, 6.0), z, atol=1e-2)
+
+
+def test_standing_statistics_are_averages_over_many_batches() -> None:
+    torch.manual_seed(0)
+    norm = BatchNorm(3)
+    G = nn.Sequential(norm)
+    x = torch.randn(500, 3) * 2 + 1
+    forward = G.forward
+    G.forward = lambda z, label, condition: forward(z)  # type: ignore[method-assign]
+    norm.running_mean.fill_(100)
+    standing_statistics(G, x, torch.zeros(500, dtype=torch.long))
+    assert torch.allclose(norm.running_mean, x.mean(0), atol=1e-5)
+    assert torch.allclose(norm.running_var, torch.stack([part.var(0) for part in x.split(125)]).mean(0), rtol=1e-5)
+    # And then evaluation uses them.
+    assert G(x, None, None).mean().item() == pytest.approx(0, abs=1e-4)
+
+
+def test_wide_presets_have_the_papers_sizes() -> None:
+    """Parameters at the widths of the papers and of public code: the networks are what they are called."""
+    G, D = build(DCGAN(conditional=False, generator_width=64, discriminator_width=64), image_of(64, channels=3))
+    assert sum(p.numel() for p in G.parameters()) == pytest.approx(3.58e6, rel=0.02)
+    G, _ = build(BigGAN(width=96), image_of(128, channels=3))
+    # 70 million with the paper's 1,000 classes.
+    assert sum(p.numel() for p in G.parameters()) == pytest.approx(70e6, rel=0.1)

@@ -25,7 +25,13 @@ FP32 = Execution(workers=1, threads=2, device="cpu", precision="fp32")
 
 
 def options(network: NetworkOptions, **changes: Any) -> TrainingOptions:
-    values = {"images": 96, "batch": 16, "log_every": 16, "penalty_every": 2, "augment": ("color", "translation", "cutout")}
+    values = {
+        "images": 96,
+        "batch": 16,
+        "log_every": 16,
+        "penalty_every": 2,
+        "augment": ("color", "translation", "cutout"),
+    }
     return TrainingOptions(network=network, **{**values, **changes})
 
 

@@ -189,7 +189,17 @@ class Ramp(Options):
 Scheduled = Annotated[float, Field(ge=0)] | Ramp
 Policy = Literal["color", "translation", "cutout"]
 Transform = Literal[
-    "flip", "rotate90", "shift", "scale", "rotate", "stretch", "brightness", "contrast", "luma_flip", "hue", "saturation"
+    "flip",
+    "rotate90",
+    "shift",
+    "scale",
+    "rotate",
+    "stretch",
+    "brightness",
+    "contrast",
+    "luma_flip",
+    "hue",
+    "saturation",
 ]
 
 
@@ -265,7 +275,19 @@ class TrainingOptions(Options):
             raise ValueError("path_length_weight needs the network stylegan2: the others have no styles")
         if isinstance(self.network, StyleGAN2) and self.batch % self.network.minibatch_std_group:
             raise ValueError("batch must be a multiple of network.minibatch_std_group")
+        if self.orthogonal_weight and self.network.name == "mlp":
+            raise ValueError("orthogonal_weight needs a network with convolutions")
         return self
+
+    @property
+    def shares(self) -> int:
+        """How many ranks can have a part of the batch: images whose deviation is taken together stay together."""
+        return self.batch // getattr(self.network, "minibatch_std_group", 1)
+
+    def share(self, rank: int, ranks: int) -> slice:
+        """The rows of the global batch that belong to `rank`; shares may be unequal."""
+        size = self.batch // self.shares
+        return slice(self.shares * rank // ranks * size, self.shares * (rank + 1) // ranks * size)
 
 
 def network_class(values: Mapping[str, Any]) -> type[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN]:

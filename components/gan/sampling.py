@@ -19,13 +19,9 @@ def generator_for(*name: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def latents(seeds: Sequence[int], size: int, truncation: float = 1.0) -> Tensor:
-    """z ~ N(0, truncation^2), (len(seeds), size): one image's latent is a function of its own seed alone.
-
-    `truncation` in (0, 1] pulls latents towards the mean: below 1 images are more typical and less diverse.
-    """
-    rows = [torch.randn(size, generator=generator_for("latent", seed)) for seed in seeds]
-    return torch.stack(rows) * truncation
+def latents(seeds: Sequence[int], size: int) -> Tensor:
+    """z ~ N(0, 1), (len(seeds), size): one image's latent is a function of its own seed alone."""
+    return torch.stack([torch.randn(size, generator=generator_for("latent", seed)) for seed in seeds])
 
 
 def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
@@ -41,17 +37,21 @@ def sample(
     z: Tensor,
     labels: npt.NDArray[np.int64],
     *,
+    truncation: float = 1.0,
     precision: str = "fp32",
     batch: int = 250,
 ) -> Pixels:
-    """Images (len(z), H, W, C) uint8 of `generator` in evaluation mode, for latents z and labels (len(z),)."""
+    """Images (len(z), H, W, C) uint8 of `generator` in evaluation mode, for latents z and labels (len(z),).
+
+    `truncation` in (0, 1] pulls them towards typical images: below 1 they are less diverse.
+    """
     device = next(generator.parameters()).device
     generator.eval()
     made = []
     for start in range(0, len(z), batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             label = torch.from_numpy(labels[start : start + batch]).to(device)
-            made.append(to_pixels(generator(z[start : start + batch].to(device), label, None)))
+            made.append(to_pixels(generator(z[start : start + batch].to(device), label, None, truncation)))
     return np.concatenate(made)
 
 

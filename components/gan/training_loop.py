@@ -16,11 +16,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .ada import UPDATE_EVERY, AugmentationProbability, adapt
+from .ada import UNIFORMS as ADA_UNIFORMS
 from .augmentation import UNIFORMS, augment
 from .dataset import Split, shuffled_order
-from .losses import LOSSES, r1_penalty
+from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
-from .options import Execution, TrainingOptions, UserError
+from .options import Execution, Ramp, TrainingOptions, UserError
 from .sampling import generator_for
 from .schedules import at, ema_decay, learning_rate_factor
 
@@ -54,7 +56,7 @@ def training_loop(
         UserError: the networks cannot make such images, or a loss is no longer finite.
     """
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    share = slice(options.batch * rank // ranks, options.batch * (rank + 1) // ranks)
+    share = options.share(rank, ranks)
     device = torch.device(execution.device)
     loss = LOSSES[options.loss]
     order = shuffled_order(len(data), options.seed)
@@ -64,9 +66,12 @@ def training_loop(
         networks = build(options.network, data.image)
     G, D = (n.to(device).to(memory_format=torch.channels_last).train() for n in networks)  # type: ignore[call-overload]
     ema = copy.deepcopy(G).eval().requires_grad_(False)
-    adam_G = _adam(G, options.learning_rate_generator, options.adam_betas)
-    adam_D = _adam(D, options.learning_rate_discriminator, options.adam_betas)
-    modules = {"generator": G, "discriminator": D, "ema": ema}
+    adam_G, adam_D = _adam(G), _adam(D)
+    path_length = PathLength().to(device)
+    adaptive = AugmentationProbability(options).to(device) if options.ada else None
+    modules = {"generator": G, "discriminator": D, "ema": ema, "path_length": path_length}
+    if adaptive is not None:
+        modules["ada"] = adaptive
     adams = {"adam_generator": adam_G, "adam_discriminator": adam_D}
     images, step = 0, 0
     if state is not None:
@@ -80,64 +85,104 @@ def training_loop(
 
     def augmented(image: Tensor, purpose: str) -> Tensor:
         """`image` under the augmentation of this step and purpose; the same one whenever it is asked for."""
-        if not options.augment:
-            return image
-        return augment(image, draw(torch.rand, f"augment {purpose}", UNIFORMS), options.augment)
+        if options.augment:
+            image = augment(image, draw(torch.rand, f"augment {purpose}", UNIFORMS), options.augment)
+        if adaptive is not None:
+            uniforms = draw(torch.rand, f"ada {purpose}", ADA_UNIFORMS)
+            image = adapt(image, uniforms, adaptive.probability, adaptive.ada.transforms)
+        return image
 
     def autocast() -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=execution.precision == "bf16")
 
-    meter = _Meter(device)
+    meter = _Meter()
     while images < options.images:
-        rate = learning_rate_factor(options, images)
-        adam_G.param_groups[0]["lr"] = at(options.learning_rate_generator, images, options) * rate
-        adam_D.param_groups[0]["lr"] = at(options.learning_rate_discriminator, images, options) * rate
+        _schedule(adam_G, options.learning_rate_generator, options, images)
+        _schedule(adam_D, options.learning_rate_discriminator, options, images)
+
+        if adaptive is not None and step % UPDATE_EVERY == 0:
+            adaptive.update(images)
 
         # Discriminator: real images against generated ones.
         D.requires_grad_(True)
         for d_step in range(options.d_steps):
             real, label, condition = data.batch(order(images, images + options.batch)[share], device)
+            if options.mirror:
+                real = torch.where(draw(torch.rand, f"mirror {d_step}", 1)[:, :, None, None] < 0.5, real, real.flip(3))
             z = draw(torch.randn, f"latent {d_step}", options.network.latent)
             # The last of these batches also serves the generator, whose weights do not change in between.
             with autocast(), torch.set_grad_enabled(d_step == options.d_steps - 1):
                 fake = G(z, label, condition).float()
+            r1, r2 = (at(gamma, images, options) for gamma in (options.r1_gamma, options.r2_gamma))
+            due = (step * options.d_steps + d_step) % options.penalty_every == 0
+            # Leaves of the graph: penalties are gradients at the images before augmentation.
+            x_real, x_fake = real.detach().requires_grad_(due and r1 > 0), fake.detach().requires_grad_(due and r2 > 0)
             with autocast():
-                both = torch.cat((augmented(real, f"real {d_step}"), augmented(fake.detach(), f"fake {d_step}")))
-                logits_real, logits_fake = D(both, label.repeat(2), condition).float().chunk(2)
+                views = augmented(x_real, f"real {d_step}"), augmented(x_fake, f"fake {d_step}")
+                if x_real.requires_grad or x_fake.requires_grad:
+                    logits_real, logits_fake = (D(view, label, condition).float() for view in views)
+                else:
+                    logits_real, logits_fake = D(torch.cat(views), label.repeat(2), condition).float().chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
-            penalty = torch.zeros_like(loss_D)
-            if options.r1_gamma and step % options.penalty_every == 0 and d_step == 0:
-                real.requires_grad_(True)
-                # In fp32, and scaled by the interval (lazy regularisation, Karras et al. 2020, section 3.1).
-                penalty = r1_penalty(D(augmented(real, f"real {d_step}"), label, condition), real)
+            meter.add(discriminator_loss=loss_D, discriminator_accuracy=loss.accuracy(logits_real, logits_fake))
+            # Scaled by the interval (lazy regularisation, Karras et al. 2020, section 3.1).
+            if x_real.requires_grad:
+                penalty = gradient_penalty(logits_real, x_real)
+                loss_D = loss_D + r1 / 2 * options.penalty_every * penalty
                 meter.add(r1=penalty)
-            weight = options.r1_gamma / 2 * options.penalty_every
-            ((loss_D + weight * penalty).sum() / options.batch).backward()
+            if x_fake.requires_grad:
+                penalty = gradient_penalty(logits_fake, x_fake)
+                loss_D = loss_D + r2 / 2 * options.penalty_every * penalty
+                meter.add(r2=penalty)
+            if due and options.wgan_gp_weight:
+                u = draw(torch.rand, f"between {d_step}", 1)
+                with autocast():
+                    penalty = wgan_gp(partial(D, label=label, condition=condition), x_real, x_fake, u)
+                loss_D = loss_D + options.wgan_gp_weight * options.penalty_every * penalty
+                meter.add(wgan_gp=penalty)
+            (loss_D.sum() / options.batch).backward()
             _sum_gradients(D)
             adam_D.step()
             adam_D.zero_grad()
+            if adaptive is not None:
+                adaptive.observe(logits_real.detach())
             images += options.batch
-            meter.add(
-                discriminator_loss=loss_D,
-                discriminator_accuracy=((logits_real > 0).float() + (logits_fake < 0).float()) / 2,
-            )
 
         # Generator, against a discriminator that is frozen: its own gradients are not computed.
         D.requires_grad_(False)
         with autocast():
-            logits = D(augmented(fake, "generator"), label, condition)
-        loss_G = loss.generator(logits.float())
-        (loss_G.sum() / options.batch).backward()
+            logits_fake = D(augmented(fake, "generator"), label, condition).float()
+            if loss.relativistic:
+                logits_real = D(augmented(real, "generator real"), label, condition).float()
+        loss_G = loss.generator(logits_real.detach(), logits_fake)
+        meter.add(generator_loss=loss_G)
+        objective = loss_G.sum() / options.batch
+        if options.path_length_weight and step % options.path_length_every == 0:
+            # On every second image of the global batch, as the penalty needs many (section 3.2 of the paper).
+            half = slice(share.start % 2, None, 2)
+            y = draw(torch.randn, "path length", fake[0].numel())[half].view_as(fake[half])
+            with autocast():
+                styles = G.styles(z[half], label[half])
+                image = G.synthesis(styles, z[half])
+            penalty = path_length(path_lengths(image, styles, y))
+            weight = options.path_length_weight * options.path_length_every
+            objective = objective + weight * penalty.sum() / ((options.batch + 1) // 2)
+            meter.add(path_length=penalty)
+        if options.orthogonal_weight:
+            # The same on every rank, and gradients are summed.
+            objective = objective + options.orthogonal_weight / ranks * orthogonal_penalty(G)
+        objective.backward()
         _sum_gradients(G)
         adam_G.step()
         adam_G.zero_grad()
-        meter.add(generator_loss=loss_G)
 
         _update_ema(ema, G, ema_decay(options, images))
         step += 1
         seen = options.batch * options.d_steps
         if images // options.log_every > (images - seen) // options.log_every or images >= options.images:
-            metrics = meter.averages()
+            if adaptive is not None:
+                meter.add(augment_probability=adaptive.probability.expand(1))
+            metrics = meter.averages(device)
             if not all(math.isfinite(value) for value in metrics.values()):
                 raise UserError(
                     f"training diverged before image {images}: {metrics}; "
@@ -151,8 +196,34 @@ def bf16(gpu: bool) -> bool:
     return bool(torch.cuda.is_bf16_supported() if gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _adam(module: nn.Module, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), learning_rate, betas, eps=1e-8, fused=True)
+class PathLength(nn.Module):
+    """(length - a)^2 with a the running mean of all lengths, over all ranks (Karras et al. 2020, eq. 4)."""
+
+    mean: Tensor
+
+    def __init__(self, rate: float = 0.01) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        with torch.no_grad():
+            total = torch.stack((lengths.sum(), lengths.new_tensor(len(lengths))))
+            if dist.is_initialized() and dist.get_world_size() > 1:
+                dist.all_reduce(total)
+            self.mean.lerp_(total[0] / total[1], self.rate)
+        return (lengths - self.mean.clone()).square()
+
+
+def _adam(module: nn.Module) -> torch.optim.Adam:
+    return torch.optim.Adam(module.parameters(), eps=1e-8, fused=True)
+
+
+def _schedule(adam: torch.optim.Adam, rate: float | Ramp, options: TrainingOptions, images: int) -> None:
+    """Set the learning rate and the decays of the moments for this step."""
+    first, second = options.adam_betas
+    adam.param_groups[0]["lr"] = at(rate, images, options) * learning_rate_factor(options, images)
+    adam.param_groups[0]["betas"] = (first, at(second, images, options))
 
 
 @torch.no_grad()
@@ -183,22 +254,25 @@ def _sum_gradients(module: nn.Module) -> None:
 class _Meter:
     """Sums of values for each image, kept on the device so that the loop does not wait, averaged over all ranks."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
 
     def add(self, **values: Tensor) -> None:
         for name, value in values.items():
-            pair = torch.stack((value.detach().float().sum(), torch.tensor(float(len(value)), device=self._device)))
-            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+            total = value.detach().float().sum()
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+            self._counts[name] = self._counts.get(name, 0) + len(value)
 
-    def averages(self) -> dict[str, float]:
+    def averages(self, device: torch.device) -> dict[str, float]:
         names = sorted(self._sums)
-        pairs = torch.stack([self._sums[name] for name in names]).double()
+        sums = torch.stack([self._sums[name] for name in names]).double()
+        pairs = torch.stack((sums, torch.tensor([self._counts[name] for name in names], device=device).double()))
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(pairs)
         self._sums.clear()
-        return dict(zip(names, (pairs[:, 0] / pairs[:, 1]).tolist(), strict=True))
+        self._counts.clear()
+        return dict(zip(names, (pairs[0] / pairs[1]).tolist(), strict=True))
 
 
 def _state(modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam], images: int, step: int) -> State:

@@ -48,7 +48,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             labels = labels_by_name(self._image.classes, str(given["class"]), n)
         except ValueError as error:
             raise _invalid(str(error)) from None
-        return sample(self._generator, latents(range(seed, seed + n), self._latent, truncation), labels)
+        return sample(self._generator, latents(range(seed, seed + n), self._latent), labels, truncation=truncation)
 
 
 def _invalid(message: str) -> Exception:

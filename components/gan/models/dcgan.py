@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..options import DCGAN, ImageFormat, UserError
-from .layers import BatchNorm, Networks
+from ..options import DCGAN, ImageFormat
+from .layers import BatchNorm, Networks, pyramid
 
 CLASS_EMBEDDING = 32
 
@@ -31,18 +31,9 @@ def build(options: DCGAN, image: ImageFormat) -> Networks:
     """Generator and discriminator for `image`.
 
     Raises:
-        UserError: the shorter side is not 4, 5, 6 or 7 times a power of two, at least 8, or the longer one is no
-            multiple of that power.
+        UserError: the image's size is not one that doubling leads to.
     """
-    short, doublings = min(image.height, image.width), 0
-    while short % 2 == 0 and short > 7:
-        short, doublings = short // 2, doublings + 1
-    if not 4 <= short <= 7 or not doublings or max(image.height, image.width) % 2**doublings:
-        raise UserError(
-            f"dcgan cannot make images of {image.width}x{image.height}: set preprocess.resolution to 4, 5, 6 or 7 "
-            "times a power of two, such as 28, 32, 48, 64, 96 or 128, the longer side to a multiple of that power"
-        )
-    start = image.height // 2**doublings, image.width // 2**doublings
+    start, doublings = pyramid("dcgan", image)
     classes = len(image.classes) if options.conditional and image.labelled else 0
     return Networks(
         Generator(start, doublings, image.channels, options.latent, options.generator_width, classes),
@@ -70,7 +61,10 @@ class Generator(nn.Module):
             nn.init.normal_(weight, 0.0, 0.02)
         nn.init.zeros_(cast(Tensor, last.bias))
 
-    def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
+    ) -> Tensor:
+        z = z * truncation
         if self.embedding is not None and label is not None:
             z = torch.cat((z, self.embedding(label)), dim=1)
         # Channels are the last axis of the product, so that x is in the channels-last format without a copy.

@@ -40,8 +40,10 @@ class Generator(nn.Module):
         pixels = shape[0] * shape[1] * shape[2]
         self.layers = _layers([latent + classes, *widths, pixels])
 
-    def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        return torch.tanh(self.layers(_with_class(z, label, self.classes))).view(-1, *self.shape)
+    def forward(
+        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
+    ) -> Tensor:
+        return torch.tanh(self.layers(_with_class(z * truncation, label, self.classes))).view(-1, *self.shape)
 
 
 class Discriminator(nn.Module):

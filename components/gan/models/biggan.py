@@ -1,0 +1,254 @@
+"""BigGAN (Brock et al. 2019, arXiv 1809.11096), class-conditional or unconditional.
+
+As in the paper (section 3, figure 15): residual blocks, spectral norm in both networks (Miyato et al. 2018), a class
+embedding shared by all blocks and a part of z for each (hierarchical latents), which set the gains and biases of batch
+norm, self-attention (Zhang et al. 2019), a projection discriminator (Miyato & Koyama 2018) over a sum of features,
+orthogonal initialisation. Different: channels double from `width` at full resolution to at most 16 times as many in
+all resolutions, where the paper has a table for each.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..options import BigGAN, ImageFormat
+from .layers import BatchNorm, Networks, Pyramid, pyramid
+
+LARGEST_ATTENTION = 64
+WIDEST = 16
+
+
+def build(options: BigGAN, image: ImageFormat) -> Networks:
+    """Generator and discriminator for `image`.
+
+    Raises:
+        UserError: the image's size is not one that doubling leads to.
+    """
+    scales = pyramid("biggan", image)
+    classes = len(image.classes) if options.conditional and image.labelled else 0
+    attention = max((side for side in scales.sides[:-1] if side <= LARGEST_ATTENTION), default=0)
+    place = attention if options.attention else 0
+    generator = Generator(scales, image.channels, options.latent, options.width, options.embedding, classes, place)
+    discriminator = Discriminator(scales, image.channels, options.width, classes, place)
+    for network in (generator, discriminator):
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
+                nn.init.orthogonal_(layer.weight)
+                if getattr(layer, "bias", None) is not None:
+                    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return Networks(generator, discriminator)
+
+
+class Generator(nn.Module):
+    """z (B, latent), label (B,) -> images (B, C, H, W) in [-1, 1]."""
+
+    def __init__(
+        self, scales: Pyramid, channels: int, latent: int, width: int, embedding: int, classes: int, attention: int
+    ) -> None:
+        super().__init__()
+        start, doublings = scales
+        self.start = start
+        # The start and every block get a part of z of their own, as even as it divides.
+        self.parts = [len(part) for part in torch.arange(latent).tensor_split(doublings + 1)]
+        self.embedding = nn.Embedding(classes, embedding) if classes else None
+        widths = [width * min(WIDEST, 2 ** (doublings - 1 - i)) for i in (0, *range(doublings))]
+        self.project = SpectralLinear(self.parts[0], start[0] * start[1] * widths[0])
+        condition = embedding if classes else 0
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(a, b, condition + part)
+            for (a, b), part in zip(pairwise(widths), self.parts[1:], strict=True)
+        )
+        self.attentions = nn.ModuleList(
+            Attention(b) if side == attention else nn.Identity()
+            for b, side in zip(widths[1:], scales.sides[1:], strict=True)
+        )
+        self.norm = BatchNorm(width)
+        self.to_image = SpectralConv2d(width, channels, 3, padding=1)
+
+    def forward(
+        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
+    ) -> Tensor:
+        if truncation < 1:
+            z = truncated(z, 2 * truncation)
+        first, *parts = z.split(self.parts, dim=1)
+        if self.embedding is not None and label is not None:
+            shared = self.embedding(label)
+            parts = [torch.cat((shared, part), dim=1) for part in parts]
+        x = self.project(first).view(len(z), *self.start, -1).permute(0, 3, 1, 2)
+        for block, attention, part in zip(self.blocks, self.attentions, parts, strict=True):
+            x = attention(block(x, part))
+        return torch.tanh(self.to_image(F.relu(self.norm(x))))
+
+
+class Discriminator(nn.Module):
+    """Images (B, C, H, W), label (B,) -> logits (B,)."""
+
+    def __init__(self, scales: Pyramid, channels: int, width: int, classes: int, attention: int) -> None:
+        super().__init__()
+        widths = [channels, *(width * min(WIDEST, 2**i) for i in range(scales.doublings))]
+        downs = [DiscriminatorBlock(a, b, first=i == 0) for i, (a, b) in enumerate(pairwise(widths))]
+        self.blocks = nn.ModuleList([*downs, DiscriminatorBlock(widths[-1], widths[-1], down=False)])
+        sides = [*scales.sides[-2::-1], scales.sides[0]]
+        self.attentions = nn.ModuleList(
+            Attention(w) if side == attention and i < scales.doublings else nn.Identity()
+            for i, (w, side) in enumerate(zip([*widths[1:], widths[-1]], sides, strict=True))
+        )
+        self.head = SpectralLinear(widths[-1], 1)
+        self.embedding = SpectralEmbedding(classes, widths[-1]) if classes else None
+
+    def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        x = image
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            x = attention(block(x))
+        # Logits in fp32: a loss sees differences that bf16 rounds away.
+        with torch.autocast(x.device.type, enabled=False):
+            features = F.relu(x.float()).sum((2, 3))
+            logits: Tensor = self.head(features).squeeze(1)
+            if self.embedding is not None and label is not None:
+                logits = logits + (self.embedding(label) * features).sum(1)
+        return logits
+
+
+class GeneratorBlock(nn.Module):
+    """(B, fan_in, H, W), condition (B, size) -> (B, fan_out, 2H, 2W) (figure 15 b)."""
+
+    def __init__(self, fan_in: int, fan_out: int, condition: int) -> None:
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm(fan_in, condition)
+        self.norm2 = ConditionalBatchNorm(fan_out, condition)
+        self.conv1 = SpectralConv2d(fan_in, fan_out, 3, padding=1)
+        self.conv2 = SpectralConv2d(fan_out, fan_out, 3, padding=1)
+        self.skip = SpectralConv2d(fan_in, fan_out, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.conv1(_nearest(F.relu(self.norm1(x, condition))))
+        h = self.conv2(F.relu(self.norm2(h, condition)))
+        # A 1x1 convolution and repeating pixels can change places, and it is cheaper on the smaller image.
+        return h + _nearest(self.skip(x))
+
+
+class DiscriminatorBlock(nn.Module):
+    """(B, fan_in, H, W) -> (B, fan_out, H / 2, W / 2), or the same size (figure 15 c)."""
+
+    def __init__(self, fan_in: int, fan_out: int, *, first: bool = False, down: bool = True) -> None:
+        super().__init__()
+        self.first, self.down = first, down
+        self.conv1 = SpectralConv2d(fan_in, fan_out, 3, padding=1)
+        self.conv2 = SpectralConv2d(fan_out, fan_out, 3, padding=1)
+        self.skip = SpectralConv2d(fan_in, fan_out, 1) if fan_in != fan_out or down else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The first block sees pixels, which have no sign to rectify.
+        h = self.conv2(F.relu(self.conv1(x if self.first else F.relu(x))))
+        if not self.down:
+            return h + self.skip(x)
+        return F.avg_pool2d(h, 2) + self.skip(F.avg_pool2d(x, 2))
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm whose gain (1 + W_g c) and bias (W_b c) each image's condition c sets (de Vries et al. 2017)."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm(channels, affine=False)
+        self.gain = SpectralLinear(condition, channels, bias=False)
+        self.bias = SpectralLinear(condition, channels, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        gain, bias = (layer(condition)[:, :, None, None] for layer in (self.gain, self.bias))
+        return torch.addcmul(bias, self.norm(x), 1 + gain)
+
+
+class Attention(nn.Module):
+    """Every position looks at all others: x + gain * o (Zhang et al. 2019, arXiv 1805.08318, eq. 1 to 3).
+
+    Keys and values are taken from the image at half the size. Shapes: (B, C, H, W) -> the same.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // 8)
+        self.query = SpectralConv2d(channels, inner, 1, bias=False)
+        self.key = SpectralConv2d(channels, inner, 1, bias=False)
+        self.value = SpectralConv2d(channels, 4 * inner, 1, bias=False)
+        self.out = SpectralConv2d(4 * inner, channels, 1, bias=False)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.query(x).flatten(2)
+        key = F.max_pool2d(self.key(x), 2).flatten(2)
+        value = F.max_pool2d(self.value(x), 2).flatten(2)
+        weights = (query.transpose(1, 2) @ key).softmax(-1)
+        o = (value @ weights.transpose(1, 2).to(value.dtype)).unflatten(2, x.shape[2:])
+        return x + self.gain * self.out(o)
+
+
+class SpectralNorm(nn.Module):
+    """W / sigma, the largest singular value of W by one power iteration a step (Miyato et al. 2018, algorithm 1).
+
+    The iterate u is kept in training and only used in evaluation, where it may come from a moving average: it is
+    normalised after one more iteration.
+    """
+
+    u: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("u", F.normalize(torch.randn(len(weight)), dim=0))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        # In fp32 also under autocast.
+        with torch.autocast(weight.device.type, enabled=False):
+            with torch.no_grad():
+                v = F.normalize(matrix.mT.mv(self.u), dim=0)
+                u = F.normalize(matrix.mv(v), dim=0)
+                if self.training:
+                    self.u.copy_(u)
+            sigma = u @ matrix.mv(v)
+            return weight / sigma
+
+
+class SpectralConv2d(nn.Conv2d):
+    def __init__(self, fan_in: int, fan_out: int, size: int, padding: int = 0, bias: bool = True) -> None:
+        super().__init__(fan_in, fan_out, size, padding=padding, bias=bias)
+        self.norm = SpectralNorm(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.norm(self.weight), self.bias, padding=self.padding)
+
+
+class SpectralLinear(nn.Linear):
+    def __init__(self, fan_in: int, fan_out: int, bias: bool = True) -> None:
+        super().__init__(fan_in, fan_out, bias)
+        self.norm = SpectralNorm(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.norm(self.weight), self.bias)
+
+
+class SpectralEmbedding(nn.Embedding):
+    def __init__(self, classes: int, size: int) -> None:
+        super().__init__(classes, size)
+        self.norm = SpectralNorm(self.weight)
+
+    def forward(self, label: Tensor) -> Tensor:
+        return F.embedding(label, self.norm(self.weight))
+
+
+def truncated(z: Tensor, threshold: float) -> Tensor:
+    """z ~ N(0, 1) carried over to the normal distribution cut off at +-threshold, keeping its order.
+
+    The paper draws again what lies beyond (section 3.1): the same distribution, but this is a function of z.
+    """
+    within = torch.erf(torch.tensor(threshold / 2**0.5, dtype=torch.float64))
+    u = torch.erf(z.double() / 2**0.5) * within
+    return (torch.erfinv(u) * 2**0.5).to(z.dtype)
+
+
+def _nearest(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")

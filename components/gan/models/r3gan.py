@@ -1,0 +1,151 @@
+"""R3GAN (Huang et al. 2024, arXiv 2501.05441): grouped-convolution residual networks and nothing else.
+
+As in the paper (section 4, figure 4): no normalisation, no mapping network, no noise, no minibatch statistics; the
+generator and the discriminator mirror each other, stage by stage; fix-up-like initialisation keeps the sum of many
+residual blocks in range (Zhang et al. 2019, arXiv 1901.09321). Made for the relativistic loss with R1 and R2 every step.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..options import R3GAN, ImageFormat, UserError
+from .layers import Downsample, Networks, Pyramid, pyramid, upsample
+from .second_order import Conv2d, leaky_relu
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+FULL_WIDTH_TO = 32
+SLOPE = 0.2
+
+
+def build(options: R3GAN, image: ImageFormat) -> Networks:
+    """Generator and discriminator for `image`.
+
+    Raises:
+        UserError: the image's size is not one that doubling leads to, or channels do not divide into groups.
+    """
+    scales = pyramid("r3gan", image)
+    classes = len(image.classes) if options.conditional and image.labelled else 0
+    # From the start to the image: full width up to 32 pixels, then half as much for twice the size.
+    widths = [options.width // max(1, side // FULL_WIDTH_TO) for side in scales.sides]
+    if any(width * options.expansion % options.group or not width for width in widths):
+        raise UserError(
+            f"train.network.width = {options.width} gives stages of {', '.join(map(str, widths))} channels, which times "
+            f"train.network.expansion do not all divide into groups of {options.group}"
+        )
+    inner = options.expansion, options.group, options.blocks
+    return Networks(
+        Generator(scales, image.channels, options.latent, widths, inner, options.embedding, classes),
+        Discriminator(scales, image.channels, widths, inner, options.embedding, classes),
+    )
+
+
+class Generator(nn.Module):
+    """z (B, latent), label (B,) -> images (B, C, H, W), trained towards [-1, 1]."""
+
+    def __init__(
+        self,
+        scales: Pyramid,
+        channels: int,
+        latent: int,
+        widths: list[int],
+        inner: tuple[int, int, int],
+        embedding: int,
+        classes: int,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(classes, embedding) if classes else None
+        self.basis = nn.Parameter(torch.randn(widths[0], *scales.start))
+        self.coefficients = _initialised(nn.Linear(latent + (embedding if classes else 0), widths[0], bias=False))
+        self.transitions = nn.ModuleList(_transition(a, b) for a, b in pairwise(widths))
+        self.stages = nn.ModuleList(_stage(width, inner, len(widths)) for width in widths)
+        self.to_image = _initialised(Conv2d(widths[-1], channels, 1))
+
+    def forward(
+        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
+    ) -> Tensor:
+        z = z * truncation
+        if self.embedding is not None and label is not None:
+            z = torch.cat((z, self.embedding(label)), dim=1)
+        x = self.coefficients(z)[:, :, None, None] * self.basis
+        x = self.stages[0](x.to(memory_format=torch.channels_last))
+        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
+            x = stage(upsample(transition(x)))
+        image: Tensor = self.to_image(x)
+        return image
+
+
+class Discriminator(nn.Module):
+    """Images (B, C, H, W), label (B,) -> logits (B,)."""
+
+    def __init__(
+        self,
+        scales: Pyramid,
+        channels: int,
+        widths: list[int],
+        inner: tuple[int, int, int],
+        embedding: int,
+        classes: int,
+    ) -> None:
+        super().__init__()
+        widths = widths[::-1]
+        self.from_image = _initialised(Conv2d(channels, widths[0], 1))
+        self.stages = nn.ModuleList(_stage(width, inner, len(widths)) for width in widths)
+        self.transitions = nn.ModuleList(_transition(a, b) for a, b in pairwise(widths))
+        self.downsample = Downsample()
+        self.basis = _initialised(Conv2d(widths[-1], widths[-1], scales.start, groups=widths[-1], bias=False))
+        self.embedding = nn.Embedding(classes, embedding) if classes else None
+        self.head = _initialised(nn.Linear(widths[-1], embedding if classes else 1, bias=False))
+
+    def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        x = self.stages[0](self.from_image(image))
+        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
+            x = stage(transition(self.downsample(x)))
+        # Logits in fp32: a loss sees differences that bf16 rounds away.
+        with torch.autocast(x.device.type, enabled=False):
+            features: Tensor = self.head(self.basis(x.float()).flatten(1))
+            if self.embedding is not None and label is not None:
+                # Projection (Miyato & Koyama 2018), scaled like a product of two unit vectors.
+                return (features * self.embedding(label)).sum(1) / features.shape[1] ** 0.5
+        return features.squeeze(1)
+
+
+class ResidualBlock(nn.Module):
+    """x + 1x1(lrelu(grouped 3x3(lrelu(1x1(x))))), wider inside (figure 4). Shapes: (B, C, H, W) -> the same."""
+
+    def __init__(self, width: int, expansion: int, group: int, blocks: int) -> None:
+        super().__init__()
+        wide = width * expansion
+        # `blocks` in the whole network: exponent -1 / (2m - 2) for m = 3 layers; the last layer starts at zero.
+        gain = (2 / (1 + SLOPE**2)) ** 0.5 * blocks**-0.25
+        self.expand = _initialised(Conv2d(width, wide, 1), gain)
+        self.grouped = _initialised(Conv2d(wide, wide, 3, padding=1, groups=wide // group), gain)
+        self.contract = _initialised(Conv2d(wide, width, 1, bias=False), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = leaky_relu(self.expand(x), SLOPE)
+        h = leaky_relu(self.grouped(h), SLOPE)
+        return x + self.contract(h)
+
+
+def _stage(width: int, inner: tuple[int, int, int], stages: int) -> nn.Sequential:
+    expansion, group, blocks = inner
+    return nn.Sequential(*(ResidualBlock(width, expansion, group, blocks * stages) for _ in range(blocks)))
+
+
+def _transition(fan_in: int, fan_out: int) -> nn.Module:
+    """1x1 where the width changes; between two stages of one width there is only resampling."""
+    return nn.Identity() if fan_in == fan_out else _initialised(Conv2d(fan_in, fan_out, 1, bias=False))
+
+
+def _initialised(layer: Layer, gain: float = 1.0) -> Layer:
+    """Weights N(0, gain^2 / fan_in), biases 0."""
+    nn.init.normal_(layer.weight, 0.0, gain / layer.weight[0].numel() ** 0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

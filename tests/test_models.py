@@ -1,5 +1,3 @@
-import copy
-import math
 from typing import Any, get_args
 
 import pytest
@@ -8,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from components.gan.losses import gradient_penalty
-from components.gan.models import build
+from components.gan.models import build, layers, r3gan, second_order
 from components.gan.models.biggan import Attention, SpectralConv2d, truncated
 from components.gan.models.layers import BatchNorm, Downsample, standing_statistics, upsample
 from components.gan.models.second_order import conv2d, leaky_relu
@@ -66,7 +64,7 @@ def test_mlp_is_the_articles() -> None:
 @pytest.mark.parametrize("network", ALL, ids=named)
 @pytest.mark.parametrize(
     "image",
-    [image_of(28), image_of(32, channels=3), image_of(64, channels=4), image_of(32, 48), image_of(128), image_of(256)],
+    [image_of(28), image_of(32, channels=3), image_of(64, channels=4), image_of(32, 48)],
     ids=lambda i: f"{i.width}x{i.height}x{i.channels}",
 )
 def test_shapes_range_and_a_gradient_for_every_parameter(network: NetworkOptions, image: ImageFormat) -> None:
@@ -95,6 +93,17 @@ def test_shapes_range_and_a_gradient_for_every_parameter(network: NetworkOptions
     assert len(G.eval()(z[:1], label[:1], None)) == 1
 
 
+@pytest.mark.parametrize("network", [n for n in ALL if n.conditional], ids=lambda n: n.name)
+@pytest.mark.parametrize("side", [128, 256])
+def test_makes_large_images(network: NetworkOptions, side: int) -> None:
+    width = {"generator_width": 1, "discriminator_width": 1} if network.name == "dcgan" else {}
+    G, D = build(network.model_copy(update=width), image_of(side, channels=3))
+    with torch.no_grad():
+        images = G(torch.randn(2, network.latent), torch.tensor([0, 1]), None)
+        assert images.shape == (2, 3, side, side)
+        assert D(images, torch.tensor([0, 1]), None).isfinite().all()
+
+
 @pytest.mark.parametrize("network", ALL, ids=named)
 def test_evaluates_each_image_alone_and_listens_to_the_class_if_conditional(network: NetworkOptions) -> None:
     torch.manual_seed(0)
@@ -117,45 +126,32 @@ def test_truncation_makes_images_more_alike(network: NetworkOptions) -> None:
     with torch.no_grad():
         for p in G.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    z, label = torch.randn(200, network.latent), torch.zeros(200, dtype=torch.long)
-    standing_statistics(G, z, label)
+    z, label = torch.randn(100, network.latent), torch.zeros(100, dtype=torch.long)
+    standing_statistics(G, z, label, batch=50)
     with torch.no_grad():
         whole, half, little = (G(z, label, None, truncation).var(0).mean() for truncation in (1.0, 0.5, 0.1))
     assert whole > half > little
 
 
-@pytest.mark.parametrize("network", ALL, ids=named)
-def test_gradient_penalty_is_what_double_precision_finds(network: NetworkOptions) -> None:
+def test_the_gradient_of_r3gans_penalty_is_the_one_of_torchs_own_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    _, D = build(network, image_of(28))
-    D.eval()
+    _, D = build(R3GAN(**NARROW["r3gan"]), image_of(28))
+    with torch.no_grad():
+        for p in D.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
     label, x = torch.tensor([0, 1, 2, 0]), torch.randn(4, 1, 28, 28)
-    gradients = []
-    for dtype in (torch.float32, torch.float64):
-        net, image = copy.deepcopy(D).to(dtype), x.to(dtype).requires_grad_()
-        if dtype == torch.float64:
-            # Logits are taken in fp32 wherever the rest is computed.
-            net.float = lambda: net  # type: ignore[method-assign]
-        penalty = gradient_penalty(net(image, label, None), image) if dtype == torch.float32 else None
-        if penalty is None:
-            continue
-        penalty.sum().backward()
-        gradients.append((penalty.detach(), [p.grad for p in net.parameters() if p.grad is not None]))
-    penalty, grads = gradients[0]
-    # Directional derivative of the penalty along its own gradient, by finite differences of the fp32 network.
-    step = 1e-3 / math.sqrt(sum(g.square().sum().item() for g in grads))
-    values = []
-    for sign in (1, -1):
-        net, image = copy.deepcopy(D), x.clone().requires_grad_()
-        moving = [p for p in net.parameters()]
-        wanted = torch.autograd.grad(gradient_penalty(net(image, label, None), image).sum(), moving, allow_unused=True)
-        with torch.no_grad():
-            for p, g in zip(moving, wanted, strict=True):
-                if g is not None:
-                    p.add_(g, alpha=sign * step)
-        values.append(gradient_penalty(net(image, label, None), image).sum().item())
-    slope = (values[0] - values[1]) / (2 * step)
-    assert slope == pytest.approx(sum(g.square().sum().item() for g in grads), rel=0.02)
+
+    def gradients() -> list[torch.Tensor]:
+        image = x.clone().requires_grad_()
+        logits = D(image, label, None)
+        loss = gradient_penalty(logits, image).sum() + logits.sum()
+        return list(torch.autograd.grad(loss, list(D.parameters())))
+
+    ours = gradients()
+    for module in (second_order, layers):
+        monkeypatch.setattr(module, "conv2d", F.conv2d)
+    monkeypatch.setattr(r3gan, "leaky_relu", F.leaky_relu)
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(ours, gradients(), strict=True))
 
 
 @pytest.mark.parametrize("network", [n for n in ALL if n.name != "mlp"], ids=named)
@@ -287,7 +283,8 @@ def test_style_mixing_takes_later_layers_from_another_latent() -> None:
     assert not changed[:, 0].any()
     assert (changed[:, 1:] >= changed[:, :-1]).all()
     assert changed.float().mean(0)[1:].diff().min() > 0
-    assert not (G.eval().styles(z)[:, 1:] != G.styles(z)[:, :1]).any()
+    alike = G.eval().styles(z, torch.zeros(2000, dtype=torch.long))
+    assert torch.equal(alike, alike[:, :1].expand_as(alike))
 
 
 def test_truncated_normal_is_that_of_drawing_again() -> None:
@@ -295,7 +292,7 @@ def test_truncated_normal_is_that_of_drawing_again() -> None:
     inside = truncated(z, 1.0)
     assert inside.abs().max() <= 1
     assert inside.std().item() == pytest.approx(z[z.abs() <= 1].std().item(), rel=0.01)
-    assert (inside.argsort() == z.argsort()).all()
+    assert (inside[z.argsort()].diff() >= 0).all()
     assert torch.allclose(truncated(z, 6.0), z, atol=1e-2)
 
 
@@ -316,7 +313,7 @@ def test_standing_statistics_are_averages_over_many_batches() -> None:
 
 def test_wide_presets_have_the_papers_sizes() -> None:
     """Parameters at the widths of the papers and of public code: the networks are what they are called."""
-    G, D = build(DCGAN(conditional=False, generator_width=64, discriminator_width=64), image_of(64, channels=3))
+    G, _ = build(DCGAN(conditional=False, generator_width=64, discriminator_width=64), image_of(64, channels=3))
     assert sum(p.numel() for p in G.parameters()) == pytest.approx(3.58e6, rel=0.02)
     G, _ = build(BigGAN(width=96), image_of(128, channels=3))
     # 70 million with the paper's 1,000 classes.

@@ -1,4 +1,5 @@
 import itertools
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,34 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from components.gan.dataset import Split
+from components.gan.losses import LOSSES
+from components.gan.models import build
 from components.gan.models.layers import BatchNorm
-from components.gan.options import DCGAN, MLP, Execution, ImageFormat, NetworkOptions, TrainingOptions, UserError
+from components.gan.options import ADA, NETWORKS, Execution, ImageFormat, Ramp, TrainingOptions, UserError
 from components.gan.schedules import at, ema_decay, learning_rate_factor
 from components.gan.training_loop import State, training_loop
 
-NETWORKS = [
-    MLP(),
-    MLP(conditional=True),
-    DCGAN(generator_width=8, discriminator_width=8),
-    DCGAN(generator_width=8, discriminator_width=8, conditional=False),
-]
+# Each network under its recipe and with the regularisers that it may have, so that each of them is tested with one.
+SMALL: dict[str, dict[str, Any]] = {
+    "mlp": {"network": {"conditional": True}, "wgan_gp_weight": 10, "r1_gamma": 0},
+    "dcgan": {"network": {"generator_width": 8, "discriminator_width": 8}, "r2_gamma": 0.5},
+    "biggan": {"network": {"width": 4, "latent": 12, "embedding": 8}, "r1_gamma": 0.1},
+    "stylegan2": {
+        "network": {"width": 4, "max_width": 8, "style": 8, "latent": 8, "mapping_layers": 2},
+        "path_length_every": 2,
+    },
+    "r3gan": {"network": {"width": 16, "blocks": 1, "group": 8, "latent": 8, "embedding": 8}, "mirror": True},
+}
+ALL = list(NETWORKS)
 FP32 = Execution(workers=1, threads=2, device="cpu", precision="fp32")
 
 
-def options(network: NetworkOptions, **changes: Any) -> TrainingOptions:
-    values = {
-        "images": 96,
-        "batch": 16,
-        "log_every": 16,
-        "penalty_every": 2,
-        "augment": ("color", "translation", "cutout"),
-    }
-    return TrainingOptions(network=network, **{**values, **changes})
+def options(name: str, **changes: Any) -> TrainingOptions:
+    small = SMALL.get(name, {})
+    network = {"name": name, **small.get("network", {}), **changes.pop("network", {})}
+    values = {"images": 96, "batch": 16, "log_every": 16, "d_steps": 1, "augment": ("color", "translation", "cutout")}
+    every = {} if name == "r3gan" else {"penalty_every": 2}
+    return TrainingOptions(**{**values, **every, **small, **changes, "network": network})
 
 
 def states(
@@ -42,52 +48,99 @@ def states(
     return [progress.state() for progress in training_loop(options, split, execution, state)]
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.name}-{n.conditional}")
+@pytest.mark.parametrize("network", ALL)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resume_at_any_step_ends_in_the_same_bits(network: NetworkOptions, precision: str, split: Split) -> None:
+def test_a_resume_at_any_step_ends_in_the_same_bits(network: str, precision: str, split: Split) -> None:
     execution = FP32.model_copy(update={"precision": precision})
-    whole = states(options(network), split, execution)
+    chosen = options(network, augment=(), ada=ADA(images_to_one=200)) if network == "dcgan" else options(network)
+    whole = states(chosen, split, execution)
     assert [state.images for state in whole] == [16, 32, 48, 64, 80, 96]
-    for state in whole[:-1]:
-        resumed = states(options(network), split, execution, state)[-1]
+    for state in whole[:-1] if network == "dcgan" else whole[2:3]:
+        resumed = states(chosen, split, execution, state)[-1]
         assert resumed.step == 6
         assert resumed.tensors.keys() == whole[-1].tensors.keys()
         assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in whole[-1].tensors.items())
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.name}-{n.conditional}")
-def test_every_parameter_learns(network: NetworkOptions, split: Split) -> None:
-    first, *_, last = states(options(network, d_steps=2), split)
-    for name, tensor in last.tensors.items():
-        if name.startswith(("generator/", "discriminator/", "ema/")) and tensor.is_floating_point():
-            assert not torch.equal(tensor, first.tensors[name]), name
+@pytest.mark.parametrize("network", ALL)
+@pytest.mark.parametrize("conditional", [True, False])
+def test_every_parameter_learns(network: str, conditional: bool, split: Split) -> None:
+    chosen = options(network, d_steps=2, network={"conditional": conditional})
+    first, *_, last = states(chosen, split)
+    for prefix, module in zip(("generator", "discriminator"), build(chosen.network, split.image), strict=True):
+        for name, _ in module.named_parameters():
+            for owner in (prefix, "ema") if prefix == "generator" else (prefix,):
+                assert not torch.equal(last.tensors[f"{owner}/{name}"], first.tensors[f"{owner}/{name}"]), name
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains(loss: str, split: Split) -> None:
+    *_, last = training_loop(options("dcgan", loss=loss, augment=()), split, FP32)
+    assert all(np.isfinite(value) for value in last.metrics.values())
+
+
+# What a shortcut may cost: bf16 changes a step's gradient by its rounding, and nothing else does by anything.
+@pytest.mark.parametrize("network", ALL)
+def test_the_gradient_in_bf16_points_where_that_in_fp32_does(network: str, split: Split) -> None:
+    found = {}
+    for precision in ("fp32", "bf16"):
+        chosen = options(network, **{**GRADIENTS, "images": 16, "augment": (), "penalty_every": 1})
+        (only,) = states(chosen, split, FP32.model_copy(update={"precision": precision}))
+        for player in ("generator", "discriminator"):
+            moments = [t for name, t in only.tensors.items() if re.fullmatch(rf"adam_{player}/\d+/exp_avg", name)]
+            found[precision, player] = torch.cat([moment.flatten() for moment in moments])
+    for player in ("generator", "discriminator"):
+        gradients = found["fp32", player], found["bf16", player]
+        assert torch.cosine_similarity(*gradients, dim=0).item() > 0.99, player
 
 
 def test_discriminator_learns_to_tell_real_from_generated(split: Split) -> None:
-    frozen_G = options(NETWORKS[2], images=3200, batch=32, log_every=320, learning_rate_generator=1e-9, augment=())
+    frozen_G = options(
+        "dcgan", r2_gamma=0, images=3200, batch=32, log_every=320, learning_rate_generator=1e-9, augment=()
+    )
     curve = [progress.metrics for progress in training_loop(frozen_G, split, FP32)]
     assert curve[-1]["discriminator_loss"] < 0.5 * curve[0]["discriminator_loss"]
     assert curve[-1]["discriminator_accuracy"] > 0.95
 
 
 def test_metrics_are_averaged_over_the_images_of_an_interval(split: Split) -> None:
-    fine = [p.metrics["discriminator_loss"] for p in training_loop(options(MLP()), split, FP32)]
-    coarse = [p.metrics["discriminator_loss"] for p in training_loop(options(MLP(), log_every=48), split, FP32)]
+    fine = [p.metrics["discriminator_loss"] for p in training_loop(options("mlp", wgan_gp_weight=0), split, FP32)]
+    coarse = [
+        p.metrics["discriminator_loss"]
+        for p in training_loop(options("mlp", wgan_gp_weight=0, log_every=48), split, FP32)
+    ]
     assert coarse == pytest.approx([np.mean(fine[:3]), np.mean(fine[3:])])
 
 
 def test_divergence_is_told(split: Split) -> None:
     with pytest.raises(UserError, match="diverged"):
-        list(training_loop(options(MLP(), learning_rate_discriminator=1e30, images=3200), split, FP32))
+        list(
+            training_loop(
+                options("mlp", wgan_gp_weight=0, learning_rate_discriminator=1e30, images=3200),
+                split,
+                FP32,
+            )
+        )
 
 
 def test_schedules_are_functions_of_images() -> None:
-    falling = options(MLP(), images=1000, learning_rate_decay=0.5)
+    falling = options("mlp", wgan_gp_weight=0, images=1000, learning_rate_decay=0.5)
     assert [learning_rate_factor(falling, images) for images in (0, 500, 750, 1000)] == [1, 1, 0.5, 0]
-    assert learning_rate_factor(options(MLP(), images=1000, learning_rate_decay=0), 999) == 1
-    steady = options(MLP(), ema_half_life=100, ema_rampup=0.1)
+    assert learning_rate_factor(options("mlp", wgan_gp_weight=0, images=1000, learning_rate_decay=0), 999) == 1
+    steady = options("mlp", wgan_gp_weight=0, ema_half_life=100, ema_rampup=0.1)
     assert ema_decay(steady, 10_000) ** (100 / 16) == pytest.approx(0.5)
     assert ema_decay(steady, 100) ** (10 / 16) == pytest.approx(0.5)
+    ramp = Ramp(start=2, end=0, images=400)
+    assert [at(ramp, images, steady) for images in (0, 200, 400, 900)] == pytest.approx([2, 1, 0, 0])
+    assert at(ramp, 100, steady) == pytest.approx(1 + 0.5**0.5)
+    assert at(Ramp(start=0, end=1, shape="linear"), 24, steady) == pytest.approx(0.25)
+    assert ema_decay(options("mlp", ema_half_life=Ramp(start=0, end=100)), 0) == 0
+
+
+def test_the_batch_is_cut_in_groups_that_stay_together() -> None:
+    shares = [options("stylegan2").share(rank, 3) for rank in range(3)]
+    assert shares == [slice(0, 4), slice(4, 8), slice(8, 16)]
+    assert [options("dcgan").share(rank, 3) for rank in range(3)] == [slice(0, 5), slice(5, 10), slice(10, 16)]
 
 
 # --- several ranks ---
@@ -117,25 +170,25 @@ GRADIENTS: dict[str, Any] = {
 }
 
 
-def _train_rank(rank: int, ranks: int, folder: Path, network: NetworkOptions, out: Path) -> None:
+def _train_rank(rank: int, ranks: int, folder: Path, network: str, out: Path) -> None:
     split = Split(folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
     last = list(training_loop(options(network, **GRADIENTS), split, FP32))[-1]
     torch.save({**last.state().tensors, "metrics": torch.tensor(list(last.metrics.values()))}, out / f"{rank}.pt")
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("network", NETWORKS[1:3], ids=lambda n: n.name)
+@pytest.mark.parametrize("network", ALL)
 def test_any_number_of_ranks_computes_the_gradients_of_one_process(
-    network: NetworkOptions, ranks: int, split: Split, tmp_path: Path
+    network: str, ranks: int, split: Split, tmp_path: Path
 ) -> None:
-    # 16 images over 3 ranks are unequal shares.
+    # 16 images over 3 ranks are unequal shares; so are its 4 groups for minibatch standard deviation.
     _spawn(_train_rank, ranks, tmp_path / "split", network, tmp_path)
     one = list(training_loop(options(network, **GRADIENTS), split, FP32))[-1]
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
     for name, tensor in one.state().tensors.items():
         assert all(torch.equal(found[0][name], other[name]) for other in found[1:]), name
-        assert (found[0][name] - tensor).norm() <= 1e-4 * tensor.norm(), name
-    assert torch.allclose(found[0]["metrics"], torch.tensor(list(one.metrics.values())), rtol=1e-4)
+        assert (found[0][name] - tensor).norm() <= 1e-3 * tensor.norm() + 1e-7, name
+    assert torch.allclose(found[0]["metrics"], torch.tensor(list(one.metrics.values())), rtol=1e-3, atol=1e-6)
 
 
 def _norm_rank(rank: int, ranks: int, out: Path) -> None:

@@ -37,12 +37,14 @@ _MARGIN, _FIRST = 3, 5
 
 
 def adapt(image: Tensor, u: Tensor, probability: Tensor | float, transforms: Sequence[Transform]) -> Tensor:
-    """`image` (B, C, H, W) in [-1, 1] under `transforms`, each with `probability`, by uniform numbers `u` (B, UNIFORMS).
+    """`image` (B, C, H, W) in [-1, 1] under `transforms`, each with `probability`, by the numbers `u` (B, UNIFORMS).
 
-    An image to which nothing happens comes out bit for bit. RGB, and the RGB of RGBA, get the paper's colours, grey
-    those of an RGB image of three equal channels, any other number of channels brightness and contrast alone. Values
-    may leave [-1, 1]. Of the paper's geometry, translation by fractions of a pixel is left out.
+    `u` is uniform in [0, 1); a flip that happens is one in half of the cases (appendix B). An image to which nothing
+    happens comes out bit for bit. RGB, and the RGB of RGBA, get the paper's colours, grey those of an RGB image of
+    three equal channels, any other number of channels brightness and contrast alone. Values may leave [-1, 1]. Of the
+    paper's geometry, translation by fractions of a pixel is left out.
     """
+    channels_last = image.is_contiguous(memory_format=torch.channels_last)
     if image.shape[1] not in (1, 3, 4):
         transforms = [transform for transform in transforms if transform not in ("luma_flip", "hue", "saturation")]
     draw = _Draw(u.to(image.dtype), probability, transforms)
@@ -51,7 +53,7 @@ def adapt(image: Tensor, u: Tensor, probability: Tensor | float, transforms: Seq
             image = _moved(image, _geometry(draw, *image.shape[2:]))
         if {"brightness", "contrast", "luma_flip", "hue", "saturation"} & set(transforms):
             image = _recolored(image, draw)
-    return image
+    return image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 class AugmentationProbability(nn.Module):

@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .ada import UPDATE_EVERY, AugmentationProbability, adapt
 from .ada import UNIFORMS as ADA_UNIFORMS
+from .ada import UPDATE_EVERY, AugmentationProbability, adapt
 from .augmentation import UNIFORMS, augment
 from .dataset import Split, shuffled_order
 from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp

@@ -1,8 +1,8 @@
 """One file for each network family, and the table that finds it.
 
-A generator is called as `generator(z, label, condition, truncation)` and returns images, (B, C, H, W) in [-1, 1] when
-it is trained, a discriminator as `discriminator(image, label, condition)` and returns logits (B,). `label` is ignored by
-unconditional networks and `condition` (the input image of image-to-image tasks) by those that only generate.
+A generator is called as `generator(z, label, condition, truncation)` and returns images (B, C, H, W), in [-1, 1] when
+it is trained; a discriminator as `discriminator(image, label, condition)` and returns logits (B,). Unconditional
+networks ignore `label`, and those that only generate `condition` (the input image of image-to-image tasks).
 `truncation` in (0, 1] pulls images towards typical ones, each family in its own way; 1 leaves them as they are.
 All that a generator does at random follows from z, so that an image is a function of its latent and label alone.
 

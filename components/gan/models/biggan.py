@@ -120,9 +120,10 @@ class GeneratorBlock(nn.Module):
         super().__init__()
         self.norm1 = ConditionalBatchNorm(fan_in, condition)
         self.norm2 = ConditionalBatchNorm(fan_out, condition)
-        self.conv1 = SpectralConv2d(fan_in, fan_out, 3, padding=1)
-        self.conv2 = SpectralConv2d(fan_out, fan_out, 3, padding=1)
-        self.skip = SpectralConv2d(fan_in, fan_out, 1)
+        # Without biases, which the next batch norm would take away.
+        self.conv1 = SpectralConv2d(fan_in, fan_out, 3, padding=1, bias=False)
+        self.conv2 = SpectralConv2d(fan_out, fan_out, 3, padding=1, bias=False)
+        self.skip = SpectralConv2d(fan_in, fan_out, 1, bias=False)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(_nearest(F.relu(self.norm1(x, condition))))

@@ -2,7 +2,8 @@
 
 As in the paper (section 4, figure 4): no normalisation, no mapping network, no noise, no minibatch statistics; the
 generator and the discriminator mirror each other, stage by stage; fix-up-like initialisation keeps the sum of many
-residual blocks in range (Zhang et al. 2019, arXiv 1901.09321). Made for the relativistic loss with R1 and R2 every step.
+residual blocks in range (Zhang et al. 2019, arXiv 1901.09321). Made for the relativistic loss with R1 and R2 at every
+step.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def build(options: R3GAN, image: ImageFormat) -> Networks:
     widths = [options.width // max(1, side // FULL_WIDTH_TO) for side in scales.sides]
     if any(width * options.expansion % options.group or not width for width in widths):
         raise UserError(
-            f"train.network.width = {options.width} gives stages of {', '.join(map(str, widths))} channels, which times "
-            f"train.network.expansion do not all divide into groups of {options.group}"
+            f"train.network.width = {options.width} gives stages of {', '.join(map(str, widths))} channels, which "
+            f"times train.network.expansion do not all divide into groups of {options.group}"
         )
     inner = options.expansion, options.group, options.blocks
     return Networks(

@@ -23,7 +23,8 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d` with zeros for padding and without dilation: the same values and gradients."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv2d(x, self.weight, self.bias, int(self.stride[0]), int(self.padding[0]), self.groups)
+        stride, padding = int(self.stride[0]), int(self.padding[0])
+        return conv2d(x, self.weight, self.bias, stride=stride, padding=padding, groups=self.groups)
 
 
 def conv2d(

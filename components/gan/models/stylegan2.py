@@ -16,6 +16,7 @@ mixing, equalised learning rates, and the filter [1, 3, 3, 1] wherever resolutio
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class Generator(nn.Module):
         self.constant = nn.Parameter(torch.randn(widths[0], *scales.start))
         # One layer at the start, two at each higher resolution, of which the first doubles the size.
         plan = [(widths[0], widths[0], False)]
-        for narrow, wide in zip(widths[1:], widths, strict=False):
+        for wide, narrow in pairwise(widths):
             plan += [(wide, narrow, True), (narrow, narrow, False)]
         self.layers = nn.ModuleList(StyledLayer(a, b, mapping.size, up=up) for a, b, up in plan)
         self.to_images = nn.ModuleList(ToImage(width, channels, mapping.size) for width in widths)
@@ -102,7 +103,7 @@ class Mapping(Standing):
         self.embedding = nn.Embedding(classes, latent) if classes else None
         sizes = [latent * (2 if classes else 1), *[size] * layers]
         self.layers = nn.ModuleList(
-            EqualisedLinear(a, b, rate=MAPPING_RATE, activated=True) for a, b in zip(sizes, sizes[1:], strict=False)
+            EqualisedLinear(a, b, rate=MAPPING_RATE, activated=True) for a, b in pairwise(sizes)
         )
         self.register_buffer("w_sum", torch.zeros(max(classes, 1), size))
         self.register_buffer("w_count", torch.zeros(max(classes, 1)))
@@ -196,7 +197,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.group = group
         self.from_image = EqualisedConv2d(channels, widths[0], 1)
-        self.blocks = nn.ModuleList(DiscriminatorBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(DiscriminatorBlock(a, b) for a, b in pairwise(widths))
         last = widths[-1]
         self.conv = EqualisedConv2d(last + 1, last, 3)
         self.dense = EqualisedLinear(last * scales.start[0] * scales.start[1], last, activated=True)
@@ -303,7 +304,8 @@ def hashed_uniform(key: Tensor, count: int, stream: int) -> Tensor:
     for factor, shift in ((0x45D9F3B, 16), (0x2C1B3C6D, 15), (0x297A2D39, 16)):
         x = ((x ^ (x >> shift)) * factor) & mask
     x = x ^ (x >> 15)
-    return ((x >> 7).float() + 0.5) / 2**24
+    # 23 bits and a half are a float's: with one more the largest would be rounded to 1.
+    return ((x >> 8).float() + 0.5) / 2**23
 
 
 def hashed_normal(key: Tensor, count: int, stream: int) -> Tensor:

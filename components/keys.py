@@ -79,6 +79,7 @@ STAGES = (
             *_NETWORKS,
             "gan/sampling.py",
             "gan/training_loop.py",
+            "judge.py",
             "services/cluster.py",
             "services/storage.py",
             "train.py",

@@ -164,25 +164,27 @@ def rewritten(text: str, values: Mapping[str, Any]) -> str:
     for key, value in values.items():
         _set(wanted, f"{key}={as_yaml(value)}")
         text = _put(text, key.split("."), as_yaml(value))
-    if yaml.safe_load(text) != wanted:
+    try:
+        right = yaml.safe_load(text) == wanted
+    except yaml.YAMLError:
+        right = False
+    if not right:
         raise UserError(f"the form of the file does not allow to change {', '.join(values)} in place: edit it by hand")
     return text
 
 
 def _put(text: str, path: Sequence[str], value: str) -> str:
-    node = yaml.compose(text, yaml.SafeLoader)
+    node: Any = yaml.compose(text, yaml.SafeLoader)
     if node is None:
         return f"{text.rstrip()}\n{_block(path, value, 0)}\n".lstrip()
     for depth, name in enumerate(path):
-        children = {key.value: child for key, child in node.value} if isinstance(node, yaml.MappingNode) else {}
+        children = {key.value: child for key, child in node.value}
         if name in children:
             node = children[name]
             continue
         rest, start, end = path[depth:], node.start_mark.index, _end(node)
-        flow = f"{': {'.join(rest)}: {value}" + "}" * (len(rest) - 1)
-        if not isinstance(node, yaml.MappingNode):
-            return f"{text[:start]}{'' if end > start else ' '}{{{flow}}}{text[end:]}"
         if node.flow_style:
+            flow = f"{': {'.join(rest)}: {value}" + "}" * (len(rest) - 1)
             return f"{text[: start + 1]}{flow}{', ' if children else ''}{text[start + 1 :]}"
         # Behind the line's own comment.
         line = text.find("\n", end) if "\n" in text[end:] else len(text)

@@ -90,7 +90,7 @@ def test_what_cannot_be_searched_over_is_named(tmp_path: Path, over: list[str], 
         ("train:\n    network:\n        name: mlp\n", "train:\n    network:\n        name: mlp\n    r1_gamma: 0.5\n"),
         ("train: {seed: 0}\n", "train: {r1_gamma: 0.5, seed: 0}\n"),
         ("train: {}", "train: {r1_gamma: 0.5}"),
-        ("train:\nevaluate: {}\n", "train: {r1_gamma: 0.5}\nevaluate: {}\n"),
+        ("train:\n  r1_gamma:\n  seed: 0\n", "train:\n  r1_gamma: 0.5\n  seed: 0\n"),
         ("evaluate:\n  samples: 500", "evaluate:\n  samples: 500\ntrain:\n  r1_gamma: 0.5"),
         ("# nothing\n", "# nothing\ntrain:\n  r1_gamma: 0.5\n"),
         ("", "train:\n  r1_gamma: 0.5\n"),
@@ -159,7 +159,7 @@ def test_the_best_trial_is_found_written_logged_and_not_run_again(make_workspace
 def test_after_ctrl_c_the_same_command_runs_what_is_left(make_workspace: Callable[..., Path]) -> None:
     root = make_workspace()
     (root / "params.yaml").write_text(COMMENTED)
-    command = ["sweep", "--over", "train.seed=1,2,3", "--at-once", "1"]
+    command = ["sweep", "--over", "train.seed=1,2,3", "--images", "1024"]
     process = subprocess.Popen(
         [str(Path(sys.executable).parent / "ganflow"), *command],
         cwd=root,

@@ -432,6 +432,8 @@ def search(
                 reduction_factor=3,
             ),
             max_concurrent_trials=placement.workers,
+            # A new process takes seconds to import torch.
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(name="sweep", storage_path=str(folder), verbose=0, callbacks=[messenger]),
     )

@@ -159,7 +159,7 @@ def test_the_best_trial_is_found_written_logged_and_not_run_again(make_workspace
 def test_after_ctrl_c_the_same_command_runs_what_is_left(make_workspace: Callable[..., Path]) -> None:
     root = make_workspace()
     (root / "params.yaml").write_text(COMMENTED)
-    command = ["sweep", "--over", "train.seed=1,2,3,4", "--images", "8192"]
+    command = ["sweep", "--over", "train.seed=1,2,3,4"]
     process = subprocess.Popen(
         [str(Path(sys.executable).parent / "ganflow"), *command],
         cwd=root,

@@ -84,6 +84,7 @@ STAGES = (
             "gan/sampling.py",
             "gan/schedules.py",
             "gan/training_loop.py",
+            "judge.py",
             "services/cluster.py",
             "services/storage.py",
             "train.py",

@@ -12,27 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import safetensors.torch
-import torch
 from tqdm import tqdm
 
 from .artifacts import Dataset, Model, Workspace, staging
 from .checkpoints import Checkpoint, TrainingFolder
-from .gan.dataset import Pixels, Split, to_image
+from .gan.dataset import Split, to_image
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
-from .gan.models.layers import standing_statistics
 from .gan.options import Execution, TrainingOptions, UserError
-from .gan.sampling import labels_like, latents, sample
-from .gan.training_loop import Progress, bf16, training_loop
+from .judge import cache_of_node, judged_training, resolve_precision
 from .keys import key_of
 from .params import Train
 from .services import cluster, storage, tracking
 
-SCORE_SAMPLES = 1_000
-GRID_COLUMNS = 10
 LOG_SECONDS = 5
 
 
@@ -116,10 +110,7 @@ def resolve(options: Train) -> Execution:
     workers, threads, gpu = cluster.place(options.workers)
     if workers > options.shares:
         raise UserError(f"train.workers = {workers} is more than a batch of {options.batch} can be shared by")
-    precision = options.precision
-    if precision == "auto":
-        # Fully connected networks of this size wait for memory, not for products.
-        precision = "bf16" if bf16(gpu) and options.network.name != "mlp" else "fp32"
+    precision = resolve_precision(options, gpu)
     return Execution(workers=workers, threads=threads, device="cuda" if gpu else "cpu", precision=precision)
 
 
@@ -137,7 +128,7 @@ def _worker(config: dict[str, Any]) -> None:
     first, state, uri = cluster.rank() == 0, Path(config["state"]), config["storage"]
     if uri:
         # This node shares nothing but the storage with the one that started the run.
-        state = Path(os.environ.get("GANFLOW_CACHE") or Path.home() / ".cache" / "ganflow")
+        state = cache_of_node()
     run = TrainingFolder(state / "training" / (f"{config['key']}-{cluster.rank()}" if uri else config["key"]))
     mirror = _mirror(run.path, uri, config["key"])
     try:
@@ -162,65 +153,23 @@ def _train(
 ) -> None:
     options = TrainingOptions.model_validate(config["options"])
     execution = Execution.model_validate(config["execution"])
-    torch.set_num_threads(execution.threads)
-    data = Split(dataset.folder, "training", dataset.image)
     checkpoint = run.newest()
     history = checkpoint.history if checkpoint else []
     if first:
         run.start_progress(history)
-    judge: _Judge | None = None
-    seen = checkpoint.state.images if checkpoint else 0
-    began, start = time.monotonic(), seen
-    for progress in training_loop(options, data, execution, checkpoint.state if checkpoint else None):
-        row: dict[str, Any] = {"images": progress.images, **progress.metrics}
-        due = progress.images // options.checkpoint_every > seen // options.checkpoint_every
-        seen = progress.images
+    start, began = checkpoint.state.images if checkpoint else 0, time.monotonic()
+    resumed = checkpoint.state if checkpoint else None
+    for progress, row, grid in judged_training(options, dataset, execution, state, resumed, judging=first):
         if not first:
             continue
-        if due or seen >= options.images:
-            judge = judge or _Judge(dataset, data, state, options, execution)
-            row["score"], grid = judge(progress)
-            to_image(grid).save(run.samples / f"{seen:012d}.png")
+        if grid is not None:
+            to_image(grid).save(run.samples / f"{progress.images:012d}.png")
         history.append(row)
         if "score" in row:
             run.save(Checkpoint(progress.state(), history, execution))
-        run.append_progress(row | {"images_per_second": (seen - start) / (time.monotonic() - began)})
+        speed = (progress.images - start) / (time.monotonic() - began)
+        run.append_progress(row | {"images_per_second": speed})
         publish()
-
-
-class _Judge:
-    """Score and picture of the moving average at fixed latents, against training images only."""
-
-    def __init__(
-        self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
-    ) -> None:
-        self._feature_net = feature_net(data, dataset.content, state / "features")
-        self._labels = labels_like(data.class_shares, SCORE_SAMPLES)
-        self._z = latents(range(SCORE_SAMPLES), options.network.latent)
-        # A row for each class; without classes a square of images.
-        rows = np.arange(min(len(dataset.image.classes), GRID_COLUMNS))
-        self._grid_labels = np.repeat(
-            rows if dataset.image.labelled else np.zeros(GRID_COLUMNS, np.int64), GRID_COLUMNS
-        )
-        self._precision = execution.precision
-        self._standing = latents(range(SCORE_SAMPLES, 2 * SCORE_SAMPLES), options.network.latent)
-
-    def __call__(self, progress: Progress) -> tuple[float, Pixels]:
-        """Score and grid of images, made with standing statistics, which the moving average keeps."""
-        device = next(progress.ema.parameters()).device
-        label = torch.from_numpy(self._labels).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            standing_statistics(progress.ema, self._standing.to(device), label)
-        pixels = sample(progress.ema, self._z, self._labels, precision=self._precision)
-        grid = sample(progress.ema, self._z[: len(self._grid_labels)], self._grid_labels, precision=self._precision)
-        return self._feature_net.score(pixels), contact_grid(grid, GRID_COLUMNS)
-
-
-def contact_grid(images: Pixels, columns: int) -> Pixels:
-    """Images (N, H, W, C), N a multiple of `columns`, side by side: (rows * H, columns * W, C)."""
-    n, height, width, channels = images.shape
-    rows = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
-    return rows.reshape(n // columns * height, columns * width, channels)
 
 
 # --- beside `fit`, in the process that called it ---

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
-from urllib.parse import urlsplit
 
 import typer
 
@@ -22,8 +20,9 @@ from components.keys import STAGES, Step, plan
 from components.params import Params
 from components.services import cluster, tracking, versioning
 from flows.cli_data import data_app, init, shown
+from flows.cli_sweep import sweep
+from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
 
-_PROJECT = Path(__file__).resolve().parents[1]
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -49,18 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-WorkspaceOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--workspace",
-        metavar="DIR",
-        help="folder with params.yaml, data/ and results; filled from the project's where empty; default: this folder",
-    ),
-]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000"),
-]
 
 
 def main() -> None:
@@ -87,7 +74,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
 ) -> None:
     """Run the stages whose data, parameters or code changed, as a Prefect flow."""
-    home = _home(workspace)
+    home = home_of(workspace)
     params = Params.load(home.params, overrides)
     steps = plan(home, params, tracking.address())
     due = [step for step in steps if step.reason]
@@ -95,7 +82,7 @@ def run(
         _show_plan(steps)
     if dry_run:
         if cluster.address() is not None:
-            _check_servers()
+            check_servers()
             print(f"Ray at {cluster.address()}")
             for line in cluster.describe(params.train.workers):
                 print(f"  {line}")
@@ -105,7 +92,7 @@ def run(
         _summary(home)
         return
     _announce(home, params, due)
-    _check_servers()
+    check_servers()
     began = time.monotonic()
     if "train" in {step.stage.name for step in due}:
         cluster.start()
@@ -122,6 +109,10 @@ app.command(
     epilog="Examples: ganflow init --data ~/photos --workspace ~/faces | ganflow init --data pictures.zip --workspace w"
 )(init)
 app.add_typer(data_app, name="data")
+app.command(
+    epilog="Examples: ganflow sweep --images 64000 --write | ganflow sweep --over train.r1_gamma=0.5,1,2 "
+    "--over train.loss=hinge,non_saturating --trials 4"
+)(sweep)
 
 
 @app.command()
@@ -129,14 +120,14 @@ def preprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) -> 
     """Raw images under data/ -> artifacts/dataset."""
     import components.preprocess as stage
 
-    home, params = _ready(workspace, overrides)
+    home, params = ready(workspace, overrides)
     _done(stage.preprocess(params.preprocess, home.data, home.dataset))
 
 
 @app.command()
 def train(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """artifacts/dataset -> artifacts/model; goes on where a killed training stopped."""
-    home, params = _ready(workspace, overrides)
+    home, params = ready(workspace, overrides)
     dataset = Dataset.load(home.dataset)
     import components.train as stage
 
@@ -146,7 +137,7 @@ def train(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:
 @app.command()
 def evaluate(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """The model's scores, and the samples they were measured on -> artifacts/evaluation."""
-    home, params = _ready(workspace, overrides)
+    home, params = ready(workspace, overrides)
     model, dataset = Model.load(home.model), Dataset.load(home.dataset)
     import components.evaluate as stage
 
@@ -156,7 +147,7 @@ def evaluate(workspace: WorkspaceOption = None, overrides: SetOption = []) -> No
 @app.command()
 def postprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Finished images, contact sheet and report -> artifacts/gallery."""
-    home, params = _ready(workspace, overrides)
+    home, params = ready(workspace, overrides)
     inputs = Evaluation.load(home.evaluation), Model.load(home.model), Dataset.load(home.dataset)
     import components.postprocess as stage
 
@@ -166,7 +157,7 @@ def postprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) ->
 @app.command()
 def register(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """The model with its scores and pictures -> a version in MLflow's registry."""
-    home, params = _ready(workspace, overrides)
+    home, params = ready(workspace, overrides)
     inputs = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
     import components.register as stage
 
@@ -183,7 +174,7 @@ def sample(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Make images with the workspace's model: one PNG each, without finishing."""
-    home = _home(workspace)
+    home = home_of(workspace)
     model = Model.load(home.model).verified()
     import safetensors.torch
 
@@ -229,7 +220,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="on this machine only")] = 5000,
 ) -> None:
     """Open MLflow's pages: experiments, sample images, registered models. Ctrl-C ends it."""
-    home = _home(workspace)
+    home = home_of(workspace)
     if tracking.address() != "embedded":
         print(f"The experiments are at {tracking.address()}")
         return
@@ -239,39 +230,6 @@ def ui(
     print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     subprocess.run([*command, "--backend-store-uri", tracking.uri(home)], check=False)
-
-
-def _home(workspace: Path | None) -> Workspace:
-    """This folder; or the one that is named, filled from the project's parameters and data where it lacks them."""
-    home = Workspace((workspace or Path()).absolute())
-    if workspace is not None and home.root != _PROJECT:
-        home.root.mkdir(parents=True, exist_ok=True)
-        if not home.params.exists() and (_PROJECT / "params.yaml").exists():
-            shutil.copyfile(_PROJECT / "params.yaml", home.params)
-        if not home.data.exists() and (_PROJECT / "data").exists():
-            shutil.copytree(_PROJECT / "data", home.data)
-    return home
-
-
-def _ready(workspace: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
-    home = _home(workspace)
-    params = Params.load(home.params, overrides)
-    _check_servers()
-    return home, params
-
-
-def _check_servers() -> None:
-    """Ask the servers that the user named for an answer, before any work is done for them."""
-    for variable, port in (("RAY_ADDRESS", 6379), ("PREFECT_API_URL", 4200), ("MLFLOW_TRACKING_URI", 5000)):
-        address = os.environ.get(variable, "")
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        if not parts.hostname or parts.scheme in ("sqlite", "file", "postgresql", "mysql") or address == "auto":
-            continue
-        default = {"http": 80, "https": 443}.get(parts.scheme, port)
-        try:
-            socket.create_connection((parts.hostname, parts.port or default), timeout=5).close()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{variable}={address} does not answer ({error}): start that server or unset it") from None
 
 
 def _run_flow(params: Params, home: Workspace) -> None:

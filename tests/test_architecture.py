@@ -79,7 +79,7 @@ def test_dependencies_point_down(path: Path) -> None:
     name = path.relative_to(PROJECT).as_posix()
     allowed = {
         "prefect": name.startswith("flows/"),
-        "typer": name in ("flows/cli.py", "flows/cli_data.py"),
+        "typer": name.startswith("flows/cli"),
         "ray": name == "components/services/cluster.py",
         "mlflow": name in ("components/services/tracking.py", "components/services/serving_model.py"),
         "dvc": name == "components/services/versioning.py",

@@ -28,8 +28,8 @@ class StoppedError(UserError):
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("stopped; the same command goes on from the last checkpoint")
+    def __init__(self, where: str = "from the last checkpoint") -> None:
+        super().__init__(f"stopped; the same command goes on {where}")
 
 
 class Options(BaseModel):

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..artifacts import Evaluation, Gallery, Model, Workspace
 from ..gan.options import ImageFormat, UserError
@@ -75,8 +75,8 @@ def _server_errors() -> Iterator[None]:
         ) from None
 
 
-def _run_id(client: MlflowClient, home: Workspace, key: str, name: str) -> str:
-    """The run with the tag `key`, made if there is none."""
+def _run_id(client: MlflowClient, home: Workspace, key: str, name: str, tags: Mapping[str, str] | None = None) -> str:
+    """The run with the tag `key`, made with these `tags` too if there is none."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         place = (home.mlruns.absolute() / "artifacts").as_uri() if address() == "embedded" else None
@@ -86,7 +86,7 @@ def _run_id(client: MlflowClient, home: Workspace, key: str, name: str) -> str:
     runs = client.search_runs([experiment_id], f"tags.key = '{key}'", max_results=1)
     if runs:
         return str(runs[0].info.run_id)
-    return str(client.create_run(experiment_id, run_name=name, tags={"key": key}).info.run_id)
+    return str(client.create_run(experiment_id, run_name=name, tags={"key": key, **(tags or {})}).info.run_id)
 
 
 def _run_name(training: Mapping[str, Any], key: str) -> str:
@@ -125,11 +125,29 @@ def _log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
-class TrainingLog:
+class _Log:
+    """What is told to MLflow beside work that goes on where MLflow cannot be reached."""
+
+    goes_on: ClassVar[str]
+    _broken = False
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        if self._broken:
+            return
+        try:
+            action()
+        except Exception as error:
+            self._broken = True
+            reason = " ".join(str(error).split())[:200]
+            print(f"MLflow cannot be reached ({reason}); {self.goes_on}", file=sys.stderr)
+
+
+class TrainingLog(_Log):
     """Curves and sample grids of a training while it runs. MLflow being away is no reason to lose a training."""
 
+    goes_on = "training goes on, `register` will log its curves"
+
     def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-        self._broken = False
         self._guarded(lambda: self._open(home, key, training, dataset))
 
     def _open(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
@@ -143,7 +161,7 @@ class TrainingLog:
 
     def add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
         """Log `rows` of progress, and for rows with a score the grid in the folder `samples`."""
-        if rows and not self._broken:
+        if rows:
             self._guarded(lambda: self._add(rows, samples))
 
     def _add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
@@ -159,19 +177,44 @@ class TrainingLog:
             self._seen = int(row["images"])
 
     def close(self) -> None:
-        if not self._broken:
-            self._guarded(lambda: self._client.update_run(self._run_id, status="FINISHED"))
+        self._guarded(lambda: self._client.update_run(self._run_id, status="FINISHED"))
 
-    def _guarded(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except Exception as error:
-            self._broken = True
-            reason = " ".join(str(error).split())[:200]
-            print(
-                f"MLflow cannot be reached ({reason}); training goes on, `register` will log its curves",
-                file=sys.stderr,
-            )
+
+class SweepLog(_Log):
+    """A run for a sweep, and below it one for each trial; what is logged already is not logged again."""
+
+    goes_on = "the sweep goes on, the same command will log it"
+
+    def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._key = key
+        self._guarded(lambda: self._open(home, training, dataset))
+
+    def _open(self, home: Workspace, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._client, self._home, self._dataset = _client(home), home, dataset
+        self._run_id = _run_id(self._client, home, self._key, "sweep", {"kind": "sweep"})
+        _log_params(self._client, self._run_id, training, dataset)
+        self._client.update_run(self._run_id, status="RUNNING")
+
+    def add(self, key: str, name: str, training: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+        """Log the trial with this key: its parameters and curves."""
+        self._guarded(lambda: self._add(key, name, training, history))
+
+    def _add(self, key: str, name: str, training: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+        # Not the key of an ordinary training with these parameters, which has a run of its own.
+        tags = {"kind": "trial", "mlflow.parentRunId": self._run_id}
+        run_id = _run_id(self._client, self._home, f"{self._key}-{key}", name, tags)
+        if self._client.get_run(run_id).info.status != "FINISHED":
+            _log_params(self._client, run_id, training, self._dataset)
+            _log_metrics(self._client, run_id, _metrics(history))
+            self._client.update_run(run_id, status="FINISHED")
+
+    def close(self, table: str) -> None:
+        """Attach the table of results, as CSV."""
+        self._guarded(lambda: self._close(table))
+
+    def _close(self, table: str) -> None:
+        self._client.log_text(self._run_id, table, "results.csv")
+        self._client.update_run(self._run_id, status="FINISHED")
 
 
 def register(

@@ -1,0 +1,106 @@
+"""A training that is judged at every checkpoint: what the stage `train` and the trials of a sweep share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from .artifacts import Dataset
+from .gan.dataset import Pixels, Split
+from .gan.features import feature_net
+from .gan.models.layers import standing_statistics
+from .gan.options import Execution, TrainingOptions
+from .gan.sampling import labels_like, latents, sample
+from .gan.training_loop import Progress, State, bf16, training_loop
+
+SCORE_SAMPLES = 1_000
+GRID_COLUMNS = 10
+
+
+class Judged(NamedTuple):
+    """A point of the training curves; with a score and a picture where a checkpoint is due."""
+
+    progress: Progress
+    row: dict[str, Any]
+    grid: Pixels | None
+
+
+def judged_training(
+    options: TrainingOptions,
+    dataset: Dataset,
+    execution: Execution,
+    state_folder: Path,
+    state: State | None = None,
+    judging: bool = True,
+) -> Iterator[Judged]:
+    """`training_loop` on `dataset`, from `state` if given; only where `judging` with scores and pictures.
+
+    Raises:
+        UserError: the networks cannot make such images, or training diverged.
+    """
+    torch.set_num_threads(execution.threads)
+    data = Split(dataset.folder, "training", dataset.image)
+    judge: _Judge | None = None
+    seen = state.images if state else 0
+    for progress in training_loop(options, data, execution, state):
+        row: dict[str, Any] = {"images": progress.images, **progress.metrics}
+        due = progress.images // options.checkpoint_every > seen // options.checkpoint_every
+        seen = progress.images
+        grid = None
+        if judging and (due or seen >= options.images):
+            judge = judge or _Judge(dataset, data, state_folder, options, execution)
+            row["score"], grid = judge(progress)
+        yield Judged(progress, row, grid)
+
+
+def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "bf16"]:
+    """The precision that this machine computes such networks in, by a fixed table."""
+    if options.precision != "auto":
+        return options.precision
+    # Fully connected networks of this size wait for memory, not for products.
+    return "bf16" if bf16(gpu) and options.network.name != "mlp" else "fp32"
+
+
+def cache_of_node() -> Path:
+    """Where a node that shares nothing but the storage keeps what it fetched."""
+    return Path(os.environ.get("GANFLOW_CACHE") or Path.home() / ".cache" / "ganflow")
+
+
+class _Judge:
+    """Score and picture of the moving average at fixed latents, against training images only."""
+
+    def __init__(
+        self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
+    ) -> None:
+        self._feature_net = feature_net(data, dataset.content, state / "features")
+        self._labels = labels_like(data.class_shares, SCORE_SAMPLES)
+        self._z = latents(range(SCORE_SAMPLES), options.network.latent)
+        # A row for each class; without classes a square of images.
+        rows = np.arange(min(len(dataset.image.classes), GRID_COLUMNS))
+        self._grid_labels = np.repeat(
+            rows if dataset.image.labelled else np.zeros(GRID_COLUMNS, np.int64), GRID_COLUMNS
+        )
+        self._precision = execution.precision
+        self._standing = latents(range(SCORE_SAMPLES, 2 * SCORE_SAMPLES), options.network.latent)
+
+    def __call__(self, progress: Progress) -> tuple[float, Pixels]:
+        """Score and grid of images, made with standing statistics, which the moving average keeps."""
+        device = next(progress.ema.parameters()).device
+        label = torch.from_numpy(self._labels).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            standing_statistics(progress.ema, self._standing.to(device), label)
+        pixels = sample(progress.ema, self._z, self._labels, precision=self._precision)
+        grid = sample(progress.ema, self._z[: len(self._grid_labels)], self._grid_labels, precision=self._precision)
+        return self._feature_net.score(pixels), contact_grid(grid, GRID_COLUMNS)
+
+
+def contact_grid(images: Pixels, columns: int) -> Pixels:
+    """Images (N, H, W, C), N a multiple of `columns`, side by side: (rows * H, columns * W, C)."""
+    n, height, width, channels = images.shape
+    rows = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
+    return rows.reshape(n // columns * height, columns * width, channels)

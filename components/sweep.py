@@ -1,0 +1,346 @@
+"""A search over parameters of the training: trials by the same loop and judge, the bad ones ended early.
+
+No stage: nothing depends on its result, which the user takes over into params.yaml.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+import yaml
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from .artifacts import Dataset, Workspace, disk_errors, sync
+from .gan.dataset import Split
+from .gan.features import feature_net, require_feature_net
+from .gan.models import build
+from .gan.options import Execution, Options, Ramp, Scheduled, TrainingOptions, UserError
+from .judge import cache_of_node, judged_training, resolve_precision
+from .keys import key_of
+from .params import Params, Train, as_yaml, rewritten
+from .services import cluster, storage, tracking
+
+# The present values first: what comes later has to beat them.
+FACTORS = (1.0, 0.5, 2.0)
+# What changes where a training runs, and not its score.
+_ELSEWHERE = ("train.workers", "train.storage")
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One combination: the values that are tried, by their keys `train.r1_gamma`, and all options with them."""
+
+    values: Values
+    options: Train
+
+    @property
+    def name(self) -> str:
+        return " ".join(f"{key.removeprefix('train.')}={as_yaml(value)}" for key, value in self.values.items())
+
+
+class Result(Options):
+    """How a trial ended. A failed one, whose process died, is tried again by the next sweep."""
+
+    state: Literal["finished", "stopped", "diverged", "failed"]
+    images: int
+    history: list[dict[str, float]]
+    sweep: str
+
+    @property
+    def score(self) -> float:
+        """The best of its checkpoints, which is what a training publishes; infinite if it would publish none."""
+        scores = [row["score"] for row in self.history if "score" in row]
+        return min(scores, default=math.inf) if self.state in ("finished", "stopped") else math.inf
+
+
+class Outcome(NamedTuple):
+    trial: Trial
+    result: Result
+
+
+# --- which trials ---
+
+
+def combinations(
+    path: Path, overrides: Sequence[str], over: Sequence[str], images: int | None, count: int | None
+) -> list[Trial]:
+    """The trials over the parameters in the file `path`; of more than `count` the first and a random choice.
+
+    Raises:
+        UserError: a key or a value is not allowed.
+    """
+    changed = [*overrides, *([f"train.images={images}"] if images else [])]
+    train = Params.load(path, changed).train
+    choices = [parse(text) for text in over] if over else around(train)
+    keys = [key for choice in choices for key in choice[0]]
+    if doubled := next((key for key in keys if keys.count(key) > 1), None):
+        raise UserError(f"--over {doubled} is given twice: list all of its values behind one --over")
+    trials: dict[str, Trial] = {}
+    for combination in itertools.product(*choices):
+        values = {key: value for choice in combination for key, value in choice.items()}
+        options = Params.load(path, [*changed, *words(values)]).train
+        # 0 has no half, and 1 is 1.0.
+        trials.setdefault(options.model_dump_json(), Trial(values, options))
+    first, *others = trials.values()
+    if count is not None and count <= len(others):
+        chosen = sorted(random.Random(train.seed).sample(range(len(others)), count - 1))
+        others = [others[i] for i in chosen]
+    return [first, *others]
+
+
+def parse(text: str) -> list[Values]:
+    """The choices of `train.r1_gamma=0.5,1,2`; the values are YAML, and may be lists and mappings themselves.
+
+    Raises:
+        UserError: it is not written like that, or no parameter of the training.
+    """
+    key, _, listed = text.partition("=")
+    try:
+        values = yaml.safe_load(f"[{listed}]")
+    except yaml.YAMLError:
+        values = None
+    if not values:
+        raise UserError(f"--over {text}: write it as KEY=VALUE,VALUE, such as --over train.r1_gamma=0.5,1,2")
+    if not key.startswith("train.") or key in _ELSEWHERE:
+        raise UserError(f"--over {key}: only parameters of train that change its score can be searched over")
+    return [{key: value} for value in values]
+
+
+def around(train: Train) -> list[list[Values]]:
+    """Half and double the gradient penalties that there are, and the same of both learning rates."""
+    together = (("r1_gamma", "r2_gamma"), ("learning_rate_generator", "learning_rate_discriminator"))
+    present = [[name for name in names if getattr(train, name)] for names in together]
+    return [
+        [{f"train.{name}": scaled(getattr(train, name), factor) for name in names} for factor in FACTORS]
+        for names in present
+        if names
+    ]
+
+
+def scaled(value: Scheduled, factor: float) -> Any:
+    """`factor` times a value or both ends of its ramp, as params.yaml has it."""
+    if not isinstance(value, Ramp):
+        return value * factor
+    ends = {"start": value.start * factor, "end": value.end * factor}
+    return value.model_copy(update=ends).model_dump(mode="json", exclude_unset=True)
+
+
+def words(values: Values) -> list[str]:
+    """What stands behind `--set` to use these values."""
+    return [f"{key}={as_yaml(value)}" for key, value in values.items()]
+
+
+def write(path: Path, values: Values) -> None:
+    """Put `values` into the file `path`, of which all else stays as it is.
+
+    Raises:
+        UserError: its form does not allow that, or it cannot be written.
+    """
+    staged = path.with_suffix(".tmp")
+    with disk_errors(path):
+        staged.write_bytes(rewritten(path.read_bytes().decode(), values).encode())
+        staged.chmod(path.stat().st_mode)
+        staged.replace(path)
+
+
+# --- the search ---
+
+
+def sweep(trials: Sequence[Trial], dataset: Dataset, home: Workspace, at_once: int | None) -> list[Outcome]:
+    """Try all `trials` that are not done yet; the outcomes, best first.
+
+    Raises:
+        UserError: the networks cannot make such images, or there are too few processors.
+        StoppedError: the user pressed Ctrl-C; what is done stays done.
+    """
+    require_feature_net(dataset.image)
+    dataset.verified()
+    for network in {trial.options.network for trial in trials}:
+        build(network, dataset.image)
+    records = _Records(trials, dataset, home)
+    if records.due:
+        cluster.start()
+        _search(records, dataset, home, at_once)
+        cluster.release()
+    outcomes = records.outcomes()
+    records.log.close(table(outcomes).to_csv(index=False))
+    return outcomes
+
+
+def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """A row for each outcome: score, state, images seen, and the values tried."""
+    return pd.DataFrame(
+        {"score": result.score, "state": result.state, "images": result.images}
+        | {key: as_yaml(value) for key, value in trial.values.items()}
+        for trial, result in outcomes
+    )
+
+
+class _Records:
+    """The trials, those that are done first, with their results on the disk and in MLflow."""
+
+    def __init__(self, trials: Sequence[Trial], dataset: Dataset, home: Workspace) -> None:
+        keys = {trial: key_of("train", trial.options, dataset.content).id for trial in trials}
+        self.sweep = hashlib.sha256("".join(sorted(keys.values())).encode()).hexdigest()[:16]
+        self._files = {trial: home.state / "sweeps" / key / "result.json" for trial, key in keys.items()}
+        self._keys = keys
+        facts = tracking.dataset_facts(
+            dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content
+        )
+        self.log = tracking.SweepLog(home, self.sweep, trials[0].options.model_dump(mode="json"), facts)
+        self.results = {trial: result for trial in trials if (result := self._found(trial))}
+        self.due = [trial for trial in trials if trial not in self.results]
+        self.trials = [*self.results, *self.due]
+        for trial, result in self.results.items():
+            self._log(trial, result)
+
+    def _found(self, trial: Trial) -> Result | None:
+        try:
+            result = Result.model_validate_json(self._files[trial].read_bytes())
+        except (OSError, ValidationError):
+            return None
+        # A trial is stopped early for being worse than the others of its sweep.
+        return result if result.state != "stopped" or result.sweep == self.sweep else None
+
+    def keep(self, trial: Trial, result: Result) -> None:
+        self.results[trial] = result
+        if result.state != "failed":
+            file = self._files[trial]
+            with disk_errors(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                staged = file.with_suffix(".tmp")
+                staged.write_text(result.model_dump_json())
+                sync(file.parent)
+                staged.replace(file)
+            self._log(trial, result)
+
+    def _log(self, trial: Trial, result: Result) -> None:
+        self.log.add(self._keys[trial], trial.name, trial.options.model_dump(mode="json"), result.history)
+
+    def outcomes(self) -> list[Outcome]:
+        """Best first."""
+        outcomes = [Outcome(trial, result) for trial, result in self.results.items()]
+        return sorted(outcomes, key=lambda outcome: outcome.result.score)
+
+
+class _Watch:
+    """Hears of the trials in the process that started them: shows what happens, and keeps what is done."""
+
+    def __init__(self, records: _Records, bar: tqdm[Any]) -> None:
+        self._records, self._bar = records, bar
+        self._results: dict[int, list[dict[str, Any]]] = {}
+
+    def told(self, number: int, result: dict[str, Any]) -> None:
+        trial = self._records.trials[number]
+        if trial in self._records.due:
+            results = self._results.setdefault(number, [])
+            self._bar.update(result["images"] - (results[-1]["images"] if results else 0))
+            results.append(result)
+
+    def ended(self, number: int, error: str | None) -> None:
+        trial = self._records.trials[number]
+        if trial not in self._records.due:
+            return
+        results = self._results.get(number, [])
+        images = int(results[-1]["images"]) if results else 0
+        reason = error or (results[-1].get("diverged") if results else "it reported nothing")
+        state: Literal["finished", "stopped", "diverged", "failed"] = "failed"
+        if not error and results:
+            state = "diverged" if reason else "finished" if images >= trial.options.images else "stopped"
+        history = [row for result in results for row in result["rows"]]
+        result = Result(state=state, images=images, history=history, sweep=self._records.sweep)
+        self._records.keep(trial, result)
+        if self._bar.total:
+            # What the trial leaves undone is not waited for.
+            self._bar.total -= max(0, trial.options.images - images)
+        told = reason or f"score {result.score:.4g}"
+        count = f"trial {len(self._records.results)} of {len(self._records.trials)}"
+        self._bar.write(f"{count} {state} at image {images:,}, {trial.name}: {told}")
+
+
+def _search(records: _Records, dataset: Dataset, home: Workspace, at_once: int | None) -> None:
+    longest = max(trial.options.images for trial in records.trials)
+    first = min(longest, *(trial.options.checkpoint_every for trial in records.trials))
+    placement = cluster.place(at_once or "auto", "--at-once")
+    device = "a GPU" if placement.gpu else f"{placement.threads} CPU thread{'s' if placement.threads > 1 else ''}"
+    early = f"the worse ones are stopped early, from image {first:,} on" if first < longest else "none is stopped early"
+    print(f"{len(records.due)} trials of {longest:,} images, {placement.workers} at once on {device} each; {early}")
+    cluster.check_free(placement)
+    uri = records.trials[0].options.storage
+    if uri:
+        storage.publish_dataset(dataset, storage.Storage(uri))
+    else:
+        cluster.check_every_node_sees(dataset.folder.absolute())
+        # Now, because trials beside each other would all make it.
+        feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
+    shared = {
+        "dataset": str(dataset.folder.absolute()),
+        "content": dataset.content,
+        "state": str(home.state.absolute()),
+        "storage": uri,
+        "environment": storage.passed_environment() if uri else {},
+    }
+    configs = [shared | _config(trial, records.results.get(trial), placement) for trial in records.trials]
+    total = sum(trial.options.images for trial in records.due)
+    with (
+        tempfile.TemporaryDirectory(prefix="sweep-", dir=home.state) as scratch,
+        tqdm(total=total, desc="sweep", unit="img", unit_scale=True, disable=None, leave=False) as bar,
+    ):
+        cluster.search(_trial, configs, placement, (first, longest), Path(scratch), _Watch(records, bar))
+
+
+def _config(trial: Trial, done: Result | None, placement: cluster.Placement) -> dict[str, Any]:
+    training = TrainingOptions(**trial.options.model_dump(exclude={"size", "workers", "storage"}))
+    execution = Execution(
+        workers=1,
+        threads=placement.threads,
+        device="cuda" if placement.gpu else "cpu",
+        precision=resolve_precision(training, placement.gpu),
+    )
+    return {
+        "options": training.model_dump(mode="json"),
+        "execution": execution.model_dump(),
+        "done": done.history if done else None,
+    }
+
+
+def _trial(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """In a process of Ray's: scores, each with the rows up to it. Those of a trial that is done measure the others."""
+    if config["done"] is not None:
+        yield from ({"images": row["images"], "score": row["score"]} for row in config["done"] if "score" in row)
+        return
+    os.environ.update(config["environment"])
+    state, uri = Path(config["state"]), config["storage"]
+    if uri:
+        state = cache_of_node()
+        dataset = storage.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
+    else:
+        dataset = Dataset.load(Path(config["dataset"]))
+    options = TrainingOptions.model_validate(config["options"])
+    execution = Execution.model_validate(config["execution"])
+    rows: list[dict[str, Any]] = []
+    images = 0
+    try:
+        for progress, row, _ in judged_training(options, dataset, execution, state):
+            images = progress.images
+            if not math.isfinite(row.get("score", 0.0)):
+                raise UserError(f"its images have no score at image {images}")
+            rows.append(row)
+            if "score" in row:
+                yield {"images": images, "score": row["score"], "rows": rows}
+                rows = []
+    except UserError as error:
+        yield {"images": images, "rows": rows, "diverged": str(error)}

@@ -1,0 +1,77 @@
+"""The command `ganflow sweep`: which parameters to try, and what came out."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from components.artifacts import Workspace
+from components.gan.options import UserError
+from components.params import Params
+from flows.cli_data import shown
+from flows.cli_workspace import SetOption, WorkspaceOption, ready
+
+if TYPE_CHECKING:
+    from components.sweep import Outcome
+
+
+def sweep(
+    over: Annotated[
+        list[str],
+        typer.Option(
+            "--over",
+            metavar="KEY=VALUE,VALUE",
+            help="values to try, all combinations of several: --over train.r1_gamma=0.5,1,2; default: half and double "
+            "the gradient penalty and both learning rates",
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="at most so many of the combinations: the first, and others by chance")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="length of a trial; default: train.images")] = None,
+    at_once: Annotated[
+        int | None, typer.Option(min=1, help="trials beside each other; default: one for each GPU, or each machine")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="put the best values into params.yaml")] = False,
+    workspace: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+) -> None:
+    """Train with several parameters, stop the worse trials early, and name the best by its score."""
+    home, params = ready(workspace, overrides)
+    import components.sweep as search
+
+    chosen = search.combinations(home.params, overrides, over, images, trials)
+    import components.preprocess as stage
+
+    dataset = stage.preprocess(params.preprocess, home.data, home.dataset)
+    outcomes = search.sweep(chosen, dataset, home, at_once)
+    _show(outcomes)
+    best = outcomes[0]
+    if not math.isfinite(best.result.score):
+        raise UserError("no trial has a score: lower the learning rates or raise train.r1_gamma, and sweep again")
+    if write:
+        search.write(home.params, best.trial.values)
+        _show_change(home, params, best.trial.values)
+    else:
+        print("Use the best by --set, or put it into params.yaml by the same command with --write:\n")
+        print("  ganflow run " + " ".join(f"--set {shlex.quote(word)}" for word in search.words(best.trial.values)))
+
+
+def _show(outcomes: Sequence[Outcome]) -> None:
+    print("Score (lower is better)")
+    for trial, result in outcomes:
+        score = f"{result.score:12.5g}" if math.isfinite(result.score) else f"{'none':>12}"
+        print(f"{score}   {result.state:<8} at {result.images:>11,}   {trial.name}")
+
+
+def _show_change(home: Workspace, before: Params, values: Mapping[str, Any]) -> None:
+    print(f"{shown(home.params)} now has")
+    for key, value in values.items():
+        old: Any = before.model_dump(mode="json")
+        for name in key.split("."):
+            old = old.get(name) if isinstance(old, dict) else None
+        print(f"  {key}: {value}" + (f" (was {old})" if old != value else " (as before)"))

@@ -1,0 +1,64 @@
+"""What the commands share: the folder that they work in, its parameters, and the servers that the user named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from components.artifacts import Workspace
+from components.gan.options import UserError
+from components.params import Params
+
+_PROJECT = Path(__file__).resolve().parents[1]
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        metavar="DIR",
+        help="folder with params.yaml, data/ and results; filled from the project's where empty; default: this folder",
+    ),
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000"),
+]
+
+
+def home_of(workspace: Path | None) -> Workspace:
+    """This folder; or the one that is named, filled from the project's parameters and data where it lacks them."""
+    home = Workspace((workspace or Path()).absolute())
+    if workspace is not None and home.root != _PROJECT:
+        home.root.mkdir(parents=True, exist_ok=True)
+        if not home.params.exists() and (_PROJECT / "params.yaml").exists():
+            shutil.copyfile(_PROJECT / "params.yaml", home.params)
+        if not home.data.exists() and (_PROJECT / "data").exists():
+            shutil.copytree(_PROJECT / "data", home.data)
+    return home
+
+
+def ready(workspace: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
+    home = home_of(workspace)
+    params = Params.load(home.params, overrides)
+    check_servers()
+    return home, params
+
+
+def check_servers() -> None:
+    """Ask the servers that the user named for an answer, before any work is done for them."""
+    for variable, port in (("RAY_ADDRESS", 6379), ("PREFECT_API_URL", 4200), ("MLFLOW_TRACKING_URI", 5000)):
+        address = os.environ.get(variable, "")
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if not parts.hostname or parts.scheme in ("sqlite", "file", "postgresql", "mysql") or address == "auto":
+            continue
+        default = {"http": 80, "https": 443}.get(parts.scheme, port)
+        try:
+            socket.create_connection((parts.hostname, parts.port or default), timeout=5).close()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{variable}={address} does not answer ({error}): start that server or unset it") from None

@@ -60,6 +60,8 @@ def judged_training(
 
 def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "bf16"]:
     """The precision that this machine computes such networks in, by a fixed table."""
+    if not options.shortcuts:
+        return "fp32"
     if options.precision != "auto":
         return options.precision
     # Fully connected networks of this size wait for memory, not for products.

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from .gan.finishing import FinishingStep
 from .gan.options import Options, Size, TrainingOptions, UserError, network_class
+from .presets import Preset
 
 Side = Annotated[int, Field(ge=8, le=1024)]
 
@@ -111,8 +112,10 @@ with warnings.catch_warnings():
         register: Register = Register()
 
         @classmethod
-        def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        def load(cls, path: Path, overrides: Sequence[str] = (), preset: Preset | None = None) -> Self:
             """Parameters from the YAML file `path`, changed by `overrides` such as `train.images=64000`.
+
+            A `preset` takes the place of the file's section `train`, and overrides change the preset.
 
             Raises:
                 UserError: the file cannot be read, or a key or value is not allowed.
@@ -125,6 +128,9 @@ with warnings.catch_warnings():
                 raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
             if not isinstance(values, dict):
                 raise UserError(f"{path} must hold the sections {', '.join(cls.model_fields)}")
+            if preset is not None:
+                values["preprocess"] = {**(values.get("preprocess") or {}), "resolution": preset.resolution}
+                values["train"] = dict(preset.train)
             for override in overrides:
                 _set(values, override)
             try:
@@ -210,12 +216,16 @@ def _sentence(schema: type[Options], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     # Union members' tags stand in the location, between the key and what is below it.
     where = [str(part) for part in first["loc"]]
-    key = ".".join(where)
+    # Where several kinds of value are allowed, pydantic names the kinds among the keys.
+    kinds = ("constrained-float", "constrained-int", "float", "int", "Ramp")
+    key = ".".join(part for part in where if part not in kinds and "[" not in part)
     if first["type"] == "extra_forbidden":
         known = _siblings(schema.model_json_schema(), where[:-1])
         close = difflib.get_close_matches(where[-1], known, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         return f"{key} is not a parameter; {hint}Allowed here: {', '.join(known)}"
+    if first["type"] == "value_error":
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{key} = {first['input']!r} is not allowed: {message}"
 

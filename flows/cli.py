@@ -15,11 +15,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from components.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
-from components.gan.options import StoppedError, UserError
+from components.gan.options import DCGAN, StoppedError, UserError
 from components.keys import STAGES, Step, plan
 from components.params import Params
+from components.presets import preset as preset_named
 from components.services import cluster, tracking, versioning
 from flows.cli_data import data_app, init, shown
+from flows.cli_presets import presets
 from flows.cli_sweep import sweep
 from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
 
@@ -67,15 +69,21 @@ def _fail(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-@app.command(epilog="Examples: ganflow run | ganflow run --set train.images=64000 | ganflow run --dry-run")
+@app.command(
+    epilog="Examples: ganflow run | ganflow run --dry-run | ganflow run --set train.images=64000 | "
+    "ganflow run --preset fashion-dcgan"
+)
 def run(
     workspace: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="its section train instead of params.yaml's; see ganflow presets")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
 ) -> None:
     """Run the stages whose data, parameters or code changed, as a Prefect flow."""
     home = home_of(workspace)
-    params = Params.load(home.params, overrides)
+    params = Params.load(home.params, overrides, preset_named(preset) if preset else None)
     steps = plan(home, params, tracking.address())
     due = [step for step in steps if step.reason]
     if dry_run or not due:
@@ -99,7 +107,7 @@ def run(
     _run_flow(params, home)
     print()
     _summary(home)
-    if not overrides:
+    if not overrides and not preset:
         print(f"  versions     {versioning.record(home, [stage.name for stage in STAGES])}")
     took = _duration(time.monotonic() - began)
     print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow sample` makes images.")
@@ -109,6 +117,7 @@ app.command(
     epilog="Examples: ganflow init --data ~/photos --workspace ~/faces | ganflow init --data pictures.zip --workspace w"
 )(init)
 app.add_typer(data_app, name="data")
+app.command(epilog="Examples: ganflow presets | ganflow presets fashion-r3gan")(presets)
 app.command(
     epilog="Examples: ganflow sweep --images 64000 --write | ganflow sweep --over train.r1_gamma=0.5,1,2 "
     "--over train.loss=hinge,non_saturating --trials 4"
@@ -260,7 +269,9 @@ def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
     print(f"ganflow runs {' -> '.join(names)} in {home.root}")
     for step in due:
         print(f"  {step.stage.name:<12} {step.reason}")
-    if "train" in names:
+    if "train" in names and params.train.network != DCGAN():
+        print("How long it takes shows after the first images; around the training it is less than a minute.\n")
+    elif "train" in names:
         # The default network's rate on two cores with bf16; cost grows with the pixels.
         height, width = params.preprocess.shape
         rate = 1_900 * (28**2 / (height * width)) ** 1.3

@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from components.gan.options import UserError
+from components.gan.models import build
+from components.gan.options import NETWORKS, ImageFormat, UserError
 from components.params import Params
+from components.presets import PRESETS, preset
 from tests.conftest import PROJECT
 
 
@@ -24,6 +27,49 @@ def test_overrides_win(tmp_path: Path) -> None:
     assert params.register.name == "faces"
 
 
+def test_a_network_brings_its_recipe_and_what_is_set_wins(tmp_path: Path) -> None:
+    train = load(tmp_path, "train: {network: {name: r3gan}, r2_gamma: 3}").train
+    assert (train.loss, train.penalty_every, train.r2_gamma) == ("relativistic", 1, 3)
+    assert load(tmp_path, "train: {network: {name: dcgan}}").train.loss == "non_saturating"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_size_is_width_and_depth_of_what_is_not_named(tmp_path: Path, name: str) -> None:
+    image = ImageFormat(height=32, width=32, channels=3, classes=("a", "b"))
+    weights = []
+    for size in ("small", "base", "large"):
+        network = load(tmp_path, f"train: {{size: {size}, network: {{name: {name}, latent: 50}}}}").train.network
+        assert network.latent == 50
+        with torch.device("meta"):
+            weights.append([sum(p.numel() for p in n.parameters()) for n in build(network, image)])
+    assert all(small < base < large for small, base, large in zip(*weights, strict=True))
+    assert load(tmp_path, f"train: {{size: base, network: {{name: {name}}}}}").train.network == NETWORKS[name]()
+
+
+def test_size_stands_in_the_network_and_changes_no_key_by_itself(tmp_path: Path) -> None:
+    sized = load(tmp_path, "train: {size: large}").train
+    spelt_out = load(tmp_path, "train: {network: {name: dcgan, generator_width: 128, discriminator_width: 64}}").train
+    assert sized.hashed == spelt_out.hashed
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_replaces_the_section_train_and_overrides_change_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("train: {network: {name: mlp}, images: 3, seed: 5}\nregister: {name: faces}")
+    params = Params.load(path, ["train.batch=96"], preset(name))
+    assert params.train.batch == 96
+    assert (params.train.seed, params.register.name) == (0, "faces")
+    assert params.train.images == PRESETS[name].train.get("images", 192_000)
+    image = ImageFormat(height=params.preprocess.shape[0], width=params.preprocess.shape[1], channels=3, classes=("a",))
+    with torch.device("meta"):
+        build(params.train.network, image)
+
+
+def test_an_unknown_preset_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean fashion-r3gan"):
+        preset("fashion-r3gn")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -40,6 +86,11 @@ def test_overrides_win(tmp_path: Path) -> None:
             r"train.network.mlp.width is not a parameter.* Allowed here: name, ",
         ),
         ("train: {augment: [blur]}", r"train.augment.0 = 'blur' is not allowed: .*'color', 'translation' or 'cutout'"),
+        ("train: {r1_gamma: -1}", r"train.r1_gamma = -1 is not allowed: .*greater than or equal to 0"),
+        ("train: {r1_gamma: {start: 1}}", r"train.r1_gamma.end .*is not allowed: .*required"),
+        ("train: {path_length_weight: 1}", "train: path_length_weight needs the network stylegan2"),
+        ("train: {network: {name: stylegan2}, batch: 30}", "train: batch must be a multiple"),
+        ("train: {size: huge}", r"train.size = 'huge' is not allowed: .*'small', 'base' or 'large'"),
         ("preprocess: {holdout: 1.5}", r"preprocess.holdout = 1.5 is not allowed: .*less than 1"),
         ("train: [", "not valid YAML"),
         ("- 1", "must hold the sections preprocess, train"),

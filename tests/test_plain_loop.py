@@ -11,13 +11,22 @@ from components.gan.training_loop import training_loop
 from tests.test_models import NARROW
 
 
+@pytest.mark.parametrize("shortcuts", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_three_steps_in_fp32_are_those_of_the_plain_loop(name: str, tmp_path: Path) -> None:
+def test_three_steps_in_fp32_are_those_of_the_plain_loop(name: str, shortcuts: bool, tmp_path: Path) -> None:
     data = random_split(tmp_path, ImageFormat(height=28, width=28, channels=1, classes=CLASSES), 100)
     network = {"name": name, **NARROW.get(name, {})}
     options = TrainingOptions.model_validate(
         # Plain rates of learning, so that Adam does not turn rounding into steps.
-        {"network": network, "images": 48, "batch": 16, "log_every": 16, "d_steps": 1, "adam_betas": (0.9, 0.99)}
+        {
+            "network": network,
+            "images": 48,
+            "batch": 16,
+            "log_every": 16,
+            "d_steps": 1,
+            "adam_betas": (0.9, 0.99),
+            "shortcuts": shortcuts,
+        }
     )
     fp32 = Execution(workers=1, threads=2, device="cpu", precision="fp32")
     plain = plain_loop(options, data, torch.device("cpu"))

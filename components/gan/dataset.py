@@ -7,7 +7,7 @@ Channels lie last, so that a batch is in PyTorch's channels-last format without 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -75,8 +75,28 @@ class Split:
 
     def batch(self, index: npt.NDArray[np.int64], device: torch.device) -> Batch:
         """The training batch at `index`: real (B, C, H, W) float in [-1, 1], channels last; label (B,)."""
-        real = to_signed(torch.from_numpy(self.pixels(index)).to(device, non_blocking=True))
-        return Batch(real, torch.from_numpy(self.labels[index]).to(device, non_blocking=True))
+        if device.type == "cuda" and self._fits(device):
+            chosen = on_device(torch.from_numpy(index), device)
+            pixels, labels = self._resident(device)
+            return Batch(to_signed(pixels[chosen]), labels[chosen])
+        pixels, labels = torch.from_numpy(self.pixels(index)), torch.from_numpy(self.labels[index])
+        return Batch(to_signed(on_device(pixels, device)), on_device(labels, device))
+
+    @cache  # noqa: B019 - a split lives as long as its training
+    def _fits(self, device: torch.device) -> bool:
+        """Whether all pixels may stay on the device: up to a quarter of what is free there."""
+        return sum(shard.nbytes for shard in self._shards) * 4 <= torch.cuda.mem_get_info(device)[0]
+
+    @cache  # noqa: B019
+    def _resident(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """All pixels and labels on the device, so that a step copies nothing but indices."""
+        pixels = torch.cat([torch.from_numpy(np.asarray(shard)).to(device) for shard in self._shards])
+        return pixels, torch.from_numpy(self.labels).to(device)
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device; to a GPU from pinned memory, so that nobody waits for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def to_signed(pixels: Tensor) -> Tensor:

@@ -260,6 +260,10 @@ class TrainingOptions(Options):
         0.1, gt=0, description="bounds the half-life to this share of the images seen: the EMA forgets its start"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
+    shortcuts: bool = Field(
+        True,
+        description="false: the plain step in fp32, several times slower, to see whether a shortcut is to blame",
+    )
     log_every: PositiveInt = Field(2_000, description="images between two points of the training curves")
     checkpoint_every: PositiveInt = Field(32_000, description="images between two checkpoints, grids and scores")
     seed: int = Field(0, ge=0, description="of everything that is random")

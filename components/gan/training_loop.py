@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .ada import UNIFORMS as ADA_UNIFORMS
 from .ada import UPDATE_EVERY, AugmentationProbability, adapt
 from .augmentation import UNIFORMS, augment
-from .dataset import Split, shuffled_order
+from .dataset import Split, on_device, shuffled_order
 from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
 from .options import Execution, Ramp, TrainingOptions, UserError
@@ -58,15 +58,19 @@ def training_loop(
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     share = options.share(rank, ranks)
     device = torch.device(execution.device)
+    if device.type == "cuda" and execution.precision == "bf16":
+        # What stays in fp32 may use TF32's products, which have more digits than bf16's.
+        torch.set_float32_matmul_precision("high")
     loss = LOSSES[options.loss]
     order = shuffled_order(len(data), options.seed)
 
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         networks = build(options.network, data.image)
-    G, D = (n.to(device).to(memory_format=torch.channels_last).train() for n in networks)  # type: ignore[call-overload]
+    memory_format = torch.channels_last if options.shortcuts else torch.contiguous_format
+    G, D = (n.to(device).to(memory_format=memory_format).train() for n in networks)  # type: ignore[call-overload]
     ema = copy.deepcopy(G).eval().requires_grad_(False)
-    adam_G, adam_D = _adam(G), _adam(D)
+    adam_G, adam_D = _adam(G, options), _adam(D, options)
     path_length = PathLength().to(device)
     adaptive = AugmentationProbability(options).to(device) if options.ada else None
     modules = {"generator": G, "discriminator": D, "ema": ema, "path_length": path_length}
@@ -81,7 +85,7 @@ def training_loop(
     def draw(kind: Callable[..., Tensor], purpose: str, size: int) -> Tensor:
         """This rank's rows of a draw (batch, size) that is the same whatever the number of ranks."""
         rows = kind(options.batch, size, generator=generator_for(options.seed, step, purpose))
-        return rows[share].to(device, non_blocking=True)
+        return on_device(rows[share], device)
 
     def augmented(image: Tensor, purpose: str) -> Tensor:
         """`image` under the augmentation of this step and purpose; the same one whenever it is asked for."""
@@ -107,6 +111,7 @@ def training_loop(
         D.requires_grad_(True)
         for d_step in range(options.d_steps):
             real, label, condition = data.batch(order(images, images + options.batch)[share], device)
+            real = real.contiguous(memory_format=memory_format)
             if options.mirror:
                 real = torch.where(draw(torch.rand, f"mirror {d_step}", 1)[:, :, None, None] < 0.5, real, real.flip(3))
             z = draw(torch.randn, f"latent {d_step}", options.network.latent)
@@ -148,8 +153,9 @@ def training_loop(
                 adaptive.observe(logits_real.detach())
             images += options.batch
 
-        # Generator, against a discriminator that is frozen: its own gradients are not computed.
-        D.requires_grad_(False)
+        # Generator, against a discriminator that is frozen: its own gradients are not computed. (Without shortcuts they
+        # are, and thrown away.)
+        D.requires_grad_(not options.shortcuts)
         with autocast():
             logits_fake = D(augmented(fake, "generator"), label, condition).float()
             if loss.relativistic:
@@ -175,6 +181,7 @@ def training_loop(
         _sum_gradients(G)
         adam_G.step()
         adam_G.zero_grad()
+        adam_D.zero_grad()
 
         _update_ema(ema, G, ema_decay(options, images))
         step += 1
@@ -215,8 +222,9 @@ class PathLength(nn.Module):
         return (lengths - self.mean.clone()).square()
 
 
-def _adam(module: nn.Module) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), eps=1e-8, fused=True)
+def _adam(module: nn.Module, options: TrainingOptions) -> torch.optim.Adam:
+    """Adam in one kernel for all parameters, or without shortcuts one parameter after another."""
+    return torch.optim.Adam(module.parameters(), eps=1e-8, fused=options.shortcuts, foreach=False)
 
 
 def _schedule(adam: torch.optim.Adam, rate: float | Ramp, options: TrainingOptions, images: int) -> None:

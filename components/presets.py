@@ -1,0 +1,172 @@
+"""Parameters that were measured: a table of name -> what differs from the defaults, with the result beside it.
+
+What has not been measured says so; papers' figures are not repeated here, because they hold for the papers' code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .gan.options import UserError
+
+TWO_CORES = "2 CPU cores with AMX and avx512_bf16"
+
+
+class Measured(NamedTuple):
+    """What one run gave, by the scores of its own evaluation.
+
+    Attributes:
+        minutes: of training alone, starts and evaluation not included.
+    """
+
+    images: int
+    minutes: float
+    hardware: str
+    scores: str
+
+
+class Preset(NamedTuple):
+    """Parameters for one kind of data: a whole section `train`, and what `preprocess` must have for it."""
+
+    data: str
+    resolution: int
+    train: Mapping[str, Any]
+    measured: Measured | None = None
+
+
+def _ramp(start: float, end: float, images: int | None = None) -> Mapping[str, Any]:
+    return {"start": start, "end": end} | ({"images": images} if images else {})
+
+
+def _r3gan(gamma: float, batch: int, half_life: float, augment: float) -> Mapping[str, Any]:
+    """The schedules of Huang et al. 2024, appendix: all of them over the first 20 million images, then constant."""
+    length = 20_000_000
+    return {
+        "network": {"name": "r3gan", "width": 768},
+        "images": length,
+        "batch": batch,
+        "mirror": True,
+        "r1_gamma": _ramp(gamma, gamma / 10, length),
+        "r2_gamma": _ramp(gamma, gamma / 10, length),
+        "learning_rate_generator": _ramp(2e-4, 5e-5, length),
+        "learning_rate_discriminator": _ramp(2e-4, 5e-5, length),
+        "learning_rate_decay": 0,
+        "adam_betas": [0.0, _ramp(0.9, 0.99, length)],
+        "ema_half_life": _ramp(0, half_life, length),
+        "ema_rampup": 1,
+        "ada": {"probability": _ramp(0, augment, length)},
+        "log_every": 20_000,
+        "checkpoint_every": 500_000,
+    }
+
+
+PRESETS: Mapping[str, Preset] = {
+    "digits": Preset(
+        "the digits of the repository",
+        28,
+        {"network": {"name": "dcgan"}},
+        Measured(192_000, 1.6, TWO_CORES, "fd_classifier_8k 0.84 (floor 3.86), agreement 0.984"),
+    ),
+    "fashion-mlp": Preset(
+        "Fashion-MNIST",
+        28,
+        {
+            "network": {
+                "name": "mlp",
+                "conditional": True,
+                "generator_widths": [256, 512, 1024],
+                "discriminator_widths": [512, 256],
+            },
+            "images": 1_200_000,
+            "batch": 128,
+            "learning_rate_generator": 5e-4,
+            "learning_rate_discriminator": 5e-4,
+            "checkpoint_every": 120_000,
+        },
+        Measured(1_200_000, 3.7, TWO_CORES, "fd_classifier_8k 29.6 (floor 0.28), agreement 0.847"),
+    ),
+    "fashion-dcgan": Preset(
+        "Fashion-MNIST",
+        28,
+        {"network": {"name": "dcgan"}, "images": 384_000},
+        Measured(384_000, 3.0, TWO_CORES, "fd_classifier_8k 1.60 (floor 0.28), agreement 0.921"),
+    ),
+    "fashion-biggan": Preset(
+        "Fashion-MNIST",
+        28,
+        {
+            "network": {"name": "biggan", "width": 32},
+            "images": 128_000,
+            "d_steps": 1,
+            "learning_rate_generator": 5e-4,
+            "learning_rate_discriminator": 1e-3,
+        },
+        Measured(128_000, 4.6, TWO_CORES, "fd_classifier_8k 11.1 (floor 0.28), agreement 0.897"),
+    ),
+    "fashion-stylegan2": Preset(
+        "Fashion-MNIST",
+        28,
+        {
+            # Without mixing and path lengths, as the paper's configuration for small images.
+            "network": {"name": "stylegan2", "width": 16, "style": 64, "mapping_layers": 2, "style_mixing": 0},
+            "images": 102_400,
+            "path_length_weight": 0,
+            "r1_gamma": 3.0,
+        },
+    ),
+    "fashion-r3gan": Preset(
+        "Fashion-MNIST",
+        28,
+        {
+            "network": {"name": "r3gan", "width": 48, "blocks": 1},
+            "images": 102_400,
+            "r1_gamma": _ramp(4, 1),
+            "r2_gamma": _ramp(4, 1),
+            "learning_rate_generator": 1e-3,
+            "learning_rate_discriminator": 1e-3,
+        },
+    ),
+    "cifar10-r3gan": Preset("CIFAR-10", 32, _r3gan(gamma=0.05, batch=512, half_life=5_000_000, augment=0.55)),
+    "cifar10-stylegan2": Preset(
+        "CIFAR-10",
+        32,
+        {
+            "network": {
+                "name": "stylegan2",
+                "latent": 512,
+                "style": 512,
+                "mapping_layers": 2,
+                "width": 512,
+                "max_width": 512,
+                "style_mixing": 0,
+                "minibatch_std_group": 32,
+            },
+            "images": 25_000_000,
+            "path_length_weight": 0,
+            "r1_gamma": 0.01,
+            "learning_rate_decay": 0,
+            "ema_half_life": 500_000,
+            "ema_rampup": 0.05,
+            "ada": {},
+            "log_every": 20_000,
+            "checkpoint_every": 500_000,
+        },
+    ),
+    "photos64-r3gan": Preset("photographs", 64, _r3gan(gamma=2, batch=256, half_life=500_000, augment=0.3)),
+    "photos256-r3gan": Preset("photographs", 256, _r3gan(gamma=150, batch=256, half_life=500_000, augment=0.3)),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset `name`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"there is no preset {name}; {hint}There are: {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -211,14 +211,21 @@ def _end(node: yaml.Node) -> int:
     return node.end_mark.index
 
 
+# Where several kinds of value are allowed, pydantic names the kinds among the keys.
+_KINDS = frozenset(("constrained-float", "constrained-int", "float", "int", "Ramp"))
+
+
 def _sentence(schema: type[Options], error: ValidationError) -> str:
     """The first thing that is wrong, with the key and what is allowed."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # Of the kinds of value that are allowed in one place, the one that was followed furthest.
+    first = max(
+        (e for e in errors if e["loc"][:-1] == errors[0]["loc"][:-1] or _KINDS & {*e["loc"]}),
+        key=lambda e: len(e["loc"]),
+    )
     # Union members' tags stand in the location, between the key and what is below it.
     where = [str(part) for part in first["loc"]]
-    # Where several kinds of value are allowed, pydantic names the kinds among the keys.
-    kinds = ("constrained-float", "constrained-int", "float", "int", "Ramp")
-    key = ".".join(part for part in where if part not in kinds and "[" not in part)
+    key = ".".join(part for part in where if part not in _KINDS and "[" not in part)
     if first["type"] == "extra_forbidden":
         known = _siblings(schema.model_json_schema(), where[:-1])
         close = difflib.get_close_matches(where[-1], known, 1)

@@ -67,7 +67,11 @@ def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> I
             due = (step * options.d_steps + d_step) % options.penalty_every == 0
             r1, r2 = (at(gamma, images, options) if due else 0.0 for gamma in (options.r1_gamma, options.r2_gamma))
             x_real, x_fake = real.requires_grad_(r1 > 0), fake.detach().requires_grad_(r2 > 0)
-            logits_real, logits_fake = D(x_real, label, None), D(x_fake, label, None)
+            if r1 or r2:
+                logits_real, logits_fake = D(x_real, label, None), D(x_fake, label, None)
+            else:
+                # In one call, as ours: spectral norm goes one iteration on in every call.
+                logits_real, logits_fake = D(torch.cat((x_real, x_fake)), label.repeat(2), None).chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             for gamma, logits, x in ((r1, logits_real, x_real), (r2, logits_fake, x_fake)):
                 if gamma:
@@ -129,9 +133,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     network: dict[str, object] = {"name": given.model}
     if given.width:
-        if given.model == "mlp":
-            parser.error("the mlp has no width")
-        widths = ("generator_width", "discriminator_width") if given.model == "dcgan" else ("width",)
+        widths = {"width", "generator_width", "discriminator_width"} & set(NETWORKS[given.model].model_fields)
+        if not widths:
+            parser.error(f"{given.model} has no width")
         network |= dict.fromkeys(widths, given.width)
     gpu = torch.cuda.is_available()
     fast = bf16(gpu)
@@ -140,7 +144,7 @@ def main() -> None:
     # As many steps as the longest lazy interval, so that every round has each penalty as often.
     lazy = [options.penalty_every] if options.r1_gamma or options.r2_gamma else []
     lazy += [options.path_length_every] if options.path_length_weight else []
-    steps = max(2, *lazy, 2) // options.d_steps
+    steps = max(2, -(-max(lazy, default=0) // options.d_steps))
     options = options.model_copy(update={"log_every": steps * given.batch * options.d_steps})
     image = ImageFormat(height=given.resolution, width=given.resolution, channels=given.channels, classes=CLASSES)
     execution = Execution(workers=1, threads=given.threads, device="cuda" if gpu else "cpu", precision=precision)

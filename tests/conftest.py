@@ -50,15 +50,19 @@ def digits() -> tuple[Pixels, Pixels]:
     return pixels[:2000], np.frombuffer(labels, np.uint8, offset=8)[:2000]
 
 
-@pytest.fixture
-def split(tmp_path: Path, digits: tuple[Pixels, Pixels]) -> Split:
+@pytest.fixture(scope="session")
+def split_folder(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Path:
     """A training split of 500 digits in two shards."""
-    folder = tmp_path / "split"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("split")
     np.save(folder / "training-00000.npy", digits[0][:300, :, :, None])
     np.save(folder / "training-00001.npy", digits[0][300:500, :, :, None])
     np.save(folder / "training-labels.npy", digits[1][:500].astype(np.int64))
-    return Split(folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
+    return folder
+
+
+@pytest.fixture
+def split(split_folder: Path) -> Split:
+    return Split(split_folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
 
 
 @pytest.fixture

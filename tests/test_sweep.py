@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,7 @@ def test_the_best_trial_is_found_written_logged_and_not_run_again(make_workspace
 def test_after_ctrl_c_the_same_command_runs_what_is_left(make_workspace: Callable[..., Path]) -> None:
     root = make_workspace()
     (root / "params.yaml").write_text(COMMENTED)
-    command = ["sweep", "--over", "train.seed=1,2,3,4"]
+    command = ["sweep", "--over", "train.seed=1,2,3,4", "--images", "4096"]
     process = subprocess.Popen(
         [str(Path(sys.executable).parent / "ganflow"), *command],
         cwd=root,
@@ -167,6 +168,8 @@ def test_after_ctrl_c_the_same_command_runs_what_is_left(make_workspace: Callabl
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Where tests run in the background, Ctrl-C is ignored by all that they start.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list((root / ".ganflow" / "sweeps").glob("*/result.json")):

@@ -178,21 +178,32 @@ GRADIENTS: dict[str, Any] = {
 }
 
 
-def _train_rank(rank: int, ranks: int, folder: Path, network: str, out: Path) -> None:
+def _train_rank(rank: int, ranks: int, folder: Path, out: Path) -> None:
     split = Split(folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
-    last = list(training_loop(options(network, **GRADIENTS), split, FP32))[-1]
-    torch.save({**last.state().tensors, "metrics": torch.tensor(list(last.metrics.values()))}, out / f"{rank}.pt")
+    for network in ALL:
+        last = list(training_loop(options(network, **GRADIENTS), split, FP32))[-1]
+        metrics = torch.tensor(list(last.metrics.values()))
+        torch.save({**last.state().tensors, "metrics": metrics}, out / f"{network}-{rank}.pt")
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.fixture(scope="module", params=[2, 3])
+def trained_by_ranks(
+    request: pytest.FixtureRequest, split_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What each of 2 or 3 ranks has after a few steps of every network; processes start once for all of them."""
+    out = tmp_path_factory.mktemp("ranks")
+    _spawn(_train_rank, request.param, split_folder, out)
+    return out
+
+
 @pytest.mark.parametrize("network", ALL)
 def test_any_number_of_ranks_computes_the_gradients_of_one_process(
-    network: str, ranks: int, split: Split, tmp_path: Path
+    network: str, trained_by_ranks: Path, split: Split
 ) -> None:
     # 16 images over 3 ranks are unequal shares; so are its 4 groups for minibatch standard deviation.
-    _spawn(_train_rank, ranks, tmp_path / "split", network, tmp_path)
     one = list(training_loop(options(network, **GRADIENTS), split, FP32))[-1]
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
+    found = [torch.load(file, weights_only=True) for file in sorted(trained_by_ranks.glob(f"{network}-*.pt"))]
+    assert len(found) in (2, 3)
     for name, tensor in one.state().tensors.items():
         assert all(torch.equal(found[0][name], other[name]) for other in found[1:]), name
         assert (found[0][name] - tensor).norm() <= 1e-3 * tensor.norm() + 1e-7, name

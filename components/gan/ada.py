@@ -74,9 +74,13 @@ class AugmentationProbability(nn.Module):
 
     @torch.no_grad()
     def observe(self, logits_real: Tensor) -> None:
-        """Count the logits (B,) of this rank's real images."""
-        self.signs += logits_real.sign().sum()
-        self.count += len(logits_real)
+        """Count the logits (B,) of this rank's real images, on all ranks at once: every rank's state is the same."""
+        signs = logits_real.sign().sum()
+        seen = torch.stack((signs, torch.full_like(signs, len(logits_real))))
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(seen)
+        self.signs += seen[0]
+        self.count += seen[1]
 
     @torch.no_grad()
     def update(self, images: int) -> None:
@@ -87,12 +91,8 @@ class AugmentationProbability(nn.Module):
         if self.ada.probability != "adaptive":
             self.probability.fill_(at(self.ada.probability, images, self.options))
             return
-        seen = torch.stack((self.signs, self.count))
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(seen)
-        signs, count = seen.unbind()
-        direction = (signs - self.ada.target * count).sign()
-        self.probability.add_(direction * count / self.ada.images_to_one).clamp_(0, 1)
+        direction = (self.signs - self.ada.target * self.count).sign()
+        self.probability.add_(direction * self.count / self.ada.images_to_one).clamp_(0, 1)
         self.signs.zero_()
         self.count.zero_()
 

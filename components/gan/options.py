@@ -167,8 +167,9 @@ class R3GAN(Options):
     embedding: PositiveInt = Field(64, description="size of the class embedding")
 
 
-NetworkOptions = Annotated[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN, Field(discriminator="name")]
-NETWORKS: Mapping[str, type[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN]] = {
+AnyNetwork = MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN
+NetworkOptions = Annotated[AnyNetwork, Field(discriminator="name")]
+NETWORKS: Mapping[str, type[AnyNetwork]] = {
     "mlp": MLP,
     "dcgan": DCGAN,
     "biggan": BigGAN,
@@ -294,7 +295,7 @@ class TrainingOptions(Options):
         return slice(self.shares * rank // ranks * size, self.shares * (rank + 1) // ranks * size)
 
 
-def network_class(values: Mapping[str, Any]) -> type[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN]:
+def network_class(values: Mapping[str, Any]) -> type[AnyNetwork]:
     """The options of the network that the options `values` of a training name; the default's where there is none."""
     network = values.get("network", DCGAN())
     name = network.get("name") if isinstance(network, dict) else getattr(network, "name", None)

@@ -28,7 +28,8 @@ from components.gan.models import build
 from components.gan.options import NETWORKS, Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import bf16, training_loop
 
-WARM_UP_STEPS = 4
+WARM_UP = 1
+STEPS = 8
 
 
 def worker(
@@ -41,12 +42,12 @@ def worker(
     precision = "bf16" if bf16(False) else "fp32"
     execution = Execution(workers=1, threads=1, device="cpu", precision=precision)
     loop = training_loop(options, Split(Path(folder), "training", image), execution)
-    for _ in range(WARM_UP_STEPS):
+    for _ in range(WARM_UP):
         next(loop)
     steps, began = 0, time.perf_counter()
     while True:
         next(loop)
-        steps += 1
+        steps += STEPS
         going_on = torch.tensor(float(time.perf_counter() - began < seconds))
         if port is not None:
             dist.all_reduce(going_on, dist.ReduceOp.MIN)
@@ -61,7 +62,7 @@ def worker(
                 dist.all_reduce(torch.zeros(size))
         reduced = (time.perf_counter() - began) / 20
         dist.destroy_process_group()
-    out.put((steps * options.batch, took, reduced * steps / took))
+    out.put((steps * options.batch * options.d_steps, took, reduced * steps / took))
 
 
 def run(
@@ -99,7 +100,7 @@ def main() -> None:
     def options(batch: int) -> TrainingOptions:
         values = {"network": {"name": given.model}, "images": 10**12, "batch": batch}
         chosen = TrainingOptions.model_validate(values)
-        return chosen.model_copy(update={"log_every": batch * chosen.d_steps})
+        return chosen.model_copy(update={"log_every": batch * chosen.d_steps * STEPS})
 
     with TemporaryDirectory() as folder:
         random_split(Path(folder), image)

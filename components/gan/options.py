@@ -160,7 +160,8 @@ class R3GAN(Options):
     name: Literal["r3gan"] = "r3gan"
     conditional: bool = Field(True, description="give both networks the class of each image")
     latent: PositiveInt = Field(64, description="size of the noise z")
-    width: PositiveInt = Field(96, description="channels of a stage up to 32 pixels, halved at each higher one")
+    width: PositiveInt = Field(96, description="channels of a stage up to `full_width_to`, halved at each higher one")
+    full_width_to: PositiveInt = Field(32, description="side in pixels up to which a stage has the full width")
     blocks: PositiveInt = Field(2, description="residual blocks of a stage")
     expansion: PositiveInt = Field(2, description="how many times wider a block is inside")
     group: PositiveInt = Field(16, description="channels of a group of the 3x3 convolutions")

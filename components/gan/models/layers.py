@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..options import ImageFormat, UserError
@@ -76,20 +77,42 @@ def standing_statistics(generator: nn.Module, z: Tensor, label: Tensor, batch: i
         module.batches = None
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """All-reduce whose gradient is the all-reduce of the gradients: each rank's loss is a share of one sum."""
+class _BatchNormOverRanks(torch.autograd.Function):
+    """Batch norm of which every rank has a part of the batch, by one collective in each direction.
+
+    Its gradient is that of the sum of all ranks' losses. The kernels are those of batch norm with fixed statistics;
+    what the statistics' own dependence on x adds to the gradient is again an affine map of each channel.
+    """
 
     @staticmethod
-    def forward(ctx: object, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x (B, C, ...), gain and bias (C,) -> y as x, mean and biased variance (C,), images times pixels (1,)."""
+        own = torch.stack(torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)).float().flatten()
+        own = torch.cat((own, own.new_full((1,), x.numel() / x.shape[1])))
+        every = own.new_empty(dist.get_world_size() * len(own))
+        dist.all_gather_single(every, own)
+        every = every.view(-1, len(own))
+        (means, variances), counts = every[:, :-1].unflatten(1, (2, -1)).unbind(1), every[:, -1:]
+        count = counts.sum(0)
+        # Not as E[x^2] - E[x]^2, which loses the variance of channels with a large mean.
+        mean = (counts * means).sum(0) / count
+        variance = (counts * (variances + (means - mean).square())).sum(0) / count
+        ctx.save_for_backward(x, gain, mean, variance, count)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance, count)
+        return F.batch_norm(x, mean, variance, gain, bias, eps=eps), mean, variance, count
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous()
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, gain, mean, variance, count = ctx.saved_tensors
+        statistics = mean, variance, None, None, False, ctx.eps, [True, True, True]
+        by_x, by_gain, by_bias = torch.ops.aten.native_batch_norm_backward(gradient, x, gain, *statistics)
+        total = torch.stack((by_gain, by_bias))
         dist.all_reduce(total)
-        return total
+        total = total * (gain * torch.rsqrt(variance + ctx.eps) / count)
+        by_x = by_x - F.batch_norm(x, mean, variance, total[0], total[1], eps=ctx.eps)
+        return by_x, by_gain, by_bias, None
 
 
 class BatchNorm(Standing):
@@ -122,22 +145,14 @@ class BatchNorm(Standing):
         return F.batch_norm(x, *statistics, self.gain, self.bias, self.training, self.momentum, self.eps)
 
     def _over_ranks(self, x: Tensor) -> Tensor:
-        axes, wide = [i for i in range(x.dim()) if i != 1], x.float()
-        count = x.new_full((1,), x.numel() / x.shape[1], dtype=torch.float32)
-        total: Tensor = _SumOverRanks.apply(torch.cat((wide.sum(axes), count)))
-        mean = total[:-1] / total[-1]
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        centred = wide - mean.view(shape)
-        # Two passes: E[x^2] - E[x]^2 loses the variance of channels with a large mean.
-        variance = _SumOverRanks.apply(centred.square().sum(axes)) / total[-1]
+        gain = torch.ones_like(self.running_mean) if self.gain is None else self.gain
+        bias = torch.zeros_like(self.running_mean) if self.bias is None else self.bias
+        normalised: Tensor
+        normalised, mean, variance, count = _BatchNormOverRanks.apply(x, gain, bias, self.eps)
         with torch.no_grad():
-            unbiased = variance * total[-1] / (total[-1] - 1)
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
-        normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
-        if self.gain is not None and self.bias is not None:
-            normalised = normalised * self.gain.view(shape) + self.bias.view(shape)
-        return normalised.to(x.dtype)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        return normalised
 
 
 def upsample(x: Tensor) -> Tensor:

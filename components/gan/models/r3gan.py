@@ -20,7 +20,6 @@ from .second_order import Conv2d, leaky_relu
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
-FULL_WIDTH_TO = 32
 SLOPE = 0.2
 
 
@@ -32,39 +31,30 @@ def build(options: R3GAN, image: ImageFormat) -> Networks:
     """
     scales = pyramid("r3gan", image)
     classes = len(image.classes) if options.conditional and image.labelled else 0
-    # From the start to the image: full width up to 32 pixels, then half as much for twice the size.
-    widths = [options.width // max(1, side // FULL_WIDTH_TO) for side in scales.sides]
+    # From the start to the image: half as much for twice the size, beyond a certain one.
+    widths = [options.width // max(1, side // options.full_width_to) for side in scales.sides]
     if any(width * options.expansion % options.group or not width for width in widths):
         raise UserError(
             f"train.network.width = {options.width} gives stages of {', '.join(map(str, widths))} channels, which "
             f"times train.network.expansion do not all divide into groups of {options.group}"
         )
-    inner = options.expansion, options.group, options.blocks
     return Networks(
-        Generator(scales, image.channels, options.latent, widths, inner, options.embedding, classes),
-        Discriminator(scales, image.channels, widths, inner, options.embedding, classes),
+        Generator(options, scales, widths, image.channels, classes),
+        Discriminator(options, scales, widths, image.channels, classes),
     )
 
 
 class Generator(nn.Module):
     """z (B, latent), label (B,) -> images (B, C, H, W), trained towards [-1, 1]."""
 
-    def __init__(
-        self,
-        scales: Pyramid,
-        channels: int,
-        latent: int,
-        widths: list[int],
-        inner: tuple[int, int, int],
-        embedding: int,
-        classes: int,
-    ) -> None:
+    def __init__(self, options: R3GAN, scales: Pyramid, widths: list[int], channels: int, classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(classes, embedding) if classes else None
+        self.embedding = nn.Embedding(classes, options.embedding) if classes else None
         self.basis = nn.Parameter(torch.randn(widths[0], *scales.start))
-        self.coefficients = _initialised(nn.Linear(latent + (embedding if classes else 0), widths[0], bias=False))
+        inputs = options.latent + (options.embedding if classes else 0)
+        self.coefficients = _initialised(nn.Linear(inputs, widths[0], bias=False))
         self.transitions = nn.ModuleList(_transition(a, b) for a, b in pairwise(widths))
-        self.stages = nn.ModuleList(_stage(width, inner, len(widths)) for width in widths)
+        self.stages = nn.ModuleList(_stage(options, width, len(widths)) for width in widths)
         self.to_image = _initialised(Conv2d(widths[-1], channels, 1))
 
     def forward(
@@ -84,24 +74,16 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (B, C, H, W), label (B,) -> logits (B,)."""
 
-    def __init__(
-        self,
-        scales: Pyramid,
-        channels: int,
-        widths: list[int],
-        inner: tuple[int, int, int],
-        embedding: int,
-        classes: int,
-    ) -> None:
+    def __init__(self, options: R3GAN, scales: Pyramid, widths: list[int], channels: int, classes: int) -> None:
         super().__init__()
         widths = widths[::-1]
         self.from_image = _initialised(Conv2d(channels, widths[0], 1))
-        self.stages = nn.ModuleList(_stage(width, inner, len(widths)) for width in widths)
+        self.stages = nn.ModuleList(_stage(options, width, len(widths)) for width in widths)
         self.transitions = nn.ModuleList(_transition(a, b) for a, b in pairwise(widths))
         self.downsample = Downsample()
         self.basis = _initialised(Conv2d(widths[-1], widths[-1], scales.start, groups=widths[-1], bias=False))
-        self.embedding = nn.Embedding(classes, embedding) if classes else None
-        self.head = _initialised(nn.Linear(widths[-1], embedding if classes else 1, bias=False))
+        self.embedding = nn.Embedding(classes, options.embedding) if classes else None
+        self.head = _initialised(nn.Linear(widths[-1], options.embedding if classes else 1, bias=False))
 
     def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = self.stages[0](self.from_image(image))
@@ -119,13 +101,13 @@ class Discriminator(nn.Module):
 class ResidualBlock(nn.Module):
     """x + 1x1(lrelu(grouped 3x3(lrelu(1x1(x))))), wider inside (figure 4). Shapes: (B, C, H, W) -> the same."""
 
-    def __init__(self, width: int, expansion: int, group: int, blocks: int) -> None:
+    def __init__(self, options: R3GAN, width: int, blocks: int) -> None:
         super().__init__()
-        wide = width * expansion
-        # `blocks` in the whole network: exponent -1 / (2m - 2) for m = 3 layers; the last layer starts at zero.
+        wide = width * options.expansion
+        # `blocks` of the whole network: exponent -1 / (2m - 2) for m = 3 layers; the last layer starts at zero.
         gain = (2 / (1 + SLOPE**2)) ** 0.5 * blocks**-0.25
         self.expand = _initialised(Conv2d(width, wide, 1), gain)
-        self.grouped = _initialised(Conv2d(wide, wide, 3, padding=1, groups=wide // group), gain)
+        self.grouped = _initialised(Conv2d(wide, wide, 3, padding=1, groups=wide // options.group), gain)
         self.contract = _initialised(Conv2d(wide, width, 1, bias=False), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,9 +116,8 @@ class ResidualBlock(nn.Module):
         return x + self.contract(h)
 
 
-def _stage(width: int, inner: tuple[int, int, int], stages: int) -> nn.Sequential:
-    expansion, group, blocks = inner
-    return nn.Sequential(*(ResidualBlock(width, expansion, group, blocks * stages) for _ in range(blocks)))
+def _stage(options: R3GAN, width: int, stages: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(options, width, options.blocks * stages) for _ in range(options.blocks)))
 
 
 def _transition(fan_in: int, fan_out: int) -> nn.Module:

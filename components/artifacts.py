@@ -10,15 +10,18 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import datetime
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, ValidationError
+from filelock import FileLock, Timeout
+from pydantic import Field
 
 from .gan.options import Execution, ImageFormat, Options, TrainingOptions, UserError
 
@@ -73,6 +76,47 @@ class Workspace:
         """Training state, feature nets, Prefect's home: all that may be deleted at the price of time."""
         return self.root / ".ganflow"
 
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Hold the workspace, until the block ends or else the process does; a holder that died holds nothing.
+
+        Raises:
+            BusyError: another process holds it.
+        """
+        lock = _lock(self.root)
+        holder = self.state / "holder.json"
+        with disk_errors(holder):
+            self.state.mkdir(parents=True, exist_ok=True)
+            try:
+                held: AbstractContextManager[object] = lock.acquire(timeout=0)
+            except Timeout:
+                raise BusyError(self.root, holder) from None
+            if lock.lock_counter == 1:
+                since = datetime.now().astimezone().isoformat(timespec="seconds")
+                staged = holder.with_suffix(".tmp")
+                staged.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+                staged.replace(holder)
+        return held
+
+
+@cache
+def _lock(root: Path) -> FileLock:
+    """One for each workspace and process: a stage takes what its flow holds already."""
+    return FileLock(root / ".ganflow" / "lock", thread_local=False)
+
+
+class BusyError(UserError):
+    """Another process works in the workspace."""
+
+    exit_code = 3
+
+    def __init__(self, root: Path, holder: Path) -> None:
+        try:
+            held = json.loads(holder.read_text())
+            by = f"process {held['pid']} on {held['host']} since {held['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            by = "another process"
+        super().__init__(f"{root} is in use by {by}: wait for its end, or name another folder by --workspace")
+
 
 class Key(Options):
     """What a stage's result depends on, as three hashes; equal keys mean equal results."""
@@ -122,14 +166,11 @@ class Artifact(Options):
             made_by = cls.__name__.lower()
             raise UserError(f"there is no {made_by} at {folder}: run `ganflow run`, which makes it")
         try:
-            described = json.loads(path.read_text())
-            artifact = cls(**described, folder=folder)
-        except ValidationError:
+            artifact = cls(**unsealed(path.read_text()), folder=folder)
+        except (ValueError, TypeError):
             raise OtherVersionError(
                 f"{path} is damaged, or of another version of ganflow: `ganflow run` makes it again"
             ) from None
-        except (ValueError, TypeError):
-            raise _damaged(folder, f"{path.name} is not what ganflow wrote") from None
         for name, record in artifact.files.items():
             file = folder / name
             if not file.is_file() or file.stat().st_size != record.size:
@@ -165,8 +206,7 @@ class Artifact(Options):
             for path in paths
         }
         artifact = cls(key=key, files=files, folder=folder, **facts)
-        text = json.dumps(artifact.model_dump(mode="json"), indent=2, sort_keys=True)
-        (folder / cls.manifest).write_text(text + "\n")
+        (folder / cls.manifest).write_text(sealed(artifact.model_dump(mode="json")))
 
 
 class Dataset(Artifact):
@@ -240,6 +280,25 @@ class Registration(Artifact):
     version: int
     model_key: str
     tracking: str = Field(description="address of the tracking server, `embedded` for the workspace's own")
+
+
+def sealed(described: Mapping[str, Any]) -> str:
+    """JSON of `described` that ends with the hash of all that stands before."""
+    text = json.dumps(described, indent=2, sort_keys=True).removesuffix("\n}")
+    return f'{text},\n  "seal": "{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """What `sealed` was given.
+
+    Raises:
+        ValueError: the text is not what `sealed` wrote.
+    """
+    start, mark, _ = text.rpartition(',\n  "seal": ')
+    described = json.loads(f"{start}\n}}") if mark else None
+    if not isinstance(described, dict) or sealed(described) != text:
+        raise ValueError("it is not what was written")
+    return described
 
 
 def sha256_of(path: Path) -> str:

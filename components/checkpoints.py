@@ -1,24 +1,30 @@
 """The folder of one training: checkpoints, live progress and sample grids, written by the first worker.
 
 Checkpoints are ours rather than Ray's: written whole or not at all, checked by sha256 when they are read, and kept at
-the moment the call returns (a checkpoint that was reported to Ray may still be lost with its worker).
+the moment `save` returns (a checkpoint that was reported to Ray may still be lost with its worker).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import safetensors.torch
 
-from .artifacts import disk_errors, sha256_of, sync
+from .artifacts import disk_errors, sealed, sha256_of, sync, unsealed
 from .gan.options import Execution, UserError
 from .gan.training_loop import State
+
+# The newest may turn out to be damaged.
+KEPT = 2
 
 
 class Checkpoint(NamedTuple):
@@ -30,7 +36,8 @@ class Checkpoint(NamedTuple):
 
     @property
     def score(self) -> float:
-        return self.history[-1]["score"]
+        """Lower is better; infinite for one that was made because the training was stopped."""
+        return self.history[-1].get("score", math.inf)
 
 
 class TrainingFolder:
@@ -41,9 +48,10 @@ class TrainingFolder:
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.progress = path / "progress.jsonl"
+        self._stop = path / "stop"
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Publish a checkpoint, then remove all but the best and the newest.
+        """Publish a checkpoint, then remove all but the best and the newest two.
 
         Raises:
             UserError: there is no space left; earlier checkpoints are intact.
@@ -59,21 +67,23 @@ class TrainingFolder:
                 described = {
                     "images": state.images,
                     "step": state.step,
+                    "attempt": state.attempt,
                     "history": history,
                     "execution": execution.model_dump(),
                     "sha256": sha256_of(staged / "state.safetensors"),
                 }
-                (staged / "checkpoint.json").write_text(json.dumps(described))
+                (staged / "checkpoint.json").write_text(sealed(described))
                 sync(staged)
                 shutil.rmtree(target, ignore_errors=True)
                 staged.replace(target)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
         scores = {int(row["images"]): row["score"] for row in history if "score" in row}
-        best = min(scores, key=lambda images: (scores[images], -images))
-        for other in self._folders():
-            if int(other.name) not in (best, state.images):
-                shutil.rmtree(other)
+        best = min(scores, key=lambda images: (scores[images], -images), default=0)
+        for other in self._folders()[:-KEPT]:
+            if int(other.name) != best:
+                # By another name first: what is half removed must not look like a checkpoint.
+                shutil.rmtree(other.replace(other.with_suffix(".tmp")))
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole."""
@@ -81,7 +91,7 @@ class TrainingFolder:
 
     def best(self) -> Checkpoint:
         """The whole checkpoint with the lowest score; of equal ones the newest."""
-        found = list(self._whole())
+        found = [checkpoint for checkpoint in self._whole() if "score" in checkpoint.history[-1]]
         if not found:
             raise UserError(f"{self.path} holds no whole checkpoint: delete it and train again")
         return min(found, key=lambda checkpoint: checkpoint.score)
@@ -92,14 +102,28 @@ class TrainingFolder:
     def _whole(self) -> Iterator[Checkpoint]:
         for folder in reversed(self._folders()):
             try:
-                described = json.loads((folder / "checkpoint.json").read_text())
-                data = folder / "state.safetensors"
-                if sha256_of(data) != described["sha256"]:
-                    raise ValueError("its hash differs")
-                state = State(safetensors.torch.load_file(data), described["images"], described["step"])
-                yield Checkpoint(state, described["history"], Execution(**described["execution"]))
-            except (OSError, ValueError, KeyError) as error:
+                yield _load(folder)
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 print(f"checkpoint {folder.name} is damaged ({error}) and is not used", file=sys.stderr)
+
+    def damaged(self) -> Iterator[tuple[Path, str]]:
+        """The checkpoints that are not what was written, and what is wrong with each."""
+        for folder in self._folders():
+            try:
+                _load(folder)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                yield folder, str(error)
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._stop.exists()
+
+    def request_stop(self) -> None:
+        """Ask the first worker to write a checkpoint and end, at the next point of its curves."""
+        self._stop.touch()
+
+    def withdraw_stop(self) -> None:
+        self._stop.unlink(missing_ok=True)
 
     def start_progress(self, history: list[dict[str, float]]) -> None:
         """Begin `progress.jsonl` anew with the rows of a checkpoint: what came after it is trained again."""
@@ -123,3 +147,60 @@ class TrainingFolder:
             return [], position
         whole = lines[: lines.rfind(b"\n") + 1]
         return [json.loads(line) for line in whole.splitlines()], (identity, start + len(whole))
+
+
+class CheckpointWriter:
+    """Saves checkpoints beside the training, which waits for nothing but the copy of its state.
+
+    `publish` is called after each, in the same thread, and when progress was made, unless it is at work still.
+    """
+
+    def __init__(self, folder: TrainingFolder, publish: Callable[[], None]) -> None:
+        self._folder, self._publish = folder, publish
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for the last checkpoint.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        self._thread.shutdown()
+        if kind is None:
+            self._finish()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Begin to save `checkpoint`, once the one before is kept.
+
+        Raises:
+            UserError: the one before could not be written.
+        """
+        self._finish()
+        self._last = self._thread.submit(self._save, checkpoint)
+
+    def progressed(self) -> None:
+        if self._last is None or self._last.done():
+            self._finish()
+            self._last = self._thread.submit(self._publish)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        self._folder.save(checkpoint)
+        self._publish()
+
+    def _finish(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+
+def _load(folder: Path) -> Checkpoint:
+    described = unsealed((folder / "checkpoint.json").read_text())
+    data = (folder / "state.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != described["sha256"]:
+        raise ValueError("state.safetensors does not have the recorded hash")
+    tensors = safetensors.torch.load(data)
+    state = State(tensors, described["images"], described["step"], described["attempt"])
+    return Checkpoint(state, described["history"], Execution(**described["execution"]))

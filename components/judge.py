@@ -16,7 +16,7 @@ from .gan.features import feature_net
 from .gan.models.layers import standing_statistics
 from .gan.options import Execution, TrainingOptions
 from .gan.sampling import labels_like, latents, sample
-from .gan.training_loop import Progress, State, bf16, training_loop
+from .gan.training_loop import START, Progress, State, bf16, training_loop
 
 SCORE_SAMPLES = 1_000
 GRID_COLUMNS = 10
@@ -35,18 +35,19 @@ def judged_training(
     dataset: Dataset,
     execution: Execution,
     state_folder: Path,
-    state: State | None = None,
+    state: State = START,
     judging: bool = True,
 ) -> Iterator[Judged]:
-    """`training_loop` on `dataset`, from `state` if given; only where `judging` with scores and pictures.
+    """`training_loop` on `dataset`, from `state`; only where `judging` with scores and pictures.
 
     Raises:
-        UserError: the networks cannot make such images, or training diverged.
+        UserError: the networks cannot make such images.
+        DivergedError: a loss or a weight is no longer finite.
     """
     torch.set_num_threads(execution.threads)
     data = Split(dataset.folder, "training", dataset.image)
     judge: _Judge | None = None
-    seen = state.images if state else 0
+    seen = state.images
     for progress in training_loop(options, data, execution, state):
         row: dict[str, Any] = {"images": progress.images, **progress.metrics}
         due = progress.images // options.checkpoint_every > seen // options.checkpoint_every

@@ -44,19 +44,39 @@ class Preprocess(Options):
         return (self.resolution, self.resolution) if isinstance(self.resolution, int) else self.resolution
 
 
+class Elastic(Options):
+    """As many workers as find room: fewer when a node goes, more when one comes, at a constant global batch."""
+
+    min: PositiveInt = 1
+    max: PositiveInt
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError("min is more than max")
+        return self
+
+
 class Train(TrainingOptions):
     """Data set -> model."""
 
     size: Size | None = Field(
         None, description="width and depth of the network in one word, for whatever network.* does not name"
     )
-    workers: Literal["auto"] | PositiveInt = Field(
-        "auto", description="training processes; auto: one for each GPU, else one for each machine with all its cores"
+    workers: Literal["auto"] | PositiveInt | Elastic = Field(
+        "auto",
+        description="training processes; auto: one for each GPU, else one for each machine with all its cores; "
+        "{min: 1, max: 4}: as many as find room, while nodes come and go",
     )
     storage: str | None = Field(
         None,
         description="for a cluster that shares no disk: s3://bucket/prefix, where data and training state travel",
     )
+
+    @property
+    def wanted_workers(self) -> int | Literal["auto"] | tuple[int, int]:
+        """How many, or at least and at most how many."""
+        return (self.workers.min, self.workers.max) if isinstance(self.workers, Elastic) else self.workers
 
     @property
     def hashed(self) -> dict[str, Any]:
@@ -212,7 +232,7 @@ def _end(node: yaml.Node) -> int:
 
 
 # Where several kinds of value are allowed, pydantic names the kinds among the keys.
-_KINDS = frozenset(("constrained-float", "constrained-int", "float", "int", "Ramp"))
+_KINDS = frozenset(("Elastic", "constrained-float", "constrained-int", "float", "int", "Ramp"))
 
 
 def _sentence(schema: type[Options], error: ValidationError) -> str:

@@ -17,17 +17,20 @@ import safetensors.torch
 from tqdm import tqdm
 
 from .artifacts import Dataset, Model, Workspace, staging
-from .checkpoints import Checkpoint, TrainingFolder
+from .checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
 from .gan.dataset import Split, to_image
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
 from .gan.options import Execution, TrainingOptions, UserError
+from .gan.training_loop import START, DivergedError, State
 from .judge import cache_of_node, judged_training, resolve_precision
 from .keys import key_of
 from .params import Train
 from .services import cluster, storage, tracking
 
 LOG_SECONDS = 5
+# How often a training that diverged goes on from its last state with other noise.
+ATTEMPTS = 3
 
 
 def train(options: Train, dataset: Dataset, out: Path) -> Model:
@@ -53,7 +56,9 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
     if newest is None or newest.state.images < options.images:
         cluster.start()
         execution = newest.execution if newest else resolve(options)
-        cluster.check_free(cluster.Placement(execution.workers, execution.threads, execution.device == "cuda"))
+        wanted = options.wanted_workers
+        span = wanted if isinstance(wanted, tuple) else (execution.workers, execution.workers)
+        cluster.check_free(cluster.Placement(span[0], execution.threads, execution.device == "cuda"))
         if options.storage:
             storage.publish_dataset(dataset, storage.Storage(options.storage))
         else:
@@ -72,8 +77,9 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             "storage": options.storage,
             "environment": storage.passed_environment() if options.storage else {},
         }
+        run.withdraw_stop()
         with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
-            cluster.fit(_worker, config, execution, run.path.absolute())
+            cluster.fit(_worker, config, execution, span, run.path.absolute(), run.request_stop)
         cluster.release()
         if mirror:
             mirror.pull()
@@ -107,7 +113,7 @@ def resolve(options: Train) -> Execution:
     Raises:
         UserError: there are too few processors.
     """
-    workers, threads, gpu = cluster.place(options.workers)
+    workers, threads, gpu = cluster.place(options.wanted_workers)
     if workers > options.shares:
         raise UserError(f"train.workers = {workers} is more than a batch of {options.batch} can be shared by")
     precision = resolve_precision(options, gpu)
@@ -131,15 +137,38 @@ def _worker(config: dict[str, Any]) -> None:
         state = cache_of_node()
     run = TrainingFolder(state / "training" / (f"{config['key']}-{cluster.rank()}" if uri else config["key"]))
     mirror = _mirror(run.path, uri, config["key"])
+    attempt = 0
     try:
-        if mirror:
-            # All ranks go on from what all can see.
-            shutil.rmtree(run.path, ignore_errors=True)
-            mirror.pull()
+        if uri:
             dataset = storage.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
         else:
             dataset = Dataset.load(Path(config["dataset"]))
-        _train(config, dataset, run, mirror.push if mirror and first else lambda: None, first, state)
+        while True:
+            if mirror:
+                # All ranks go on from what all can see.
+                shutil.rmtree(run.path, ignore_errors=True)
+                mirror.pull()
+            newest = run.newest()
+            start = newest.state if newest else START
+            attempt = max(attempt, start.attempt)
+            history = newest.history if newest else []
+            try:
+                with CheckpointWriter(run, mirror.push if mirror and first else lambda: None) as writer:
+                    if first:
+                        run.start_progress(history)
+                    _train(config, dataset, run, writer, state, start._replace(attempt=attempt), history)
+                return
+            except DivergedError as error:
+                attempt += 1
+                if attempt > ATTEMPTS:
+                    raise UserError(
+                        f"{error}, for the last of {attempt} times, each with other noise: "
+                        "raise train.r1_gamma or lower the learning rates"
+                    ) from None
+                if first:
+                    _note(run, f"{error}; going back to image {start.images:,}, with other noise")
+            # The first rank has kept its last checkpoint, which all go on from.
+            cluster.barrier()
     except UserError as error:
         if mirror and not first:
             raise
@@ -149,27 +178,35 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _train(
-    config: dict[str, Any], dataset: Dataset, run: TrainingFolder, publish: Callable[[], None], first: bool, state: Path
+    config: dict[str, Any],
+    dataset: Dataset,
+    run: TrainingFolder,
+    writer: CheckpointWriter,
+    cache: Path,
+    start: State,
+    history: list[dict[str, float]],
 ) -> None:
     options = TrainingOptions.model_validate(config["options"])
-    execution = Execution.model_validate(config["execution"])
-    checkpoint = run.newest()
-    history = checkpoint.history if checkpoint else []
-    if first:
-        run.start_progress(history)
-    start, began = checkpoint.state.images if checkpoint else 0, time.monotonic()
-    resumed = checkpoint.state if checkpoint else None
-    for progress, row, grid in judged_training(options, dataset, execution, state, resumed, judging=first):
-        if not first:
-            continue
-        if grid is not None:
-            to_image(grid).save(run.samples / f"{progress.images:012d}.png")
-        history.append(row)
-        if "score" in row:
-            run.save(Checkpoint(progress.state(), history, execution))
-        speed = (progress.images - start) / (time.monotonic() - began)
-        run.append_progress(row | {"images_per_second": speed})
-        publish()
+    execution = Execution.model_validate(config["execution"] | {"workers": cluster.workers()})
+    first, began = cluster.rank() == 0, time.monotonic()
+    for progress, row, grid in judged_training(options, dataset, execution, cache, start, judging=first):
+        stopping = cluster.agreed(run.stop_requested)
+        if first:
+            if grid is not None:
+                to_image(grid).save(run.samples / f"{progress.images:012d}.png")
+            history = [*history, row]
+            if "score" in row or stopping:
+                writer.save(Checkpoint(progress.state(), history, execution))
+            speed = (progress.images - start.images) / (time.monotonic() - began)
+            run.append_progress(row | {"images_per_second": speed})
+            writer.progressed()
+        if stopping:
+            return
+
+
+def _note(run: TrainingFolder, text: str) -> None:
+    """Tell the process that called `fit`."""
+    run.append_progress({"note": text})
 
 
 # --- beside `fit`, in the process that called it ---
@@ -215,7 +252,10 @@ def _report(
                 with suppress(UserError):
                     mirror.pull_progress()
             rows, position = run.read_progress(position)
-            fresh = [row for row in rows if "error" not in row and row["images"] > seen]
+            for row in rows:
+                if "note" in row:
+                    bar.write(row["note"])
+            fresh = [row for row in rows if row.get("images", 0) > seen]
             for row in fresh:
                 seen = int(row["images"])
                 bar.update(seen - bar.n)
@@ -225,7 +265,7 @@ def _report(
             if finished or time.monotonic() - sent > LOG_SECONDS:
                 log.add(waiting, run.samples)
                 waiting, sent = [], time.monotonic()
-    log.close()
+    log.close(run.samples)
 
 
 def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None:

@@ -92,15 +92,16 @@ def run(
         if cluster.address() is not None:
             check_servers()
             print(f"Ray at {cluster.address()}")
-            for line in cluster.describe(params.train.workers):
+            for line in cluster.describe(params.train.wanted_workers):
                 print(f"  {line}")
         return
     if not due:
         print("Nothing to do: data, parameters and code are those of the last run.")
         _summary(home)
         return
-    _announce(home, params, due)
     check_servers()
+    home.exclusive()
+    _announce(home, params, due)
     began = time.monotonic()
     if "train" in {step.stage.name for step in due}:
         cluster.start()

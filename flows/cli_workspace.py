@@ -44,9 +44,11 @@ def home_of(workspace: Path | None) -> Workspace:
 
 
 def ready(workspace: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
+    """The workspace, held until the process ends, and its parameters."""
     home = home_of(workspace)
     params = Params.load(home.params, overrides)
     check_servers()
+    home.exclusive()
     return home, params
 
 

@@ -16,8 +16,9 @@ def pipeline(params: Params | None = None, workspace: Path = Path()) -> Registra
     """Preprocess, train, evaluate, postprocess, register; by default with the parameters of the workspace."""
     home = Workspace(workspace.absolute())
     params = params or Params.load(home.params)
-    dataset = stages.preprocess(params.preprocess, home.data, home.dataset)
-    model = stages.train(params.train, dataset, home.model)
-    evaluation = stages.evaluate(params.evaluate, model, dataset, home.evaluation)
-    gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, home.gallery)
-    return stages.register(params.register, model, evaluation, gallery, home.registration)
+    with home.exclusive():
+        dataset = stages.preprocess(params.preprocess, home.data, home.dataset)
+        model = stages.train(params.train, dataset, home.model)
+        evaluation = stages.evaluate(params.evaluate, model, dataset, home.evaluation)
+        gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, home.gallery)
+        return stages.register(params.register, model, evaluation, gallery, home.registration)

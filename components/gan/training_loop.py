@@ -28,11 +28,19 @@ from .schedules import at, ema_decay, learning_rate_factor
 
 
 class State(NamedTuple):
-    """All that a resume needs: named tensors on the CPU, and how far the training is."""
+    """All that a resume needs: named tensors on the CPU, how far the training is, and which noise it draws."""
 
     tensors: dict[str, Tensor]
     images: int
     step: int
+    attempt: int = 0
+
+
+START = State({}, 0, 0)
+
+
+class DivergedError(UserError):
+    """A loss or a weight is not finite: nothing that came after the last state is of use."""
 
 
 class Progress(NamedTuple):
@@ -45,15 +53,16 @@ class Progress(NamedTuple):
 
 
 def training_loop(
-    options: TrainingOptions, data: Split, execution: Execution, state: State | None = None
+    options: TrainingOptions, data: Split, execution: Execution, state: State = START
 ) -> Iterator[Progress]:
-    """Train until `options.images` real images have been seen, from `state` if given.
+    """Train from `state` until `options.images` real images have been seen.
 
     Yields every `options.log_every` images and at the end, on all ranks at the same images. With a process group
-    each rank computes its share of the global batch.
+    each rank computes its share of the global batch. Another `state.attempt` draws other noise.
 
     Raises:
-        UserError: the networks cannot make such images, or a loss is no longer finite.
+        UserError: the networks cannot make such images.
+        DivergedError: a loss or a weight is no longer finite; told by all ranks at the same image.
     """
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     share = options.share(rank, ranks)
@@ -77,14 +86,14 @@ def training_loop(
     if adaptive is not None:
         modules["ada"] = adaptive
     adams = {"adam_generator": adam_G, "adam_discriminator": adam_D}
-    images, step = 0, 0
-    if state is not None:
+    images, step, attempt = state.images, state.step, state.attempt
+    if state.tensors:
         _restore(state.tensors, modules, adams)
-        images, step = state.images, state.step
 
     def draw(kind: Callable[..., Tensor], purpose: str, size: int) -> Tensor:
         """This rank's rows of a draw (batch, size) that is the same whatever the number of ranks."""
-        rows = kind(options.batch, size, generator=generator_for(options.seed, step, purpose))
+        tried = (attempt,) if attempt else ()
+        rows = kind(options.batch, size, generator=generator_for(options.seed, step, purpose, *tried))
         return on_device(rows[share], device)
 
     def augmented(image: Tensor, purpose: str) -> Tensor:
@@ -130,6 +139,7 @@ def training_loop(
                     logits_real, logits_fake = D(torch.cat(views), label.repeat(2), condition).float().chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             meter.add(discriminator_loss=loss_D, discriminator_accuracy=loss.accuracy(logits_real, logits_fake))
+            meter.add(diversity=_diversity(fake, real))
             # Scaled by the interval (lazy regularisation, Karras et al. 2020, section 3.1).
             if x_real.requires_grad:
                 penalty = gradient_penalty(logits_real, x_real)
@@ -190,12 +200,9 @@ def training_loop(
             if adaptive is not None:
                 meter.add(augment_probability=adaptive.probability.expand(1))
             metrics = meter.averages(device)
-            if not all(math.isfinite(value) for value in metrics.values()):
-                raise UserError(
-                    f"training diverged before image {images}: {metrics}; "
-                    "raise train.r1_gamma or lower the learning rates"
-                )
-            yield Progress(images, metrics, ema, partial(_state, modules, adams, images, step))
+            if broken := [name for name, value in metrics.items() if not math.isfinite(value)] or _broken(modules):
+                raise DivergedError(f"training diverged before image {images:,} ({', '.join(broken)} not finite)")
+            yield Progress(images, metrics, ema, partial(_state, modules, adams, images, step, attempt))
 
 
 def bf16(gpu: bool) -> bool:
@@ -253,10 +260,24 @@ def _sum_gradients(module: nn.Module) -> None:
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
     parameters = list(module.parameters())
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
+    # In the order of memory, whatever the memory format: nothing is rearranged on the way there and back.
+    flat = torch.cat([_like(p, p.grad).as_strided((p.numel(),), (1,)) for p in parameters])
     dist.all_reduce(flat)
     for p, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad = torch.empty_like(p).copy_(gradient.view_as(p))
+        p.grad = gradient.as_strided(p.shape, p.stride())
+
+
+def _like(p: Tensor, gradient: Tensor | None) -> Tensor:
+    """`gradient` in the memory format of p, zeros where there is none."""
+    if gradient is None:
+        return torch.zeros_like(p)
+    return gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
+
+
+def _diversity(fake: Tensor, real: Tensor) -> Tensor:
+    """How much generated images differ within a batch, over how much real ones do: (1,), 0 where all are alike."""
+    deviations = [images.detach().float().std(0, correction=0).mean() for images in (fake, real)]
+    return (deviations[0] / deviations[1].clamp(min=1e-6)).expand(1)
 
 
 class _Meter:
@@ -283,14 +304,22 @@ class _Meter:
         return dict(zip(names, (pairs[0] / pairs[1]).tolist(), strict=True))
 
 
-def _state(modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam], images: int, step: int) -> State:
+def _broken(modules: dict[str, nn.Module]) -> list[str]:
+    """The modules that have a weight or statistic that is not finite."""
+    norms = {name: torch.stack(torch._foreach_norm(_floats(module))) for name, module in modules.items()}
+    return [f"weights of the {name}" for name, norm in norms.items() if not torch.isfinite(norm).all()]
+
+
+def _state(
+    modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam], images: int, step: int, attempt: int
+) -> State:
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for name, adam in adams.items():
         for index, moments in enumerate(adam.state[p] for p in adam.param_groups[0]["params"]):
             tensors |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
     # A plain copy keeps a tensor's memory format, and safetensors wants the standard one.
     copies = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    return State(copies, images, step)
+    return State(copies, images, step, attempt)
 
 
 def _restore(tensors: dict[str, Tensor], modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam]) -> None:

@@ -10,12 +10,14 @@ import atexit
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -24,6 +26,13 @@ from ..gan.options import Execution, StoppedError, UserError
 P = TypeVar("P")
 C = TypeVar("C")
 R = TypeVar("R")
+
+# How often workers are started again, in all, before the training is given up.
+MAX_FAILURES = 5
+# How long a worker waits for another one: the first may have to make the feature net meanwhile.
+COLLECTIVE_SECONDS = 600
+# How long a training may take to write a checkpoint when it is stopped.
+STOP_SECONDS = 20
 
 _COMPONENTS = Path(__file__).resolve().parents[1]
 
@@ -172,30 +181,31 @@ def nodes() -> list[Node]:
     ]
 
 
-def place(workers: int | Literal["auto"], option: str = "train.workers") -> Placement:
+def place(workers: int | Literal["auto"] | tuple[int, int], option: str = "train.workers") -> Placement:
     """How training is spread, by a fixed table: one worker for each GPU; without GPUs one for each machine.
 
-    On one machine without GPUs one worker with all cores beats several that share them. `option` is what the user
-    sets the number by.
+    On one machine without GPUs one worker with all cores beats several that share them. Of a range, as many as find
+    room. `option` is what the user sets the number by.
 
     Raises:
         UserError: there are fewer CPUs or GPUs than that takes.
     """
     found = nodes()
     cpus, gpus = sum(node.cpus for node in found), sum(node.gpus for node in found)
+    wanted = max(workers[0], min(workers[1], gpus or cpus)) if isinstance(workers, tuple) else workers
     where = "this machine has" if address() is None else f"the {len(found)} nodes at {address()} have"
     if gpus:
-        count = gpus if workers == "auto" else workers
+        count = gpus if wanted == "auto" else wanted
         if count > gpus:
             raise UserError(f"{option} = {count}, but {where} {gpus} GPUs: lower it or leave it out")
         threads = min((node.cpus // node.gpus for node in found if node.gpus), default=0)
     else:
-        count = sum(node.cpus > 0 for node in found) if workers == "auto" else workers
+        count = sum(node.cpus > 0 for node in found) if wanted == "auto" else wanted
         # The most threads for which all workers find room, each on one machine.
         room = (t for t in range(max(node.cpus for node in found), 0, -1) if sum(n.cpus // t for n in found) >= count)
         threads = next(room, 0)
     if not count or not threads:
-        raise UserError(f"{option} = {workers} needs a CPU for each, but {where} {cpus}: lower it or add nodes")
+        raise UserError(f"{option} = {wanted} needs a CPU for each, but {where} {cpus}: lower it or add nodes")
     return Placement(count, threads, bool(gpus))
 
 
@@ -247,7 +257,7 @@ def check_every_node_sees(folder: Path) -> None:
                 )
 
 
-def describe(workers: int | Literal["auto"]) -> Iterator[str]:
+def describe(workers: int | Literal["auto"] | tuple[int, int]) -> Iterator[str]:
     """Lines on the machines and on where training would go."""
     for node in nodes():
         gpus = f", {node.gpus} GPUs" if node.gpus else ""
@@ -311,13 +321,29 @@ def _in_order(
         yield result(waiting.popleft())
 
 
-def fit(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execution: Execution, folder: Path) -> None:
-    """Run `worker(config)` in `execution.workers` processes with a process group; again if one of them dies.
+def fit(
+    worker: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    execution: Execution,
+    workers: tuple[int, int],
+    folder: Path,
+    stop: Callable[[], None],
+) -> None:
+    """Run `worker(config)` in processes with a process group; again if one of them dies, freezes or its node goes.
+
+    Their number is `workers` at least and at most: fewer where nodes have gone, more when some come.
 
     Raises:
         UserError: the workers kept failing, with the last reason.
+        StoppedError: the user pressed Ctrl-C or sent SIGTERM; `stop` was called, and the workers were given a moment.
     """
     wait()
+    # How soon a worker that died is seen, one that is frozen given up, and a node that does not come done without.
+    # Read where the controller is started, and passed on to it by Ray.
+    for name, seconds in (("HEALTH_CHECK_INTERVAL", 0.5), ("WORKER_HEALTH_CHECK_TIMEOUT", 20)):
+        os.environ.setdefault(f"RAY_TRAIN_{name}_S", str(seconds))
+    if workers[0] < workers[1]:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "10")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -327,33 +353,75 @@ def fit(worker: Callable[[dict[str, Any]], None], config: dict[str, Any], execut
     trainer = TorchTrainer(
         worker,
         train_loop_config=config,
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(
-            num_workers=execution.workers, use_gpu=gpu, resources_per_worker={"CPU": execution.threads, "GPU": int(gpu)}
+            num_workers=workers if workers[0] < workers[1] else workers[0],
+            use_gpu=gpu,
+            resources_per_worker={"CPU": execution.threads, "GPU": int(gpu)},
         ),
         run_config=RunConfig(
             name=folder.name,
             # Ray's own folder, which each node makes for itself: checkpoints are ours.
             storage_path=str(folder.parent / "ray"),
             # Workers that find no room, or die while they start, are not waited for without end.
-            failure_config=FailureConfig(max_failures=2, controller_failure_limit=2),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=2),
         ),
     )
-    interrupt = signal.getsignal(signal.SIGINT)
+    # Not in this thread, where Ray would answer Ctrl-C itself, by ending its workers at once.
+    running = _Background(trainer.fit)
     try:
-        trainer.fit()
+        with sigterm_as_interrupt():
+            try:
+                running.join()
+            except KeyboardInterrupt:
+                print("stopping: the training writes a checkpoint first; Ctrl-C again ends it at once", file=sys.stderr)
+                stop()
+                running.join(STOP_SECONDS)
+                raise
     except (KeyboardInterrupt, SystemExit):
-        # Ray answers Ctrl-C by ending its workers and leaving the process. Servers that were started from the same
-        # terminal end as well, which is no news from here on.
+        # Servers that were started from the same terminal end as well, which is no news from here on.
         logging.disable()
         raise StoppedError from None
-    except Exception as error:
+    if error := running.error:
         # Ray wraps what a worker raised several times; the last line of the text is what it was.
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise UserError(f"training stopped after its workers failed three times: {lines[-1].strip()}") from error
+        raise UserError(
+            f"training stopped after its workers failed {MAX_FAILURES + 1} times: {lines[-1].strip()}"
+        ) from error
+
+
+class _Background(threading.Thread):
+    """`work` in a thread that nobody waits for at the end of the process, and the error that it ended with."""
+
+    error: Exception | None = None
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Answer SIGTERM like Ctrl-C. To be entered after Ray has started, which sets a handler of its own."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, before)
 
 
 class Watch(Protocol):
@@ -451,3 +519,27 @@ def rank() -> int:
     import ray.train
 
     return int(ray.train.get_context().get_world_rank())
+
+
+def workers() -> int:
+    """How many training workers there are now."""
+    import ray.train
+
+    return int(ray.train.get_context().get_world_size())
+
+
+def agreed(flag: bool) -> bool:
+    """What the first worker thinks, told to all of them."""
+    import torch
+    import torch.distributed as dist
+
+    if workers() == 1:
+        return flag
+    told = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(told, 0)
+    return bool(told)
+
+
+def barrier() -> None:
+    """Wait for all training workers."""
+    agreed(False)

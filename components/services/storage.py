@@ -7,7 +7,6 @@ that who finds the JSON finds the rest.
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ import pyarrow.fs
 from filelock import FileLock
 from tqdm import tqdm
 
-from ..artifacts import Dataset, disk_errors, sha256_of, sync
+from ..artifacts import Dataset, disk_errors, sha256_of, sync, unsealed
 from ..gan.options import UserError
 
 # Files of a training, see `checkpoints.TrainingFolder`.
@@ -248,7 +247,7 @@ def fetch_dataset(content: str, storage: Storage, cache: Path) -> Dataset:
 def _described(manifest: Path, content: str) -> Dataset | None:
     """The data set that `manifest` describes, if it is the one with this content hash; its files are not looked at."""
     try:
-        dataset = Dataset(**json.loads(manifest.read_text()), folder=manifest.parent)
+        dataset = Dataset(**unsealed(manifest.read_text()), folder=manifest.parent)
     except (OSError, ValueError, TypeError):
         return None
     return dataset if dataset.content == content else None
@@ -313,7 +312,7 @@ class TrainingMirror:
             if not self._storage.get(f"{checkpoint}/{JSON}", staged / JSON):
                 return
             described = (staged / JSON).read_bytes()
-            digest = json.loads(described)["sha256"]
+            digest = unsealed(described.decode())["sha256"]
             if not _is_copy(target, described, digest):
                 if not self._storage.get(f"{checkpoint}/{STATE}", staged / STATE):
                     return

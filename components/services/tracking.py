@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Evaluation, Gallery, Model, Workspace
 from ..gan.options import ImageFormat, UserError
@@ -44,6 +44,7 @@ def uri(home: Workspace) -> str:
 def _client(home: Workspace) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     home.mlruns.mkdir(parents=True, exist_ok=True)
@@ -125,65 +126,89 @@ def _log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
-class _Log:
-    """What is told to MLflow beside work that goes on where MLflow cannot be reached."""
+class TrainingLog:
+    """Curves and sample grids of a training while it runs. MLflow being away is no reason to lose a training.
 
-    goes_on: ClassVar[str]
-    _broken = False
+    What cannot be sent is kept and sent when MLflow answers again; what it holds already is not sent twice.
+    """
 
-    def _guarded(self, action: Callable[[], object]) -> None:
-        if self._broken:
-            return
-        try:
-            action()
-        except Exception as error:
-            self._broken = True
-            reason = " ".join(str(error).split())[:200]
-            print(f"MLflow cannot be reached ({reason}); {self.goes_on}", file=sys.stderr)
-
-
-class TrainingLog(_Log):
-    """Curves and sample grids of a training while it runs. MLflow being away is no reason to lose a training."""
-
-    goes_on = "training goes on, `register` will log its curves"
+    RETRY_SECONDS = 10
 
     def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-        self._guarded(lambda: self._open(home, key, training, dataset))
+        self._what = home, key, training, dataset
+        self._waiting: list[Mapping[str, Any]] = []
+        # Of the run in MLflow, while it answers: asked for anew after every failure.
+        self._sent: int | None = None
+        self._told, self._next_try = False, 0.0
+        self._try(lambda: None)
 
-    def _open(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    def add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
+        """Log `rows` of progress, and for rows with a score the grid in the folder `samples`."""
+        self._waiting += rows
+        if self._waiting and time.monotonic() >= self._next_try:
+            self._try(lambda: self._send(samples))
+
+    def close(self, samples: Path) -> None:
+        """Send what is left, and mark the run as finished."""
+
+        def finish() -> None:
+            self._send(samples)
+            self._client.update_run(self._run_id, status="FINISHED")
+
+        self._try(finish)
+        if self._waiting:
+            print("MLflow cannot be reached; `register` will log the rest of the curves", file=sys.stderr)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            if self._sent is None:
+                self._open()
+            action()
+        except Exception as error:
+            self._sent = None
+            self._next_try = time.monotonic() + self.RETRY_SECONDS
+            if not self._told:
+                reason = " ".join(str(error).split())[:200]
+                print(f"MLflow cannot be reached ({reason}); training goes on, its curves are kept", file=sys.stderr)
+            self._told = True
+
+    def _open(self) -> None:
+        home, key, training, dataset = self._what
         self._client = _client(home)
         self._run_id = _run_id(self._client, home, key, _run_name(training, key))
         _log_params(self._client, self._run_id, training, dataset)
         self._client.update_run(self._run_id, status="RUNNING")
-        # What was logged before a resume is not logged twice.
+        # What was logged before a resume, or by a call whose answer was lost, is not logged twice.
         logged = self._client.get_metric_history(self._run_id, "generator_loss")
-        self._seen = max((metric.step for metric in logged), default=0)
+        self._sent = max((metric.step for metric in logged), default=0)
+        if self._told:
+            print(f"MLflow answers again: {len(self._waiting)} points of the curves are sent", file=sys.stderr)
+            self._told = False
 
-    def add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
-        """Log `rows` of progress, and for rows with a score the grid in the folder `samples`."""
-        if rows:
-            self._guarded(lambda: self._add(rows, samples))
-
-    def _add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
+    def _send(self, samples: Path) -> None:
         from PIL import Image
 
-        fresh = [row for row in rows if row["images"] > self._seen]
-        _log_metrics(self._client, self._run_id, _metrics(fresh))
-        for row in fresh:
-            grid = samples / f"{int(row['images']):012d}.png"
-            if grid.exists():
-                with Image.open(grid) as image:
-                    self._client.log_image(self._run_id, image, key="samples", step=int(row["images"]))
-            self._seen = int(row["images"])
+        while self._waiting:
+            row = self._waiting[0]
+            step = int(row["images"])
+            grid = samples / f"{step:012d}.png"
+            if step > (self._sent or 0):
+                # First, because the metrics are what tells that a row has been sent.
+                if "score" in row and grid.exists():
+                    with Image.open(grid) as image:
+                        self._client.log_image(self._run_id, image, key="samples", step=step)
+                _log_metrics(self._client, self._run_id, _metrics([row]))
+                self._sent = step
+            del self._waiting[0]
 
-    def close(self) -> None:
-        self._guarded(lambda: self._client.update_run(self._run_id, status="FINISHED"))
 
+class SweepLog:
+    """A run for a sweep, and below it one for each trial; what is logged already is not logged again.
 
-class SweepLog(_Log):
-    """A run for a sweep, and below it one for each trial; what is logged already is not logged again."""
+    MLflow being away is no reason to end a sweep.
+    """
 
-    goes_on = "the sweep goes on, the same command will log it"
+    _broken = False
 
     def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
         self._key = key
@@ -207,6 +232,18 @@ class SweepLog(_Log):
             _log_params(self._client, run_id, training, self._dataset)
             _log_metrics(self._client, run_id, _metrics(history))
             self._client.update_run(run_id, status="FINISHED")
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        if self._broken:
+            return
+        try:
+            action()
+        except Exception as error:
+            self._broken = True
+            reason = " ".join(str(error).split())[:200]
+            print(
+                f"MLflow cannot be reached ({reason}); the sweep goes on, the same command will log it", file=sys.stderr
+            )
 
     def close(self, table: str) -> None:
         """Attach the table of results, as CSV."""

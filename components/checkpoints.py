@@ -128,6 +128,9 @@ class TrainingFolder:
     def start_progress(self, history: list[dict[str, float]]) -> None:
         """Begin `progress.jsonl` anew with the rows of a checkpoint: what came after it is trained again."""
         self.samples.mkdir(parents=True, exist_ok=True)
+        for left in self.checkpoints.glob("*.tmp"):
+            # By a process that was killed.
+            shutil.rmtree(left)
         staged = self.progress.with_suffix(".tmp")
         staged.write_text("".join(json.dumps(row) + "\n" for row in history))
         staged.replace(self.progress)

@@ -113,6 +113,7 @@ STAGES = (
             "artifacts.py",
             "gan/dataset.py",
             "gan/finishing.py",
+            "gan/metrics.py",
             *_NETWORKS,
             "gan/sampling.py",
             "postprocess.py",
@@ -185,6 +186,24 @@ def data_content(data: Path, state: Path) -> str:
         # Whatever is wrong with what was remembered, it can be made again.
         database.unlink(missing_ok=True)
         return _data_content(data, database)
+
+
+def changed_data(data: Path, state: Path) -> list[str]:
+    """Files under `data` whose bytes are no longer those that were read, though size and time are the same."""
+    from tqdm import tqdm
+
+    database = state / "data-hashes.sqlite"
+    if not database.exists():
+        return []
+    changed = []
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as known:
+        rows = known.execute("SELECT path, size, time, sha256 FROM files ORDER BY path").fetchall()
+    for name, size, time, digest in tqdm(rows, desc="data", unit="file", delay=1, disable=None, leave=False):
+        file = data / os.fsdecode(name)
+        stat = file.stat() if file.is_file() else None
+        if stat and (stat.st_size, stat.st_mtime_ns) == (size, time) and sha256_of(file) != digest:
+            changed.append(os.fsdecode(name))
+    return changed
 
 
 def _data_content(data: Path, database: Path) -> str:

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from .artifacts import Dataset, Evaluation, Model
 from .gan.dataset import Pixels, to_image
 from .gan.finishing import Draft, one_of_each_class
+from .gan.metrics import symptoms
 from .params import Postprocess
 
 ROWS = 50
@@ -136,6 +137,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["number"] = "{:,}".format
+    history = pd.read_csv(model.folder / "history.csv")
     rejected = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
     walk = folder / "interpolation.webp"
     made = Counter(model.image.classes[draft.label] for draft in finished)
@@ -156,7 +158,8 @@ def render(
         pairs=list(_pairs(samples, finished, model.image.classes)) if options.steps else [],
         scores=list(scores(evaluation.metrics)),
         agreement=evaluation.metrics.get("agreement"),
-        curves=curves(pd.read_csv(model.folder / "history.csv"), model.images),
+        curves=curves(history, model.images),
+        symptoms=symptoms([{str(name): value for name, value in row.items()} for row in history.to_dict("records")]),
         rejected=rejected.head(ROWS).to_dict("records"),
         rejected_count=len(rejected),
         classes=model.image.classes[:ROWS],

@@ -20,6 +20,7 @@ from .artifacts import Dataset, Model, Workspace, staging
 from .checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
 from .gan.dataset import Split, to_image
 from .gan.features import feature_net, require_feature_net
+from .gan.metrics import symptom
 from .gan.models import build
 from .gan.options import Execution, TrainingOptions, UserError
 from .gan.training_loop import START, DivergedError, State
@@ -244,6 +245,8 @@ def _report(
     )
     log = tracking.TrainingLog(home, key, options.model_dump(mode="json"), facts)
     position, seen, finished, waiting, sent = (0, 0), 0, False, [], time.monotonic()
+    history: list[dict[str, Any]] = []
+    told: set[str] = set()
     with tqdm(total=options.images, desc="train", unit="img", unit_scale=True, disable=None) as bar:
         while not finished:
             finished = done.wait(2 if mirror else 1)
@@ -260,6 +263,10 @@ def _report(
                 seen = int(row["images"])
                 bar.update(seen - bar.n)
                 _show(bar, row, options)
+                history.append(row)
+                if (trouble := symptom(history)) and trouble.partition(":")[0] not in told:
+                    bar.write(f"at image {seen:,}, {trouble}")
+                    told.add(trouble.partition(":")[0])
             waiting += fresh
             # Seldom, because a processor that trains has no time to spare.
             if finished or time.monotonic() - sent > LOG_SECONDS:

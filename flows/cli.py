@@ -211,6 +211,23 @@ def sample(
     print(f"{n} images in {out}")
 
 
+@app.command(epilog="Exit code 0: all is as it was written; 1: something is not.")
+def verify(workspace: WorkspaceOption = None) -> None:
+    """Hash data, artifacts, checkpoints and registered models again, and say what is damaged and what mends it."""
+    home = home_of(workspace)
+    check_servers()
+    from components.verify import verify as findings
+
+    damaged = 0
+    for finding in findings(home):
+        print(f"{'damaged' if finding.wrong else 'ok':<8} {finding.part}", flush=True)
+        if finding.wrong:
+            damaged += 1
+            print(f"         {finding.wrong};\n         {finding.mends}")
+    if damaged:
+        raise typer.Exit(1)
+
+
 @app.command(name="params")
 def list_params() -> None:
     """Every key of params.yaml with its default and what it does."""

@@ -65,6 +65,19 @@ def split(split_folder: Path) -> Split:
     return Split(split_folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Path:
+    """A workspace after all five stages, called one by one. To be copied, not changed."""
+    root = tmp_path_factory.mktemp("finished")
+    (root / "data").mkdir()
+    (root / "params.yaml").write_text(SMALL)
+    (root / "data" / "images.idx").write_bytes(idx(digits[0][:700]))
+    (root / "data" / "labels.idx").write_bytes(idx(digits[1][:700]))
+    for stage in ("preprocess", "train", "evaluate", "postprocess", "register"):
+        succeeded(ganflow(root, stage))
+    return root
+
+
 @pytest.fixture
 def make_workspace(tmp_path: Path, digits: tuple[Pixels, Pixels]) -> Callable[..., Path]:
     """Makes a folder with small parameters and, as an IDX pair, the first `images` digits."""

@@ -1,11 +1,16 @@
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from components.artifacts import Key, Registration, disk_errors, staging
-from components.checkpoints import Checkpoint, TrainingFolder
+from components.artifacts import BusyError, Key, Registration, Workspace, disk_errors, staging
+from components.checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
 from components.gan.options import Execution, UserError
+from tests.conftest import ganflow
 
 KEY = Key(options="a", inputs="b", code="c")
 FACTS = {"name": "ganflow", "version": 1, "model_key": "k", "tracking": "embedded"}
@@ -78,14 +83,15 @@ def checkpoint(images: int, score: float, before: list[dict[str, float]]) -> Che
     return Checkpoint(state, history, Execution(workers=1, threads=1, device="cpu", precision="fp32"))
 
 
-def test_best_and_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_the_best_and_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
     run = TrainingFolder(tmp_path)
     history: list[dict[str, float]] = []
-    for images, score in ((64, 9.0), (128, 3.0), (192, 5.0), (256, 4.0)):
+    for images, score in ((64, 9.0), (128, 3.0), (160, 7.0), (192, 5.0), (256, 4.0)):
         saved = checkpoint(images, score, history)
         history = saved.history
         run.save(saved)
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["000000000128", "000000000256"]
+    kept = ["000000000128", "000000000192", "000000000256"]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == kept
     assert run.best().state.images == 128
     newest = run.newest()
     assert newest is not None
@@ -105,6 +111,94 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path: Path, capsys: pytest.Capture
     assert newest is not None
     assert newest.state.images == 64
     assert "checkpoint 000000000128 is damaged" in capsys.readouterr().err
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_of_any_file_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
+    """Bytes flipped, cut off or added in a checkpoint, or in an artifact and its description."""
+    run = TrainingFolder(tmp_path / "run")
+    if not tmp_path.joinpath("out").exists():
+        publish(tmp_path / "out")
+        run.save(checkpoint(64, 2.0, []))
+    files = [file for file in sorted(tmp_path.rglob("*")) if file.is_file()]
+    file = data.draw(st.sampled_from(files))
+    whole = file.read_bytes()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    flipped = bytes([whole[at] ^ data.draw(st.integers(1, 255))])
+    damaged = data.draw(st.sampled_from([whole[:at] + flipped + whole[at + 1 :], whole[:at], whole + flipped]))
+    file.write_bytes(damaged)
+    try:
+        if "run" in file.parts[len(tmp_path.parts)]:
+            assert [folder.name for folder, _ in run.damaged()] == ["000000000064"]
+            assert run.newest() is None
+        else:
+            with pytest.raises(UserError, match="is damaged"):
+                Registration.load(tmp_path / "out").verified()
+            assert Registration.find(tmp_path / "out", KEY) is None or file.name == "file.txt"
+    finally:
+        file.write_bytes(whole)
+
+
+def test_a_checkpoint_is_written_beside_the_training(tmp_path: Path) -> None:
+    run, published = TrainingFolder(tmp_path), []
+    with CheckpointWriter(run, lambda: published.append(len(list(run.checkpoints.iterdir())))) as writer:
+        first = checkpoint(64, 2.0, [])
+        writer.save(first)
+        writer.save(checkpoint(128, 3.0, first.history))
+        writer.progressed()
+    assert run.newest() is not None
+    assert published[:2] == [1, 2]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to("/proc/nowhere")
+    with (
+        pytest.raises((UserError, OSError)),
+        CheckpointWriter(TrainingFolder(tmp_path / "run"), lambda: None) as writer,
+    ):
+        writer.save(checkpoint(64, 2.0, []))
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".out-killed").mkdir()
+    publish(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    run = TrainingFolder(tmp_path / "run")
+    (run.checkpoints / "000000000064.tmp").mkdir(parents=True)
+    run.start_progress([])
+    assert not list(run.checkpoints.iterdir())
+
+
+# --- one process at a time ---
+
+HOLD = """
+import sys
+from pathlib import Path
+from components.artifacts import Workspace
+Workspace(Path(sys.argv[1])).exclusive()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_workspace_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
+    home = Workspace(tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(BusyError, match=rf"in use by process {holder.pid} on .* since 20.*--workspace"):
+        home.exclusive()
+    (tmp_path / "params.yaml").write_text("")
+    out = ganflow(tmp_path, "preprocess")
+    assert (out.returncode, len(out.stderr.splitlines())) == (3, 1), out.stderr
+    holder.kill()
+    holder.wait()
+    with home.exclusive(), home.exclusive():
+        pass
 
 
 def test_progress_is_read_by_whole_lines_and_from_the_start_after_a_resume(tmp_path: Path) -> None:

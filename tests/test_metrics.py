@@ -79,3 +79,23 @@ def test_nearest_finds_copies_and_scores_them(rng: np.random.Generator) -> None:
     psnr, ssim = metrics.psnr_ssim(noisy, copies)
     assert psnr == pytest.approx(np.mean(10 * np.log10(255**2 / error)), rel=1e-6)
     assert 0.5 < ssim < 1
+
+
+def curve(points: int, **last: float) -> list[dict[str, float]]:
+    """Points of a healthy training, of which the last eight differ."""
+    healthy = {"discriminator_accuracy": 0.8, "diversity": 0.9}
+    return [{"images": 100.0 * i, **healthy, **(last if i > points - 8 else {})} for i in range(1, points + 1)]
+
+
+def test_collapse_and_saturation_are_named_with_what_to_change() -> None:
+    assert metrics.symptom(curve(40)) is None
+    assert metrics.symptom(curve(10, diversity=0.01)) is None  # the first points of every training
+    collapsed, saturated = curve(40, diversity=0.01), curve(40, discriminator_accuracy=1.0)
+    assert "collapse" in str(metrics.symptom(collapsed))
+    assert "train.r1_gamma" in str(metrics.symptom(collapsed))
+    assert "saturated" in str(metrics.symptom(saturated))
+    # One point that is well is enough.
+    assert metrics.symptom([*collapsed[:-1], curve(1)[0]]) is None
+    healed = collapsed + [{**row, "images": row["images"] + 4000} for row in curve(20)]
+    (told,) = metrics.symptoms(healed)
+    assert told.startswith("at image 4,000, collapse: ")

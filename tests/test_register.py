@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,26 +14,26 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch.multiprocessing as mp
 
-from tests.conftest import SMALL, Pixels, environment, ganflow, idx, succeeded
+from components.artifacts import Evaluation, Gallery, Model, Workspace
+from components.services import tracking
+from tests.conftest import environment, ganflow, succeeded
 
 # Python without the project: its path is where the packages are, and the folder of the project is taken off it.
 WITHOUT_PROJECT = "import sys; sys.path = [p for p in sys.path if 'site-packages' in p or 'lib/python' in p]\n"
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Path:
-    """A workspace after all five stages, called one by one."""
-    root = tmp_path_factory.mktemp("registered")
-    (root / "data").mkdir()
-    (root / "params.yaml").write_text(SMALL)
-    (root / "data" / "images.idx").write_bytes(idx(digits[0][:700]))
-    (root / "data" / "labels.idx").write_bytes(idx(digits[1][:700]))
-    for stage in ("preprocess", "train", "evaluate", "postprocess", "register"):
-        succeeded(ganflow(root, stage))
+def registered(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished workspace that was copied to another folder."""
+    root = tmp_path_factory.mktemp("registered") / "copy"
+    shutil.copytree(finished, root)
+    succeeded(ganflow(root, "register"))
     return root
 
 
@@ -68,6 +70,76 @@ print(json.dumps([images.shape, str(images.dtype), one.tolist() == images[1:2].t
     made = [np.asarray(Image.open(registered / "sevens" / f"7-{seed}.png")) for seed in range(3, 8)]
     # Two processes may sum a product in another order, which rounding can show as one grey level.
     assert np.abs(np.stack(made)[..., None].astype(int) - np.array(images)).max() <= 1
+
+
+def register_at_once(root: str, begin: Any, found: Any) -> None:
+    """In a process of its own."""
+    home = Workspace(Path(root))
+    model, evaluation, gallery = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
+    begin.wait()
+    found.put(tracking.register("at-once", model, evaluation, gallery, None, home))
+
+
+def test_processes_that_register_the_same_key_at_once_make_one_version(registered: Path) -> None:
+    context = mp.get_context("spawn")
+    begin, found = context.Barrier(5), context.Queue()
+    processes = [context.Process(target=register_at_once, args=(str(registered), begin, found)) for _ in range(5)]
+    for process in processes:
+        process.start()
+    assert {found.get(timeout=120) for _ in processes} == {(1, True)}
+    for process in processes:
+        process.join()
+    versions = [name for name, wrong in tracking.damaged_versions(Workspace(registered)) if wrong is None]
+    assert [name for name in versions if name.startswith("at-once")] == ["at-once version 1"]
+
+
+def promote_often(root: str, name: str, mine: int, begin: Any, won: Any) -> None:
+    """In a process of its own: 100 promotions of one version, each from the champion that there is."""
+    home, count = Workspace(Path(root)), 0
+    begin.wait()
+    while count < 100:
+        for expected in (3 - mine, mine):
+            count += tracking.set_champion(name, mine, expected, home)
+    won.put(count)
+
+
+def test_of_two_that_promote_at_once_each_knows_what_it_replaced(registered: Path) -> None:
+    home = Workspace(registered)
+    with tracking._alone(home):
+        client = tracking._client(home)
+        client.create_registered_model("racing")
+        source = client.get_model_version("ganflow", "1").source
+        for _ in range(2):
+            client.create_model_version("racing", source)
+    assert tracking.set_champion("racing", 1, None, home)
+    assert not tracking.set_champion("racing", 2, None, home)
+    context = mp.get_context("spawn")
+    begin, won = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=promote_often, args=(str(registered), "racing", mine, begin, won)) for mine in (1, 2)
+    ]
+    for process in processes:
+        process.start()
+    wins = sum(won.get(timeout=240) for _ in processes)
+    for process in processes:
+        process.join()
+    journal = [entry for entry in tracking._journal(home) if entry["name"] == "racing" and entry["state"] == "done"]
+    assert len(journal) == wins + 1 >= 201
+    for before, after in itertools.pairwise(journal):
+        assert after["before"] == before["version"]
+    assert tracking.aliases("racing", journal[-1]["version"], home) == ["champion"]
+
+
+def test_a_change_of_champion_that_was_cut_off_is_finished_by_the_next(registered: Path) -> None:
+    home = Workspace(registered)
+    champion = next(entry for entry in reversed(tracking._journal(home)) if entry["name"] == "racing")["version"]
+    other = 3 - champion
+    tracking._write_down(home, "racing", other, champion, "begun")
+    with (registered / "mlruns" / tracking.JOURNAL).open("a") as journal:
+        journal.write('{"name": "rac')
+    assert not tracking.set_champion("racing", champion, champion, home)
+    assert tracking.aliases("racing", other, home) == ["champion"]
+    assert tracking.set_champion("racing", champion, other, home)
 
 
 def test_holds_no_pickle_and_only_the_gan_code(registered: Path) -> None:

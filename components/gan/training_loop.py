@@ -139,7 +139,7 @@ def training_loop(
                     logits_real, logits_fake = D(torch.cat(views), label.repeat(2), condition).float().chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             meter.add(discriminator_loss=loss_D, discriminator_accuracy=loss.accuracy(logits_real, logits_fake))
-            meter.add(diversity=_diversity(fake, real))
+            meter.add(diversity=_diversity(fake, real, label))
             # Scaled by the interval (lazy regularisation, Karras et al. 2020, section 3.1).
             if x_real.requires_grad:
                 penalty = gradient_penalty(logits_real, x_real)
@@ -274,10 +274,19 @@ def _like(p: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
 
 
-def _diversity(fake: Tensor, real: Tensor) -> Tensor:
-    """How much generated images differ within a batch, over how much real ones do: (1,), 0 where all are alike."""
-    deviations = [images.detach().float().std(0, correction=0).mean() for images in (fake, real)]
-    return (deviations[0] / deviations[1].clamp(min=1e-6)).expand(1)
+def _diversity(fake: Tensor, real: Tensor, label: Tensor) -> Tensor:
+    """How much generated images of a class differ within a batch, over how much real ones do: (1,), 0 if all are alike.
+
+    By the mean absolute difference of neighbours in the order of labels; of all neighbours where no two share a class.
+    """
+    order = label.argsort(stable=True)
+    same = label[order[1:]] == label[order[:-1]]
+    weight = torch.where(same.any(), same, torch.ones_like(same)).float()
+    differences = [
+        (weight * (ordered[1:] - ordered[:-1]).abs().flatten(1).mean(1)).sum()
+        for ordered in (images.detach().float()[order] for images in (fake, real))
+    ]
+    return ((differences[0] + 1e-6) / (differences[1] + 1e-6)).expand(1)
 
 
 class _Meter:

@@ -5,7 +5,9 @@ Embedded in the workspace (SQLite and files under `mlruns/`) unless `MLFLOW_TRAC
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import logging
 import math
 import os
@@ -14,11 +16,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..artifacts import Evaluation, Gallery, Model, Workspace
+from filelock import FileLock
+
+from ..artifacts import Evaluation, Gallery, Model, Workspace, disk_errors, sha256_of
 from ..gan.options import ImageFormat, UserError
 
 if TYPE_CHECKING:
@@ -26,6 +31,18 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "ganflow"
+# Every change of a champion, a line of JSON for each.
+JOURNAL = "champions.jsonl"
+# Of a model version: the hash of all its files.
+FILES_TAG = "files"
+# Where the embedded database holds absolute places.
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 _SERVING_CODE = Path(__file__).with_name("serving_model.py")
 _PACKED_CODE = Path(__file__).parents[1] / "gan"
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
@@ -48,6 +65,8 @@ def _client(home: Workspace) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     home.mlruns.mkdir(parents=True, exist_ok=True)
+    if address() == "embedded":
+        _relocate(home)
     import mlflow
 
     # Migrations and package checks are written to the terminal as information otherwise.
@@ -77,17 +96,44 @@ def _server_errors() -> Iterator[None]:
 
 
 def _run_id(client: MlflowClient, home: Workspace, key: str, name: str, tags: Mapping[str, str] | None = None) -> str:
-    """The run with the tag `key`, made with these `tags` too if there is none."""
+    """The run with the tag `key`, made with these `tags` too if there is none; of several the oldest."""
+    experiment = _experiment(client, home)
+
+    def found() -> list[str]:
+        runs = client.search_runs([experiment], f"tags.key = '{key}'", order_by=["attribute.start_time ASC"])
+        return [str(run.info.run_id) for run in runs]
+
+    if not (ids := found()):
+        made = str(client.create_run(experiment, run_name=name, tags={"key": key, **(tags or {})}).info.run_id)
+        # Somebody else may have made one at the same moment: all keep the same.
+        ids = found()
+        if made != ids[0]:
+            client.delete_run(made)
+    return ids[0]
+
+
+def _experiment(client: MlflowClient, home: Workspace) -> str:
+    from mlflow.exceptions import MlflowException
+
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         place = (home.mlruns.absolute() / "artifacts").as_uri() if address() == "embedded" else None
-        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=place)
-    else:
-        experiment_id = experiment.experiment_id
-    runs = client.search_runs([experiment_id], f"tags.key = '{key}'", max_results=1)
-    if runs:
-        return str(runs[0].info.run_id)
-    return str(client.create_run(experiment_id, run_name=name, tags={"key": key, **(tags or {})}).info.run_id)
+        try:
+            return str(client.create_experiment(EXPERIMENT, artifact_location=place))
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+                raise
+    return str(experiment.experiment_id)
+
+
+@contextmanager
+def _alone(home: Workspace) -> Iterator[None]:
+    """One process at a time changes the registry from this workspace; those of others are told by what they find."""
+    with disk_errors(home.mlruns):
+        home.mlruns.mkdir(parents=True, exist_ok=True)
+        with FileLock(home.mlruns / ".registry.lock"):
+            yield
 
 
 def _run_name(training: Mapping[str, Any], key: str) -> str:
@@ -267,8 +313,8 @@ def register(
     Raises:
         UserError: the server cannot be reached or refuses.
     """
-    client = _client(home)
-    with _server_errors():
+    with _alone(home), _server_errors():
+        client = _client(home)
         key = model.key.id
         training = model.training.model_dump(mode="json")
         run_id = _run_id(client, home, key, _run_name(training, key))
@@ -278,6 +324,7 @@ def register(
         version = _version(client, name, model, run_id)
         tags = {
             "key": key,
+            FILES_TAG: _files_hash(client.get_model_version(name, str(version)).source),
             "data": model.dataset,
             "commit": commit or "none",
             "params": model.key.options,
@@ -287,7 +334,7 @@ def register(
         }
         for tag, value in tags.items():
             client.set_model_version_tag(name, str(version), tag, value)
-        champion = _set_aliases(client, name, version, tags)
+        champion = _set_aliases(client, home, name, version, tags)
         client.update_run(run_id, status="FINISHED")
         return version, champion
 
@@ -299,9 +346,68 @@ def is_registered(name: str, version: int, key: str, home: Workspace) -> bool:
         return _versions(client, name).get(key) == version
 
 
+def damaged_versions(home: Workspace) -> Iterator[tuple[str, str | None]]:
+    """Every registered version, and what is wrong with its files.
+
+    Raises:
+        UserError: the server cannot be reached.
+    """
+    if address() == "embedded" and not (home.mlruns / "mlflow.db").exists():
+        return
+    client = _client(home)
+    with _server_errors():
+        versions = [
+            version
+            for model in client.search_registered_models()
+            for version in client.search_model_versions(f"name = '{model.name}'")
+        ]
+    for version in sorted(versions, key=lambda v: (v.name, int(v.version))):
+        wrong = None
+        if FILES_TAG in version.tags:
+            try:
+                if _files_hash(version.source) != version.tags[FILES_TAG]:
+                    wrong = "its files are not those that were registered"
+            except Exception as error:
+                wrong = f"its files cannot be read ({' '.join(str(error).split())[:200]})"
+        yield f"{version.name} version {version.version}", wrong
+
+
+def _files_hash(uri: str) -> str:
+    """Hash of the names and bytes of all files of a logged model."""
+    import mlflow
+
+    folder = Path(mlflow.artifacts.download_artifacts(uri))
+    # Python leaves its caches beside code that it loads.
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    described = [f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n" for file in files]
+    if not files:
+        raise FileNotFoundError(uri)
+    return hashlib.sha256("".join(described).encode()).hexdigest()
+
+
+def _relocate(home: Workspace) -> None:
+    """Let the embedded database find its files where the workspace lies now, after it was moved or copied."""
+    database, place = home.mlruns / "mlflow.db", (home.mlruns.absolute() / "artifacts").as_uri()
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        query = "SELECT artifact_location FROM experiments WHERE name = ?"
+        try:
+            found = connection.execute(query, (EXPERIMENT,)).fetchone()
+        except sqlite3.Error:
+            return
+        if found is None or found[0] == place:
+            return
+        for table, column in _PLACES:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} LIKE ? || '%'",
+                (place, len(found[0]) + 1, found[0]),
+            )
+
+
 def _versions(client: MlflowClient, name: str) -> dict[str, int]:
-    """Versions of the registered model by their key."""
-    found = client.search_model_versions(f"name = '{name}'")
+    """Versions of the registered model by their key; of several the oldest."""
+    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version))
     return {version.tags["key"]: int(version.version) for version in found if "key" in version.tags}
 
 
@@ -331,7 +437,12 @@ def _version(client: MlflowClient, name: str, model: Model, run_id: str) -> int:
     version = client.create_model_version(
         name, logged.model_uri, run_id, tags={"key": model.key.id}, model_id=logged.model_id
     )
-    return int(version.version)
+    # Somebody else may have made one at the same moment: all keep the oldest.
+    kept = _versions(client, name)[model.key.id]
+    if kept != int(version.version):
+        client.delete_model_version(name, version.version)
+        client.delete_logged_model(logged.model_id)
+    return kept
 
 
 def _signature(model: Model) -> Any:
@@ -379,19 +490,82 @@ def _main_score(evaluation: Evaluation) -> dict[str, str]:
     return {"score_name": name, "score": str(value)}
 
 
-def _set_aliases(client: MlflowClient, name: str, version: int, tags: Mapping[str, str]) -> bool:
+def _set_aliases(client: MlflowClient, home: Workspace, name: str, version: int, tags: Mapping[str, str]) -> bool:
     """Every registered model becomes challenger; champion where there is none or a comparable one is worse."""
     client.set_registered_model_alias(name, "challenger", str(version))
-    aliases = client.get_registered_model(name).aliases
-    if "champion" in aliases:
-        if int(aliases["champion"]) == version:
-            return True
-        champion = client.get_model_version_by_alias(name, "champion").tags
+    before = _champion(client, home, name)
+    if before == version:
+        return True
+    if before is not None:
+        champion = client.get_model_version(name, str(before)).tags
         comparable = all(champion.get(tag) == tags[tag] for tag in ("holdout", "feature_net", "score_name"))
         if not comparable or float(tags["score"]) >= float(champion["score"]):
             return False
-    client.set_registered_model_alias(name, "champion", str(version))
+    _crown(client, home, name, version, before)
     return True
+
+
+def set_champion(name: str, version: int, expected: int | None, home: Workspace) -> bool:
+    """Make `version` the champion if `expected` is it until now (None: nobody); whether it was so.
+
+    Raises:
+        UserError: the server cannot be reached or refuses.
+    """
+    with _alone(home), _server_errors():
+        client = _client(home)
+        if _champion(client, home, name) != expected:
+            return False
+        _crown(client, home, name, version, expected)
+        return True
+
+
+def _champion(client: MlflowClient, home: Workspace, name: str) -> int | None:
+    """The champion's version, after what an interrupted change of it still lacks has been done."""
+    alias = client.get_registered_model(name).aliases.get("champion")
+    now = None if alias is None else int(alias)
+    last = next((entry for entry in reversed(_journal(home)) if entry["name"] == name), None)
+    if last and last["state"] == "begun" and last["before"] == now:
+        now = int(last["version"])
+        client.set_registered_model_alias(name, "champion", str(now))
+        _write_down(home, name, now, last["before"], "done")
+    return now
+
+
+def _crown(client: MlflowClient, home: Workspace, name: str, version: int, before: int | None) -> None:
+    """Write the change down, then make it: whoever comes after a crash in between finishes it."""
+    _write_down(home, name, version, before, "begun")
+    client.set_registered_model_alias(name, "champion", str(version))
+    _write_down(home, name, version, before, "done")
+
+
+def _write_down(home: Workspace, name: str, version: int, before: int | None, state: str) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = {"time": now, "name": name, "version": version, "before": before, "state": state, "tracking": address()}
+    with (home.mlruns / JOURNAL).open("ab+") as journal:
+        # What a crash cut off stays a line of its own, which no reader takes for an entry.
+        if journal.seek(0, os.SEEK_END) and not _ends_a_line(journal):
+            journal.write(b"\n")
+        journal.write(json.dumps(entry).encode() + b"\n")
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
+def _ends_a_line(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _journal(home: Workspace) -> list[dict[str, Any]]:
+    """All changes of champions at the present server that were written down whole."""
+    try:
+        lines = (home.mlruns / JOURNAL).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in lines:
+        with suppress(ValueError):
+            entries.append(json.loads(line))
+    return [entry for entry in entries if entry["tracking"] == address()]
 
 
 def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""Whether all that lies in a workspace is still what was written, byte by byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .artifacts import Artifact, Workspace
+from .checkpoints import TrainingFolder
+from .gan.options import UserError
+from .keys import STAGES, changed_data
+from .services import tracking
+
+
+class Finding(NamedTuple):
+    """One part of a workspace; where something is `wrong` with it, what `mends` it."""
+
+    part: str
+    wrong: str | None = None
+    mends: str = ""
+
+
+def verify(home: Workspace) -> Iterator[Finding]:
+    """Hash data, artifacts, checkpoints and registered models again."""
+    changed = changed_data(home.data, home.state)
+    names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+    wrong = f"{len(changed)} files have other bytes at the same size and time: {names}" if changed else None
+    yield Finding("data", wrong, "bring them back by `dvc checkout --force data.dvc` or from where they came")
+    for stage in STAGES:
+        folder = stage.folder(home)
+        if (folder / stage.artifact.manifest).exists():
+            again = f"`ganflow {stage.name}` makes it again, once {folder.relative_to(home.root)} is deleted"
+            yield Finding(str(folder.relative_to(home.root)), _damage(stage.artifact, folder), again)
+    for training in sorted((home.state / "training").glob("*/checkpoints")):
+        name = str(training.relative_to(home.root))
+        damaged = list(TrainingFolder(training.parent).damaged())
+        for folder, reason in damaged:
+            part = str(folder.relative_to(home.root))
+            yield Finding(part, reason, "nothing has to be done: the training goes on from the one before")
+        if not damaged:
+            yield Finding(name)
+    for version, wrong in tracking.damaged_versions(home):
+        again = "`ganflow register` makes a new one, once this version is deleted in MLflow"
+        yield Finding(version, wrong, again)
+
+
+def _damage(artifact: type[Artifact], folder: Path) -> str | None:
+    try:
+        artifact.load(folder).verified()
+    except UserError as error:
+        return str(error).partition(":")[0]
+    return None

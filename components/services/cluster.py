@@ -34,6 +34,15 @@ COLLECTIVE_SECONDS = 600
 # How long a training may take to write a checkpoint when it is stopped.
 STOP_SECONDS = 20
 
+# In seconds: how soon a worker that died is seen, one that is frozen given up, the ends of others waited for, and a
+# range of workers started with those that found room.
+_PATIENCE = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 0.5,
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": 20,
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": 3,
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": 15,
+}
+
 _COMPONENTS = Path(__file__).resolve().parents[1]
 
 _thread: threading.Thread | None = None
@@ -338,12 +347,9 @@ def fit(
         StoppedError: the user pressed Ctrl-C or sent SIGTERM; `stop` was called, and the workers were given a moment.
     """
     wait()
-    # How soon a worker that died is seen, one that is frozen given up, and a node that does not come done without.
     # Read where the controller is started, and passed on to it by Ray.
-    for name, seconds in (("HEALTH_CHECK_INTERVAL", 0.5), ("WORKER_HEALTH_CHECK_TIMEOUT", 20)):
-        os.environ.setdefault(f"RAY_TRAIN_{name}_S", str(seconds))
-    if workers[0] < workers[1]:
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "10")
+    for name, seconds in _PATIENCE.items():
+        os.environ.setdefault(name, str(seconds))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.train import FailureConfig, RunConfig, ScalingConfig

@@ -25,7 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 PARAMS = """
 preprocess: {resolution: 28}
@@ -176,6 +176,8 @@ def tried(step: Step, template: Path, scratch: Path, every: int) -> dict[str, ob
     Raises:
         RuntimeError: the step fails undisturbed.
     """
+    from components.artifacts import Workspace
+
     shim = ctypes.CDLL(None)
     shim.crash_points_arm.argtypes = [ctypes.c_char_p, ctypes.c_long]
     shim.crash_points_count.restype = ctypes.c_long
@@ -190,7 +192,8 @@ def tried(step: Step, template: Path, scratch: Path, every: int) -> dict[str, ob
 
     def work(at: int) -> object:
         shim.crash_points_arm(os.fsencode(root), at)
-        step.run(root)
+        with Workspace(root).exclusive():
+            step.run(root)
         points = shim.crash_points_count()
         shim.crash_points_arm(b"", 0)
         return [points, _plain(step.look(root)), leftovers(root)]
@@ -272,13 +275,14 @@ def _plain(value: object) -> object:
     return json.loads(json.dumps(value))
 
 
-def loaded(arguments: list[str], library: Path) -> int:
-    """Run this module in a process that has the library loaded."""
+def loaded(arguments: list[str], library: Path, out: TextIO | None = None) -> int:
+    """Run this module in a process that has the library loaded, which is made as `library`; its exit code."""
     source = Path(__file__).with_suffix(".c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
     quiet = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
     environment = os.environ | quiet | {"LD_PRELOAD": str(library)}
-    return subprocess.run([sys.executable, "-m", "benchmarks.crash_points", *arguments], env=environment).returncode
+    command = [sys.executable, "-m", "benchmarks.crash_points", *arguments]
+    return subprocess.run(command, cwd=PROJECT, env=environment, stdout=out).returncode
 
 
 def main() -> None:

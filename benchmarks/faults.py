@@ -117,18 +117,14 @@ class Run:
         """Wait for the first point that is trained anew; what that took, and how much is trained again."""
         newest = self.checkpoints()[-1]
         # Curves begin anew with those of the checkpoint.
-        self.until(lambda: self.images() == newest or self._restarted(before), 180)
-        start = self.images() if self.images() <= before else newest
-        self.until(lambda: self.images() > start, 180)
+        self.until(lambda: self.images() == newest, 180)
+        self.until(lambda: self.images() > newest, 180)
         return {"recovery_seconds": round(time.monotonic() - since, 1), "images_again": before - newest}
-
-    def _restarted(self, before: int) -> bool:
-        return self.images() < before
 
     def workers(self) -> list[psutil.Process]:
         found = []
         for each in self._tree.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):
                 if "RayTrainWorker" in " ".join(each.cmdline()):
                     found.append(each)
         return found
@@ -207,7 +203,11 @@ def power_cut(folder: Path) -> Found:
 def prefect_killed(folder: Path) -> Found:
     """Prefect's temporary server dies: the training goes on, and the same command completes the rest."""
     run = Run(workspace(folder / "w"), "run").trained()
-    servers = [p for p in run._tree.children(recursive=True) if "prefect.server" in " ".join(p.cmdline())]
+    servers = []
+    for each in run._tree.children(recursive=True):
+        with suppress(psutil.Error):
+            if "prefect.server" in " ".join(each.cmdline()):
+                servers.append(each)
     assert servers, "there is no server of Prefect"
     before, since = run.images(), time.monotonic()
     for server in servers:
@@ -402,8 +402,11 @@ def _cluster(folder: Path, count: int) -> Iterator[tuple[dict[str, str], list[su
 
 
 def _works(node: subprocess.Popen[bytes]) -> bool:
-    children = psutil.Process(node.pid).children(recursive=True)
-    return any("RayTrainWorker" in " ".join(child.cmdline()) for child in children)
+    for child in psutil.Process(node.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                return True
+    return False
 
 
 def struck(name: str, folder: Path) -> Found:

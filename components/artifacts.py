@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from filelock import FileLock, Timeout
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .gan.options import Execution, ImageFormat, Options, TrainingOptions, UserError
 
@@ -95,6 +95,9 @@ class Workspace:
                 staged = holder.with_suffix(".tmp")
                 staged.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
                 staged.replace(holder)
+                for left in [*self.root.glob("artifacts/.*-*"), *self.root.glob("mlruns/.*-*")]:
+                    # Begun, or replaced, by a process that was killed.
+                    shutil.rmtree(left, ignore_errors=True)
         return held
 
 
@@ -139,13 +142,19 @@ class FileRecord(Options):
     sha256: str
 
 
+def _inside(name: str) -> str:
+    if not name or name.startswith("/") or "\\" in name or {"", ".", ".."} & {*name.split("/")}:
+        raise ValueError(f"{name!r} does not lie in the artifact's folder")
+    return name
+
+
 class Artifact(Options):
     """A folder and the JSON that describes it; subclasses say what the JSON holds."""
 
     manifest: ClassVar[str]
 
     key: Key
-    files: dict[str, FileRecord]
+    files: dict[Annotated[str, AfterValidator(_inside)], FileRecord]
     folder: Path = Field(exclude=True)
 
     @cached_property
@@ -321,9 +330,6 @@ def staging(out: Path) -> Iterator[Path]:
     """
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{out.name}-*"):
-            # By a process that was killed: a workspace has one at a time.
-            shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         try:
             folder.chmod(0o755)

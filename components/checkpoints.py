@@ -25,6 +25,7 @@ from .gan.training_loop import State
 
 # The newest may turn out to be damaged.
 KEPT = 2
+FAILURE_SIZE = 4096
 
 
 class Checkpoint(NamedTuple):
@@ -49,6 +50,7 @@ class TrainingFolder:
         self.samples = path / "samples"
         self.progress = path / "progress.jsonl"
         self._stop = path / "stop"
+        self._failure = path / "failure"
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Publish a checkpoint, then remove all but the best and the newest two.
@@ -122,8 +124,11 @@ class TrainingFolder:
         """Ask the first worker to write a checkpoint and end, at the next point of its curves."""
         self._stop.touch()
 
-    def withdraw_stop(self) -> None:
+    def begin(self) -> None:
+        """Forget what was asked and told in an earlier run."""
         self._stop.unlink(missing_ok=True)
+        self._failure.unlink(missing_ok=True)
+        self.progress.unlink(missing_ok=True)
 
     def start_progress(self, history: list[dict[str, float]]) -> None:
         """Begin `progress.jsonl` anew with the rows of a checkpoint: what came after it is trained again."""
@@ -131,6 +136,8 @@ class TrainingFolder:
         for left in self.checkpoints.glob("*.tmp"):
             # By a process that was killed.
             shutil.rmtree(left)
+        with self._failure.open("wb") as file:
+            file.write(b" " * FAILURE_SIZE)
         staged = self.progress.with_suffix(".tmp")
         staged.write_text("".join(json.dumps(row) + "\n" for row in history))
         staged.replace(self.progress)
@@ -138,6 +145,22 @@ class TrainingFolder:
     def append_progress(self, row: dict[str, Any]) -> None:
         with self.progress.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+    def fail(self, reason: str) -> None:
+        """Keep why the training cannot go on; on a full disk too, in space that was taken at the start."""
+        try:
+            self.append_progress({"error": reason})
+        except OSError:
+            with self._failure.open("r+b") as file:
+                file.write(reason.encode()[:FAILURE_SIZE])
+
+    @property
+    def failure(self) -> str:
+        """Why the training cannot go on; empty if it can."""
+        rows, _ = self.read_progress()
+        told = [str(row["error"]) for row in rows if "error" in row]
+        kept = self._failure.read_text(errors="replace").strip() if self._failure.exists() else ""
+        return told[0] if told else kept
 
     def read_progress(self, position: tuple[int, int] = (0, 0)) -> tuple[list[dict[str, Any]], tuple[int, int]]:
         """Whole lines after `position` (file, offset), and the next position; all of a file that was begun anew."""

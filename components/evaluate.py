@@ -21,7 +21,7 @@ from .artifacts import Dataset, Evaluation, Model, Workspace, staging
 from .gan import metrics
 from .gan.dataset import Pixels, Split, to_signed
 from .gan.features import feature_net
-from .gan.models import build
+from .gan.models import restored
 from .gan.options import ImageFormat, NetworkOptions
 from .gan.sampling import labels_like, latents, sample
 from .keys import key_of
@@ -55,8 +55,8 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
         seeds = range(options.seed, options.seed + options.samples)
         labels = labels_like(training.class_shares, options.samples)
         samples = _samples(model, seeds, labels)
-        discriminator = build(model.training.network, dataset.image).discriminator.eval()
-        discriminator.load_state_dict(safetensors.torch.load_file(model.folder / "discriminator.safetensors"))
+        weights = safetensors.torch.load_file(model.folder / "discriminator.safetensors")
+        discriminator = restored(model.training.network, dataset.image, weights, "discriminator").eval()
         bar.update()
 
         home = Workspace.around(out)
@@ -151,8 +151,7 @@ def make_samples(
     precision: str,
 ) -> Pixels:
     """Images (n, H, W, C) of the seeds and labels in `part`, on the GPU where this process has one."""
-    generator = build(options, image).generator
-    generator.load_state_dict(from_safetensors(weights))
+    generator = restored(options, image, from_safetensors(weights))
     generator.to("cuda" if torch.cuda.is_available() else "cpu")
     return sample(generator, latents(seeds[part], options.latent), labels[part], precision=precision)
 

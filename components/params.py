@@ -144,7 +144,7 @@ with warnings.catch_warnings():
                 raise UserError(f"there is no {path}: run ganflow in a workspace, or name one by --workspace")
             try:
                 values = yaml.safe_load(path.read_text()) or {}
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
+            except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
                 raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
             if not isinstance(values, dict):
                 raise UserError(f"{path} must hold the sections {', '.join(cls.model_fields)}")

@@ -22,7 +22,7 @@ from . import report
 from .artifacts import Dataset, Evaluation, Gallery, Model, Picture, staging
 from .gan.dataset import Pixels, to_image
 from .gan.finishing import Draft, ImageStep, Step, one_of_each_class
-from .gan.models import build
+from .gan.models import restored
 from .gan.sampling import latents, sample
 from .keys import key_of
 from .params import Postprocess
@@ -155,8 +155,8 @@ def interpolation(drafts: Sequence[Draft], options: Postprocess, model: Model) -
     """
     firsts = one_of_each_class(drafts, COLUMNS)
     network, count = model.training.network, options.interpolation_frames
-    generator = build(network, model.image).generator
-    generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
+    weights = safetensors.torch.load_file(model.folder / "generator.safetensors")
+    generator = restored(network, model.image, weights)
     a = latents([first.seed for first in firsts], network.latent)
     # No sample has a negative seed.
     b = latents([-1 - index for index in range(len(firsts))], network.latent)

@@ -16,8 +16,8 @@ import pandas as pd
 import safetensors.torch
 from tqdm import tqdm
 
-from .artifacts import Dataset, Model, Workspace, staging
-from .checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
+from .artifacts import Dataset, Model, Workspace, disk_errors, staging
+from .checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
 from .gan.dataset import Split, to_image
 from .gan.features import feature_net, require_feature_net
 from .gan.metrics import symptom
@@ -32,6 +32,8 @@ from .services import cluster, storage, tracking
 LOG_SECONDS = 5
 # How often a training that diverged goes on from its last state with other noise.
 ATTEMPTS = 3
+# For pictures, curves and what else is written beside checkpoints.
+SPARE_BYTES = 20_000_000
 
 
 def train(options: Train, dataset: Dataset, out: Path) -> Model:
@@ -64,6 +66,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             storage.publish_dataset(dataset, storage.Storage(options.storage))
         else:
             cluster.check_every_node_sees(dataset.folder.absolute())
+        _check_space(run.path, 4 * (4 * parameters[0] + 3 * parameters[1]))
         if newest:
             print(f"training goes on at image {newest.state.images:,} of {options.images:,}")
         features = threading.Thread(target=_feature_net, args=(dataset, home.state), daemon=True)
@@ -78,13 +81,14 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             "storage": options.storage,
             "environment": storage.passed_environment() if options.storage else {},
         }
-        run.withdraw_stop()
+        run.begin()
         with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
-            cluster.fit(_worker, config, execution, span, run.path.absolute(), run.request_stop)
+            cluster.fit(_worker, config, execution, span, run.path.absolute(), run)
         cluster.release()
         if mirror:
             mirror.pull()
-        _raise_failure(run)
+        if run.failure:
+            raise UserError(run.failure)
     best = run.best()
     with staging(out) as folder:
         for published, name in (("generator", "ema"), ("discriminator", "discriminator")):
@@ -106,6 +110,17 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             dataset=dataset.content,
         )
     return Model.load(out)
+
+
+def _check_space(folder: Path, state: int) -> None:
+    """Check that the disk has room for checkpoints of `state` bytes, before hours of work depend on it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = (KEPT + 2) * state + SPARE_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"this training needs {needed / 1e6:,.0f} MB for checkpoints at {folder}, where {free / 1e6:,.0f} MB are "
+            "free: make room and run again"
+        )
 
 
 def resolve(options: Train) -> Execution:
@@ -138,44 +153,52 @@ def _worker(config: dict[str, Any]) -> None:
         state = cache_of_node()
     run = TrainingFolder(state / "training" / (f"{config['key']}-{cluster.rank()}" if uri else config["key"]))
     mirror = _mirror(run.path, uri, config["key"])
-    attempt = 0
     try:
-        if uri:
-            dataset = storage.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
-        else:
-            dataset = Dataset.load(Path(config["dataset"]))
-        while True:
-            if mirror:
-                # All ranks go on from what all can see.
-                shutil.rmtree(run.path, ignore_errors=True)
-                mirror.pull()
-            newest = run.newest()
-            start = newest.state if newest else START
-            attempt = max(attempt, start.attempt)
-            history = newest.history if newest else []
-            try:
-                with CheckpointWriter(run, mirror.push if mirror and first else lambda: None) as writer:
-                    if first:
-                        run.start_progress(history)
-                    _train(config, dataset, run, writer, state, start._replace(attempt=attempt), history)
-                return
-            except DivergedError as error:
-                attempt += 1
-                if attempt > ATTEMPTS:
-                    raise UserError(
-                        f"{error}, for the last of {attempt} times, each with other noise: "
-                        "raise train.r1_gamma or lower the learning rates"
-                    ) from None
-                if first:
-                    _note(run, f"{error}; going back to image {start.images:,}, with other noise")
-            # The first rank has kept its last checkpoint, which all go on from.
-            cluster.barrier()
+        with disk_errors(run.path):
+            if uri:
+                dataset = storage.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
+            else:
+                dataset = Dataset.load(Path(config["dataset"]))
+            _train_or_try_again(config, dataset, run, mirror, state)
     except UserError as error:
         if mirror and not first:
             raise
-        run.append_progress({"error": str(error)})
+        run.fail(str(error))
         if mirror:
             mirror.push()
+
+
+def _train_or_try_again(
+    config: dict[str, Any], dataset: Dataset, run: TrainingFolder, mirror: storage.TrainingMirror | None, cache: Path
+) -> None:
+    """Train from the newest checkpoint; from there with other noise where a loss or weight is no longer finite."""
+    first, attempt = cluster.rank() == 0, 0
+    while True:
+        if mirror:
+            # All ranks go on from what all can see.
+            shutil.rmtree(run.path, ignore_errors=True)
+            mirror.pull()
+        newest = run.newest()
+        start = newest.state if newest else START
+        attempt = max(attempt, start.attempt)
+        history = newest.history if newest else []
+        try:
+            with CheckpointWriter(run, mirror.push if mirror and first else lambda: None) as writer:
+                if first:
+                    run.start_progress(history)
+                _train(config, dataset, run, writer, cache, start._replace(attempt=attempt), history)
+            return
+        except DivergedError as error:
+            attempt += 1
+            if attempt > ATTEMPTS:
+                raise UserError(
+                    f"{error}, for the last of {attempt} times, each with other noise: "
+                    "raise train.r1_gamma or lower the learning rates"
+                ) from None
+            if first:
+                run.append_progress({"note": f"{error}; going back to image {start.images:,}, with other noise"})
+        # The first rank has kept its last checkpoint, which all go on from.
+        cluster.barrier()
 
 
 def _train(
@@ -203,11 +226,6 @@ def _train(
             writer.progressed()
         if stopping:
             return
-
-
-def _note(run: TrainingFolder, text: str) -> None:
-    """Tell the process that called `fit`."""
-    run.append_progress({"note": text})
 
 
 # --- beside `fit`, in the process that called it ---
@@ -290,10 +308,3 @@ def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None
             f"score {row['score']:.3g}",
             flush=True,
         )
-
-
-def _raise_failure(run: TrainingFolder) -> None:
-    rows, _ = run.read_progress()
-    for row in rows:
-        if "error" in row:
-            raise UserError(row["error"])

@@ -189,7 +189,7 @@ def sample(
     import safetensors.torch
 
     from components.gan.dataset import to_image
-    from components.gan.models import build
+    from components.gan.models import restored
     from components.gan.sampling import labels_by_name, latents
     from components.gan.sampling import sample as make
 
@@ -197,8 +197,8 @@ def sample(
         labels = labels_by_name(model.image.classes, label, n)
     except ValueError as error:
         raise UserError(str(error)) from None
-    generator = build(model.training.network, model.image).generator
-    generator.load_state_dict(safetensors.torch.load_file(model.folder / "generator.safetensors"))
+    weights = safetensors.torch.load_file(model.folder / "generator.safetensors")
+    generator = restored(model.training.network, model.image, weights)
     out.mkdir(parents=True, exist_ok=True)
     for start in range(0, n, 1000):
         part = range(start, min(start + 1000, n))
@@ -274,6 +274,14 @@ def _run_flow(params: Params, home: Workspace) -> None:
             if isinstance(cause, StoppedError):
                 raise cause from None
             cause = cause.__context__
+        from httpx import HTTPError
+
+        if isinstance(error, HTTPError):
+            server = os.environ.get("PREFECT_API_URL", "its temporary server")
+            raise UserError(
+                f"Prefect cannot be reached any more ({server}: {error}); what is done is kept, and the same command "
+                "goes on from there"
+            ) from None
         raise
 
 

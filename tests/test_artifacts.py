@@ -162,9 +162,9 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / ".out-killed").mkdir()
-    publish(tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "artifacts" / ".model-killed").mkdir(parents=True)
+    with Workspace(tmp_path).exclusive():
+        assert not list((tmp_path / "artifacts").iterdir())
     run = TrainingFolder(tmp_path / "run")
     (run.checkpoints / "000000000064.tmp").mkdir(parents=True)
     run.start_progress([])

@@ -37,10 +37,10 @@ STOP_SECONDS = 20
 # In seconds: how soon a worker that died is seen, one that is frozen given up, the ends of others waited for, and a
 # range of workers started with those that found room.
 _PATIENCE = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 0.5,
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": 20,
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": 3,
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": 15,
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "20",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
 }
 
 _COMPONENTS = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def _run() -> None:
         # Training is what the machine is for; Ray would run it at the lowest priority.
         "RAY_worker_niceness": "0",
     }
-    for name, value in quiet.items():
+    for name, value in (quiet | _PATIENCE).items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -117,6 +117,7 @@ def _run() -> None:
             "py_modules": [str(_COMPONENTS)],
             "excludes": ["__pycache__"],
             "worker_process_setup_hook": use_network_of_node,
+            "env_vars": {name: os.environ[name] for name in _PATIENCE},
         }
         ray.init(
             address=address() or "local",
@@ -336,7 +337,7 @@ def fit(
     execution: Execution,
     workers: tuple[int, int],
     folder: Path,
-    stop: Callable[[], None],
+    training: Training,
 ) -> None:
     """Run `worker(config)` in processes with a process group; again if one of them dies, freezes or its node goes.
 
@@ -344,12 +345,9 @@ def fit(
 
     Raises:
         UserError: the workers kept failing, with the last reason.
-        StoppedError: the user pressed Ctrl-C or sent SIGTERM; `stop` was called, and the workers were given a moment.
+        StoppedError: the user pressed Ctrl-C or sent SIGTERM; the workers were asked to stop, and given a moment.
     """
     wait()
-    # Read where the controller is started, and passed on to it by Ray.
-    for name, seconds in _PATIENCE.items():
-        os.environ.setdefault(name, str(seconds))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -378,10 +376,15 @@ def fit(
     try:
         with sigterm_as_interrupt():
             try:
-                running.join()
+                while running.is_alive():
+                    running.join(1)
+                    if training.failure:
+                        # The other workers would wait for the one that gave up.
+                        running.join(5)
+                        return
             except KeyboardInterrupt:
                 print("stopping: the training writes a checkpoint first; Ctrl-C again ends it at once", file=sys.stderr)
-                stop()
+                training.request_stop()
                 running.join(STOP_SECONDS)
                 raise
     except (KeyboardInterrupt, SystemExit):
@@ -394,6 +397,14 @@ def fit(
         raise UserError(
             f"training stopped after its workers failed {MAX_FAILURES + 1} times: {lines[-1].strip()}"
         ) from error
+
+
+class Training(Protocol):
+    """What `fit` knows of a training: how to end it in order, and whether it ended for a reason of its own."""
+
+    def request_stop(self) -> None: ...
+    @property
+    def failure(self) -> str: ...
 
 
 class _Background(threading.Thread):

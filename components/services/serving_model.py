@@ -19,15 +19,15 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         import safetensors.torch
-        from gan.models import build
+        from gan.models import restored
         from gan.options import ImageFormat, TrainingOptions
 
         described = json.loads(Path(context.artifacts["model.json"]).read_text())
         self._image = ImageFormat(**described["image"])
         training = TrainingOptions(**described["training"])
         self._latent = training.network.latent
-        self._generator = build(training.network, self._image).generator
-        self._generator.load_state_dict(safetensors.torch.load_file(context.artifacts["generator.safetensors"]))
+        weights = safetensors.torch.load_file(context.artifacts["generator.safetensors"])
+        self._generator = restored(training.network, self._image, weights)
 
     # Without type hints, which MLflow would take for the schema of the input.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -209,7 +209,11 @@ class TrainingLog:
         try:
             if self._sent is None:
                 self._open()
+            waiting = len(self._waiting)
             action()
+            if self._told:
+                print(f"MLflow answers again: {waiting} points of the curves are sent", file=sys.stderr)
+            self._told = False
         except Exception as error:
             self._sent = None
             self._next_try = time.monotonic() + self.RETRY_SECONDS
@@ -227,9 +231,6 @@ class TrainingLog:
         # What was logged before a resume, or by a call whose answer was lost, is not logged twice.
         logged = self._client.get_metric_history(self._run_id, "generator_loss")
         self._sent = max((metric.step for metric in logged), default=0)
-        if self._told:
-            print(f"MLflow answers again: {len(self._waiting)} points of the curves are sent", file=sys.stderr)
-            self._told = False
 
     def _send(self, samples: Path) -> None:
         from PIL import Image

@@ -11,7 +11,13 @@ docs/adding-a-network.md says how to add one.
 
 from __future__ import annotations
 
-from ..options import DCGAN, MLP, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..options import DCGAN, MLP, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2, UserError
 from . import biggan, dcgan, mlp, r3gan, stylegan2
 from .layers import Networks
 
@@ -33,3 +39,25 @@ def build(options: NetworkOptions, image: ImageFormat) -> Networks:
             return stylegan2.build(options, image)
         case R3GAN():
             return r3gan.build(options, image)
+
+
+def restored(
+    options: NetworkOptions,
+    image: ImageFormat,
+    weights: Mapping[str, Tensor],
+    player: Literal["generator", "discriminator"] = "generator",
+) -> nn.Module:
+    """The network with the `weights` that it was published with.
+
+    Raises:
+        UserError: they are those of another network; told before memory is taken for the one that is described.
+    """
+    with torch.device("meta"):
+        expected = getattr(build(options, image), player).state_dict()
+    if {name: t.shape for name, t in expected.items()} != {name: t.shape for name, t in weights.items()}:
+        raise UserError(
+            f"the weights of the {player} are not those of the {options.name} that is described beside them"
+        )
+    network: nn.Module = getattr(build(options, image), player)
+    network.load_state_dict(weights)
+    return network

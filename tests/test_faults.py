@@ -1,0 +1,87 @@
+"""Faults strike real trainings. The short ones run here, all of them by `python -m benchmarks.faults`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.crash_points import loaded
+from benchmarks.faults import FAULTS, undisturbed
+from components.checkpoints import TrainingFolder
+from tests.conftest import SMALL, ganflow, succeeded
+
+# Two of them end in the bits of one undisturbed training.
+SHORT = ("worker killed, of two", "SIGTERM", "MLflow's server gone for a while", "disk full")
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    known: dict[str, str] = {}
+
+    def model(workers: str) -> str:
+        if workers not in known:
+            known[workers] = undisturbed(tmp_path_factory.mktemp("undisturbed"), workers)
+        return known[workers]
+
+    return model
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[] if name in SHORT else pytest.mark.long) for name in FAULTS]
+)
+def test_a_training_survives(fault: str, tmp_path: Path, expected: Callable[[str], str]) -> None:
+    if fault == "disk full" and os.geteuid() != 0:
+        pytest.skip("a small disk can only be mounted by root")
+    found = FAULTS[fault](tmp_path)
+    assert found["images_again"] <= 4096 + 1024
+    if "model" in found:
+        assert found["model"] == expected("2" if "of two" in fault else "auto")
+
+
+def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reason(
+    make_workspace: Callable[..., Path],
+) -> None:
+    root = make_workspace()
+    # Beyond all bounds soon after the first checkpoint.
+    rate = "{start: 0.002, end: 1.e+30, shape: linear, images: 1000000000}"
+    settings = f"train:\n  learning_rate_discriminator: {rate}\n  learning_rate_decay: 0"
+    (root / "params.yaml").write_text(SMALL.replace("train:", settings).replace("log_every: 1024", "log_every: 512"))
+    succeeded(ganflow(root, "preprocess"))
+    result = ganflow(root, "train")
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert re.search(
+        r"ganflow: training diverged before image .* for the last of 4 times, each with other noise: raise",
+        result.stderr,
+    )
+    assert result.stdout.count("going back to image") == 3
+    (folder,) = (root / ".ganflow" / "training").glob("*/checkpoints")
+    for checkpoint in TrainingFolder(folder.parent)._whole():
+        assert all(tensor.isfinite().all() for tensor in checkpoint.state.tensors.values())
+    assert not (root / "artifacts" / "model").exists()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_no_crash_point_leaves_half_of_anything(finished: Path, tmp_path: Path) -> None:
+    """Some of the points; all of them by `python -m benchmarks.crash_points`."""
+    results = tmp_path / "results"
+    arguments = ["--template", str(finished), "--every", "23"]
+    with results.open("w") as out:
+        code = loaded(arguments, tmp_path / "crash_points.so", out)
+    found = [json.loads(line) for line in results.read_text().splitlines()]
+    assert code == 0, found
+    assert [row["step"] for row in found] == [
+        "dataset",
+        "dataset in place of another",
+        "checkpoint",
+        "model",
+        "gallery",
+        "registration",
+    ]
+    assert all(row["points"] > 10 and row["tried"] and not row["failed"] for row in found)

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -200,6 +201,22 @@ def power_cut(folder: Path) -> Found:
     return found | {"model": model_hash(run.root)}
 
 
+def power_cuts(folder: Path, workers: str) -> Found:
+    """Ten at random instants, starts included, of one training; the log says each time where it goes on."""
+    instants, root, images = random.Random(0), workspace(folder / "w"), []
+    for _ in range(10):
+        run = Run(root, "train", "--set", f"train.workers={workers}")
+        with suppress(subprocess.TimeoutExpired):
+            run.process.wait(instants.uniform(2, 26))
+        images.append(run.images())
+        run.kill_everything()
+    run = Run(root, "train", "--set", f"train.workers={workers}")
+    kept = run.checkpoints()
+    run.finished()
+    assert not kept or kept[-1] == IMAGES or f"goes on at image {kept[-1]:,}" in run.output, run.output
+    return {"images_at_cuts": images, "images_again": 0, "model": model_hash(root)}
+
+
 def prefect_killed(folder: Path) -> Found:
     """Prefect's temporary server dies: the training goes on, and the same command completes the rest."""
     run = Run(workspace(folder / "w"), "run").trained()
@@ -277,7 +294,7 @@ def disk_full(folder: Path) -> Found:
     """The disk fills up while checkpoints are written; the same command goes on when there is space."""
     root = folder / "disk"
     root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(root)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(root)], check=True)
     try:
         run = Run(workspace(root / "w"), "train").trained()
         with suppress(OSError), (root / "filler").open("wb") as filler:
@@ -329,6 +346,8 @@ FAULTS: Mapping[str, Callable[[Path], Found]] = {
     "worker frozen, of two": lambda folder: worker_frozen(folder, "2"),
     "driver killed": driver_killed,
     "power cut": power_cut,
+    "ten power cuts": lambda folder: power_cuts(folder, "auto"),
+    "ten power cuts, two workers": lambda folder: power_cuts(folder, "2"),
     "node removed, another there": node_removed_with_spare,
     "node removed, none left": node_removed_without_spare,
     "Prefect's server killed": prefect_killed,
@@ -409,9 +428,9 @@ def _works(node: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def struck(name: str, folder: Path) -> Found:
-    """What the fault with this name costs; whether the bits are those of an undisturbed run, where they must be."""
-    return FAULTS[name](folder)
+def workers_of(fault: str) -> str:
+    """How many workers the training has that this fault strikes."""
+    return "2" if "two" in fault else "auto"
 
 
 def main() -> None:
@@ -422,9 +441,9 @@ def main() -> None:
     for name in [given.only] if given.only else FAULTS:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            workers = "2" if "of two" in name else "auto"
+            workers = workers_of(name)
             try:
-                found = struck(name, folder)
+                found = FAULTS[name](folder)
                 if "model" in found:
                     if workers not in expected:
                         expected[workers] = undisturbed(folder, workers)

@@ -16,7 +16,7 @@ import typer
 
 from components.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
 from components.gan.options import DCGAN, StoppedError, UserError
-from components.keys import STAGES, Step, plan
+from components.keys import STAGES, Step, key_of, plan
 from components.params import Params
 from components.presets import preset as preset_named
 from components.services import cluster, tracking, versioning
@@ -40,6 +40,7 @@ _PREFECT = {
     # What goes wrong is told once, by `main`.
     "PREFECT_LOGGING_LEVEL": "ERROR",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "DO_NOT_TRACK": "1",
 }
 
@@ -139,6 +140,9 @@ def train(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:
     """artifacts/dataset -> artifacts/model; goes on where a killed training stopped."""
     home, params = ready(workspace, overrides)
     dataset = Dataset.load(home.dataset)
+    if Model.find(home.model, key_of("train", params.train, dataset.content)) is None:
+        # It takes as long as the imports.
+        cluster.start()
     import components.train as stage
 
     _done(stage.train(params.train, dataset, home.model))
@@ -278,10 +282,11 @@ def _run_flow(params: Params, home: Workspace) -> None:
 
         if isinstance(error, HTTPError):
             server = os.environ.get("PREFECT_API_URL", "its temporary server")
-            raise UserError(
-                f"Prefect cannot be reached any more ({server}: {error}); what is done is kept, and the same command "
-                "goes on from there"
-            ) from None
+            told = f"Prefect cannot be reached any more ({server}: {error}); what is done is kept, and the same command"
+            print(f"ganflow: {told} goes on from there", file=sys.stderr, flush=True)
+            cluster.stop()
+            # Prefect would try for minutes to tell the server that has gone what happened.
+            os._exit(2)
         raise
 
 

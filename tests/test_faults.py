@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.crash_points import loaded
-from benchmarks.faults import FAULTS, undisturbed
+from benchmarks.faults import FAULTS, undisturbed, workers_of
 from components.checkpoints import TrainingFolder
 from tests.conftest import SMALL, ganflow, succeeded
 
@@ -41,7 +41,7 @@ def test_a_training_survives(fault: str, tmp_path: Path, expected: Callable[[str
     found = FAULTS[fault](tmp_path)
     assert found["images_again"] <= 4096 + 1024
     if "model" in found:
-        assert found["model"] == expected("2" if "of two" in fault else "auto")
+        assert found["model"] == expected(workers_of(fault))
 
 
 def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reason(

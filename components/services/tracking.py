@@ -69,9 +69,9 @@ def _client(home: Workspace) -> MlflowClient:
         _relocate(home)
     import mlflow
 
-    # Migrations and package checks are written to the terminal as information otherwise.
+    # Migrations and package checks are written to the terminal as information otherwise; errors are raised as well.
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     named = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri(home))
     # MLflow writes this into the environment, where it would look like a server that the user named.

@@ -47,6 +47,8 @@ IMAGES = 40_960
 QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1"}
 NAMED = ("RAY_ADDRESS", "PREFECT_API_URL", "MLFLOW_TRACKING_URI")
 
+NODE = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+
 Found = dict[str, Any]
 
 
@@ -315,6 +317,38 @@ def disk_full(folder: Path) -> Found:
         subprocess.run(["umount", "-l", str(root)], check=True)
 
 
+def clock_set_back(folder: Path) -> Found:
+    """By an hour, for every process of a run at once, and again while nothing runs."""
+    library, back = folder / "clock.so", folder / "back"
+    source = str(Path(__file__).with_name("clock.c"))
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), source, "-ldl"], check=True)
+    clock = {"LD_PRELOAD": str(library), "CLOCK_SET_BACK": str(back)}
+    run = Run(workspace(folder / "w"), "train", **clock).trained()
+    before, since = run.images(), time.monotonic()
+    back.touch()
+    run.until(lambda: run.images() > before + 4096)
+    found = {"recovery_seconds": round(time.monotonic() - since, 1), "images_again": 0}
+    run.kill_everything()
+    Run(run.root, "train", **clock).finished()
+    return found | {"model": model_hash(run.root)}
+
+
+def node_comes(folder: Path) -> Found:
+    """A machine joins while a range of workers is at work: the training goes on with one more."""
+    with _cluster(folder, 1) as (address, nodes):
+        wanted = "{min: 1, max: 2}"
+        run = Run(workspace(folder / "w", 4 * IMAGES), "train", "--set", f"train.workers={wanted}", **address).trained()
+        since, port = time.monotonic(), int(address["RAY_ADDRESS"].rpartition(":")[2])
+        nodes.append(_server([*NODE, f"--address={address['RAY_ADDRESS']}"], port, folder, **address))
+        run.until(lambda: _works(nodes[-1]), 180)
+        newest = run.checkpoints()[-1]
+        run.until(lambda: run.images() > newest, 120)
+        took = round(time.monotonic() - since, 1)
+        run.finished()
+        execution = json.loads((run.root / "artifacts" / "model" / "model.json").read_text())["execution"]
+        return {"recovery_seconds": took, "workers": execution["workers"], "images_again": 0}
+
+
 def node_removed(folder: Path, spare: bool) -> Found:
     """A machine of the cluster disappears: another takes its place, or the training goes on with fewer workers."""
     with _cluster(folder, 3 if spare else 2) as (address, nodes):
@@ -350,6 +384,8 @@ FAULTS: Mapping[str, Callable[[Path], Found]] = {
     "ten power cuts, two workers": lambda folder: power_cuts(folder, "2"),
     "node removed, another there": node_removed_with_spare,
     "node removed, none left": node_removed_without_spare,
+    "node comes": node_comes,
+    "clock set back": clock_set_back,
     "Prefect's server killed": prefect_killed,
     "MLflow's server gone for a while": mlflow_gone,
     "Ctrl-C": ctrl_c,
@@ -406,12 +442,11 @@ def _cluster(folder: Path, count: int) -> Iterator[tuple[dict[str, str], list[su
     }
     with _free_port() as port:
         address = f"127.0.0.1:{port}"
-    start = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-    nodes = [_server([*start, "--head", f"--port={port}", "--include-dashboard=false"], port, folder, **variables)]
+    nodes = [_server([*NODE, "--head", f"--port={port}", "--include-dashboard=false"], port, folder, **variables)]
     try:
         time.sleep(5)
         for _ in range(count - 1):
-            nodes.append(_server([*start, f"--address={address}"], port, folder, **variables))
+            nodes.append(_server([*NODE, f"--address={address}"], port, folder, **variables))
         time.sleep(5)
         yield variables | {"RAY_ADDRESS": address}, nodes
     finally:

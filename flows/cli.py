@@ -24,6 +24,7 @@ from flows.cli_data import data_app, init, shown
 from flows.cli_presets import presets
 from flows.cli_sweep import sweep
 from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
+from flows.temporary_server import end_orphans
 
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
 _PREFECT = {
@@ -102,6 +103,7 @@ def run(
         return
     check_servers()
     home.exclusive()
+    end_orphans(home)
     _announce(home, params, due)
     began = time.monotonic()
     if "train" in {step.stage.name for step in due}:

@@ -8,7 +8,7 @@ from prefect import flow
 
 from components.artifacts import Registration, Workspace
 from components.params import Params
-from flows import stages
+from flows import stages, temporary_server
 
 
 @flow
@@ -17,6 +17,7 @@ def pipeline(params: Params | None = None, workspace: Path = Path()) -> Registra
     home = Workspace(workspace.absolute())
     params = params or Params.load(home.params)
     with home.exclusive():
+        temporary_server.note(home)
         dataset = stages.preprocess(params.preprocess, home.data, home.dataset)
         model = stages.train(params.train, dataset, home.model)
         evaluation = stages.evaluate(params.evaluate, model, dataset, home.evaluation)

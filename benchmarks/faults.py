@@ -444,10 +444,14 @@ def _cluster(folder: Path, count: int) -> Iterator[tuple[dict[str, str], list[su
         address = f"127.0.0.1:{port}"
     nodes = [_server([*NODE, "--head", f"--port={port}", "--include-dashboard=false"], port, folder, **variables)]
     try:
-        time.sleep(5)
         for _ in range(count - 1):
             nodes.append(_server([*NODE, f"--address={address}"], port, folder, **variables))
-        time.sleep(5)
+        script = f"import ray; ray.init('{address}', log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
+        command, environment = [sys.executable, "-c", script], os.environ | variables
+        while True:
+            told = subprocess.run(command, env=environment, capture_output=True, text=True).stdout.split()
+            if told[-1:] == [str(count)]:
+                break
         yield variables | {"RAY_ADDRESS": address}, nodes
     finally:
         for node in nodes:

@@ -222,7 +222,7 @@ def thinned(source: Source, count: int) -> list[Part]:
 def read(part: Part) -> Iterator[bytes | str]:
     """The content of each image of `part` as it lies there, or the reason why it cannot be read."""
     if part.offsets is None or part.methods is None:
-        yield from (_file(f"{part.path}/{os.fsdecode(name)}") for name in part.raw_names())
+        yield from (_file(f"{part.path}/{os.fsdecode(name)}", part.path) for name in part.raw_names())
         return
     with Path(part.path).open("rb") as file:
         for offset, size, method in zip(part.offsets.tolist(), part.sizes.tolist(), part.methods.tolist(), strict=True):
@@ -235,9 +235,11 @@ def read(part: Part) -> Iterator[bytes | str]:
                 yield content if method == STORED else _inflated(content)
 
 
-def _file(path: str) -> bytes | str:
+def _file(path: str, folder: str) -> bytes | str:
     try:
         status = Path(path).stat()
+        if Path(path).is_symlink() and not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+            return "a link to a file outside the folder"
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
         if status.st_size > MAX_FILE_BYTES:

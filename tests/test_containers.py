@@ -270,11 +270,28 @@ def test_a_gzip_bomb_is_refused(tmp_path: Path) -> None:
 def test_links_and_pipes_do_not_stop_the_work(tmp_path: Path, pictures: Files) -> None:
     as_folder(tmp_path / "data", pictures)
     (tmp_path / "data" / "cats" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "private.png").write_bytes(png(702))
+    (tmp_path / "data" / "cats" / "outside.png").symlink_to(tmp_path / "private.png")
+    (tmp_path / "data" / "cats" / "inside.png").symlink_to("000.png")
     os.mkfifo(tmp_path / "data" / "cats" / "pipe.png")
     dataset = run(tmp_path, max_rejected=0.05)
     table = pd.read_csv(dataset.folder / "rejected.csv").set_index("path")["reason"]
     assert "symbolic links" in table["cats/loop.png"]
     assert table["cats/pipe.png"] == "not a regular file"
+    assert table["cats/outside.png"] == "a link to a file outside the folder"
+    assert "same pixels" in table["cats/inside.png"]
+
+
+def test_many_tiny_files_and_names_that_are_no_text(tmp_path: Path, pictures: Files) -> None:
+    as_folder(tmp_path / "data", pictures)
+    cats = tmp_path / "data" / "cats"
+    (cats / os.fsdecode(b"\xff\xfe.png")).write_bytes(png(703))
+    for i in range(20_000):
+        (cats / f"tiny-{i}.png").touch()
+    dataset = run(tmp_path, max_rejected=1)
+    table = pd.read_csv(dataset.folder / "rejected.csv")["reason"]
+    assert (table == "empty file").sum() == dataset.rejected == 20_000
+    assert sum(dataset.splits.values()) == len(pictures) + 1
 
 
 # --- shapes, channels, frames ---

@@ -337,7 +337,7 @@ def node_comes(folder: Path) -> Found:
     """A machine joins while a range of workers is at work: the training goes on with one more."""
     with _cluster(folder, 1) as (address, nodes):
         wanted = "{min: 1, max: 2}"
-        run = Run(workspace(folder / "w", 4 * IMAGES), "train", "--set", f"train.workers={wanted}", **address).trained()
+        run = Run(workspace(folder / "w", 8 * IMAGES), "train", "--set", f"train.workers={wanted}", **address).trained()
         since, port = time.monotonic(), int(address["RAY_ADDRESS"].rpartition(":")[2])
         nodes.append(_server([*NODE, f"--address={address['RAY_ADDRESS']}"], port, folder, **address))
         run.until(lambda: _works(nodes[-1]), 180)

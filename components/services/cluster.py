@@ -360,6 +360,8 @@ def fit(
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(
             num_workers=workers if workers[0] < workers[1] else workers[0],
+            # How often machines that have come are looked for.
+            elastic_resize_monitor_interval_s=30,
             use_gpu=gpu,
             resources_per_worker={"CPU": execution.threads, "GPU": int(gpu)},
         ),

@@ -131,15 +131,20 @@ class TrainingFolder:
         self.progress.unlink(missing_ok=True)
 
     def start_progress(self, history: list[dict[str, float]]) -> None:
-        """Begin `progress.jsonl` anew with the rows of a checkpoint: what came after it is trained again."""
+        """Begin `progress.jsonl` anew with the rows of a checkpoint: what came after it is trained again.
+
+        Notes stay.
+        """
         self.samples.mkdir(parents=True, exist_ok=True)
         for left in self.checkpoints.glob("*.tmp"):
             # By a process that was killed.
             shutil.rmtree(left)
         with self._failure.open("wb") as file:
             file.write(b" " * FAILURE_SIZE)
+        rows, _ = self.read_progress()
+        notes = [row for row in rows if "note" in row]
         staged = self.progress.with_suffix(".tmp")
-        staged.write_text("".join(json.dumps(row) + "\n" for row in history))
+        staged.write_text("".join(json.dumps(row) + "\n" for row in [*notes, *history]))
         staged.replace(self.progress)
 
     def append_progress(self, row: dict[str, Any]) -> None:

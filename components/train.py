@@ -22,7 +22,7 @@ from .gan.dataset import Split, to_image
 from .gan.features import feature_net, require_feature_net
 from .gan.metrics import symptom
 from .gan.models import build
-from .gan.options import Execution, TrainingOptions, UserError
+from .gan.options import Execution, StoppedError, TrainingOptions, UserError
 from .gan.training_loop import START, DivergedError, State
 from .judge import cache_of_node, judged_training, resolve_precision
 from .keys import key_of
@@ -83,7 +83,14 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         }
         run.begin()
         with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
-            cluster.fit(_worker, config, execution, span, run.path.absolute(), run)
+            try:
+                cluster.fit(_worker, config, execution, span, run.path.absolute(), run.request_stop)
+            except StoppedError:
+                raise
+            except UserError:
+                # A worker knows better why.
+                if not run.failure:
+                    raise
         cluster.release()
         if mirror:
             mirror.pull()
@@ -153,6 +160,9 @@ def _worker(config: dict[str, Any]) -> None:
         state = cache_of_node()
     run = TrainingFolder(state / "training" / (f"{config['key']}-{cluster.rank()}" if uri else config["key"]))
     mirror = _mirror(run.path, uri, config["key"])
+    if run.failure:
+        # The first one's, for which this one was started again.
+        return
     try:
         with disk_errors(run.path):
             if uri:
@@ -166,6 +176,7 @@ def _worker(config: dict[str, Any]) -> None:
         run.fail(str(error))
         if mirror:
             mirror.push()
+        cluster.leave()
 
 
 def _train_or_try_again(
@@ -196,7 +207,11 @@ def _train_or_try_again(
                     "raise train.r1_gamma or lower the learning rates"
                 ) from None
             if first:
-                run.append_progress({"note": f"{error}; going back to image {start.images:,}, with other noise"})
+                run.append_progress(
+                    {
+                        "note": f"{error}; going back to image {start.images:,}, with other noise ({attempt} of {ATTEMPTS})"
+                    }
+                )
         # The first rank has kept its last checkpoint, which all go on from.
         cluster.barrier()
 
@@ -274,8 +289,9 @@ def _report(
                     mirror.pull_progress()
             rows, position = run.read_progress(position)
             for row in rows:
-                if "note" in row:
-                    bar.write(row["note"])
+                if (note := row.get("note")) and note not in told:
+                    bar.write(note)
+                    told.add(note)
             fresh = [row for row in rows if row.get("images", 0) > seen]
             for row in fresh:
                 seen = int(row["images"])

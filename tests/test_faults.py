@@ -13,11 +13,9 @@ import pytest
 
 from benchmarks.crash_points import loaded
 from benchmarks.faults import FAULTS, undisturbed, workers_of
-from components.checkpoints import TrainingFolder
 from tests.conftest import SMALL, ganflow, succeeded
 
-# Two of them end in the bits of one undisturbed training.
-SHORT = ("worker killed, of two", "SIGTERM", "MLflow's server gone for a while", "disk full")
+SHORT = ("worker killed", "SIGTERM", "MLflow's server gone for a while", "disk full")
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +46,7 @@ def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reas
     make_workspace: Callable[..., Path],
 ) -> None:
     root = make_workspace()
-    # Beyond all bounds soon after the first checkpoint.
-    rate = "{start: 0.002, end: 1.e+30, shape: linear, images: 1000000000}"
-    settings = f"train:\n  learning_rate_discriminator: {rate}\n  learning_rate_decay: 0"
+    settings = "train:\n  learning_rate_discriminator: 1.e+30"
     (root / "params.yaml").write_text(SMALL.replace("train:", settings).replace("log_every: 1024", "log_every: 512"))
     succeeded(ganflow(root, "preprocess"))
     result = ganflow(root, "train")
@@ -60,10 +56,9 @@ def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reas
         r"ganflow: training diverged before image .* for the last of 4 times, each with other noise: raise",
         result.stderr,
     )
-    assert result.stdout.count("going back to image") == 3
-    (folder,) = (root / ".ganflow" / "training").glob("*/checkpoints")
-    for checkpoint in TrainingFolder(folder.parent)._whole():
-        assert all(tensor.isfinite().all() for tensor in checkpoint.state.tensors.values())
+    assert (result.stdout + result.stderr).count("not finite); going back to image 0, with other noise (") == 3
+    # Nothing of it is kept.
+    assert not list((root / ".ganflow" / "training").glob("*/checkpoints/*"))
     assert not (root / "artifacts" / "model").exists()
 
 

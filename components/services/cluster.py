@@ -337,7 +337,7 @@ def fit(
     execution: Execution,
     workers: tuple[int, int],
     folder: Path,
-    training: Training,
+    stop: Callable[[], None],
 ) -> None:
     """Run `worker(config)` in processes with a process group; again if one of them dies, freezes or its node goes.
 
@@ -345,7 +345,7 @@ def fit(
 
     Raises:
         UserError: the workers kept failing, with the last reason.
-        StoppedError: the user pressed Ctrl-C or sent SIGTERM; the workers were asked to stop, and given a moment.
+        StoppedError: the user pressed Ctrl-C or sent SIGTERM; `stop` was called, and the workers were given a moment.
     """
     wait()
     with warnings.catch_warnings():
@@ -378,15 +378,10 @@ def fit(
     try:
         with sigterm_as_interrupt():
             try:
-                while running.is_alive():
-                    running.join(1)
-                    if training.failure:
-                        # The other workers would wait for the one that gave up.
-                        running.join(5)
-                        return
+                running.join()
             except KeyboardInterrupt:
                 print("stopping: the training writes a checkpoint first; Ctrl-C again ends it at once", file=sys.stderr)
-                training.request_stop()
+                stop()
                 running.join(STOP_SECONDS)
                 raise
     except (KeyboardInterrupt, SystemExit):
@@ -399,14 +394,6 @@ def fit(
         raise UserError(
             f"training stopped after its workers failed {MAX_FAILURES + 1} times: {lines[-1].strip()}"
         ) from error
-
-
-class Training(Protocol):
-    """What `fit` knows of a training: how to end it in order, and whether it ended for a reason of its own."""
-
-    def request_stop(self) -> None: ...
-    @property
-    def failure(self) -> str: ...
 
 
 class _Background(threading.Thread):
@@ -557,6 +544,14 @@ def agreed(flag: bool) -> bool:
     told = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.broadcast(told, 0)
     return bool(told)
+
+
+def leave() -> None:
+    """Give up as a training worker: those that wait for this one fail at once instead of waiting on."""
+    import torch.distributed as dist
+
+    if workers() > 1:
+        dist.destroy_process_group()
 
 
 def barrier() -> None:

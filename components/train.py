@@ -207,11 +207,8 @@ def _train_or_try_again(
                     "raise train.r1_gamma or lower the learning rates"
                 ) from None
             if first:
-                run.append_progress(
-                    {
-                        "note": f"{error}; going back to image {start.images:,}, with other noise ({attempt} of {ATTEMPTS})"
-                    }
-                )
+                note = f"{error}; going back to image {start.images:,}, with other noise ({attempt} of {ATTEMPTS})"
+                run.append_progress({"note": note})
         # The first rank has kept its last checkpoint, which all go on from.
         cluster.barrier()
 

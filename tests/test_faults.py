@@ -42,11 +42,12 @@ def test_a_training_survives(fault: str, tmp_path: Path, expected: Callable[[str
         assert found["model"] == expected(workers_of(fault))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reason(
-    make_workspace: Callable[..., Path],
+    make_workspace: Callable[..., Path], workers: int
 ) -> None:
     root = make_workspace()
-    settings = "train:\n  learning_rate_discriminator: 1.e+30"
+    settings = f"train:\n  workers: {workers}\n  learning_rate_discriminator: 1.e+30"
     (root / "params.yaml").write_text(SMALL.replace("train:", settings).replace("log_every: 1024", "log_every: 512"))
     succeeded(ganflow(root, "preprocess"))
     result = ganflow(root, "train")

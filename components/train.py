@@ -68,7 +68,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             cluster.check_every_node_sees(dataset.folder.absolute())
         _check_space(run.path, 4 * (4 * parameters[0] + 3 * parameters[1]))
         if newest:
-            print(f"training goes on at image {newest.state.images:,} of {options.images:,}")
+            print(f"training goes on at image {newest.state.images:,} of {options.images:,}", flush=True)
         features = threading.Thread(target=_feature_net, args=(dataset, home.state), daemon=True)
         features.start()
         config = {

@@ -89,20 +89,20 @@ class Run:
         return (self.root / "out.txt").read_text()
 
     @property
-    def folder(self) -> Path | None:
+    def folder(self) -> Path:
         return next((self.root / ".ganflow" / "training").glob("*/checkpoints"), Path("?/?")).parent
 
     def images(self) -> int:
         """How far the curves go."""
         try:
-            lines = (self.folder / "progress.jsonl").read_text().splitlines() if self.folder else []
+            lines = (self.folder / "progress.jsonl").read_text().splitlines()
         except OSError:
             return 0
         rows = [json.loads(line) for line in lines if line.endswith("}")]
         return max((int(row.get("images", 0)) for row in rows), default=0)
 
     def checkpoints(self) -> list[int]:
-        return sorted(int(p.name) for p in self.folder.glob("checkpoints/*") if p.name.isdigit()) if self.folder else []
+        return sorted(int(p.name) for p in self.folder.glob("checkpoints/*") if p.name.isdigit())
 
     def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
@@ -218,6 +218,8 @@ def power_cuts(folder: Path, workers: str) -> Found:
             time.sleep(instants.uniform(0, 3.5))
         images.append(run.images())
         run.kill_everything()
+        # So that the next one's own is seen.
+        (run.folder / "progress.jsonl").unlink(missing_ok=True)
     Run(root, "train", "--set", f"train.workers={workers}").finished()
     return {"images_at_cuts": images, "images_again": 0, "model": model_hash(root)}
 

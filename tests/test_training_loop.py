@@ -250,6 +250,26 @@ def test_any_number_of_ranks_computes_the_gradients_of_one_process(
     assert torch.allclose(found[0]["metrics"], _of_the_batch(one.metrics), rtol=1e-3, atol=1e-6)
 
 
+def _resume_rank(rank: int, ranks: int, folder: Path, out: Path) -> None:
+    split = Split(folder, "training", ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789")))
+    resumed = 0
+    for network in ALL:
+        whole = states(options(network), split)
+        for state in whole[:-1]:
+            last = states(options(network), split, FP32, state)[-1]
+            resumed += all(torch.equal(last.tensors[name], tensor) for name, tensor in whole[-1].tensors.items())
+    (out / str(rank)).write_text(str(resumed))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_resume_of_several_ranks_at_any_step_ends_in_the_same_bits(
+    ranks: int, split_folder: Path, tmp_path: Path
+) -> None:
+    _spawn(_resume_rank, ranks, split_folder, tmp_path)
+    # Five boundaries within six steps.
+    assert [file.read_text() for file in tmp_path.iterdir()] == [str(5 * len(ALL))] * ranks
+
+
 def _norm_rank(rank: int, ranks: int, out: Path) -> None:
     x, weight = _norm_input()
     share = slice(len(x) * rank // ranks, len(x) * (rank + 1) // ranks)

@@ -87,6 +87,11 @@ class TrainingFolder:
                 # By another name first: what is half removed must not look like a checkpoint.
                 shutil.rmtree(other.replace(other.with_suffix(".tmp")))
 
+    @property
+    def reached(self) -> int:
+        """Images of the newest checkpoint, whole or not."""
+        return max((int(folder.name) for folder in self._folders()), default=0)
+
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole."""
         return next(self._whole(), None)

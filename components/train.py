@@ -83,14 +83,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         }
         run.begin()
         with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
-            try:
-                cluster.fit(_worker, config, execution, span, run.path.absolute(), run.request_stop)
-            except StoppedError:
-                raise
-            except UserError:
-                # A worker knows better why.
-                if not run.failure:
-                    raise
+            _fit(config, execution, span, run)
         cluster.release()
         if mirror:
             mirror.pull()
@@ -117,6 +110,26 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             dataset=dataset.content,
         )
     return Model.load(out)
+
+
+def _fit(config: dict[str, Any], execution: Execution, workers: tuple[int, int], run: TrainingFolder) -> None:
+    """Train in Ray's workers; whatever happens to them, as long as checkpoints are made in between.
+
+    Raises:
+        UserError: workers kept failing without getting anywhere.
+    """
+    while True:
+        reached = run.reached
+        try:
+            return cluster.fit(_worker, config, execution, workers, run.path.absolute(), run.request_stop)
+        except StoppedError:
+            raise
+        except UserError:
+            if run.failure:
+                # A worker knows better why.
+                return
+            if run.reached == reached:
+                raise
 
 
 def _check_space(folder: Path, state: int) -> None:

@@ -117,9 +117,10 @@ def refused(root: Path, *arguments: str, **extra: str) -> str:
     result = ganflow(root, *arguments, **extra)
     assert result.returncode == 2, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
-    (sentence,) = result.stderr.strip().splitlines()
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
     assert not list((root / "artifacts").glob(".*"))
-    return sentence
+    return lines[0]
 
 
 @pytest.fixture(autouse=True)

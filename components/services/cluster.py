@@ -112,6 +112,10 @@ def _run() -> None:
     try:
         import ray
 
+        # Ray's own handler, registered by its import, would end it under a start that is not over: ours comes first.
+        atexit.register(stop)
+        if _stop.is_set():
+            raise ConnectionError("the process ends")
         # A cluster's nodes need our packages only: the code goes along, and nothing else of this folder.
         code = {
             "py_modules": [str(_COMPONENTS)],

@@ -68,6 +68,10 @@ class Workspace:
         return self.root / "mlruns" / "registration"
 
     @property
+    def verdict(self) -> Path:
+        return self.root / "mlruns" / "verdict"
+
+    @property
     def mlruns(self) -> Path:
         return self.root / "mlruns"
 
@@ -249,11 +253,18 @@ class Model(Artifact):
 
 
 class Evaluation(Artifact):
-    """`metrics.json`, and the samples it was measured on: `samples.npy` (N, H, W, C) with the table `samples.csv`."""
+    """`metrics.json`, and the samples it was measured on: `samples.npy` (N, H, W, C) with the table `samples.csv`.
+
+    For the gate features of both, `features.npy` (N, F) and `holdout.npy` (M, F), and hashes of the training images,
+    `training_images.npy`.
+    """
 
     manifest = "evaluation.json"
 
     metrics: dict[str, float] = Field(description="the same as metrics.json")
+    intervals: dict[str, tuple[float, float]] = Field(
+        description="95 % intervals of those that have one, from resampling"
+    )
     samples: int
     training_images: int
     holdout_images: int

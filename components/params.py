@@ -100,6 +100,7 @@ class Evaluate(Options):
     samples: int = Field(8_000, ge=100, description="images generated and measured")
     copy_checks: PositiveInt = Field(500, description="samples compared with their nearest training image")
     seed: int = Field(1_000_000, ge=0, description="of the first sample; each next one has the next seed")
+    full: bool = Field(False, description="also train a classifier on the samples, which takes as long again")
 
 
 class Postprocess(Options):
@@ -118,6 +119,26 @@ class Register(Options):
     name: str = Field("ganflow", pattern=r"^[A-Za-z0-9 ._-]+$", description="name of the registered model")
 
 
+class Promote(Options):
+    """Challenger against champion: what it takes to take its place."""
+
+    margin: float = Field(
+        0.25,
+        ge=0,
+        description="of the champion's KID: by how much the challenger's must be lower, for two "
+        "trainings of one recipe differ too",
+    )
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of taking luck in sampling for an improvement")
+    max_copied: float = Field(0.05, ge=0, le=1, description="share of samples that may repeat a training image")
+    min_distinct: float = Field(0.9, ge=0, le=1, description="share of samples that must differ from all others")
+    min_class_share: float = Field(
+        0.25, ge=0, le=1, description="how often each class must come, compared with real images"
+    )
+    min_recall: float = Field(0.05, ge=0, le=1, description="recall that is needed, compared with real images")
+    keep_recall: float = Field(0.5, ge=0, le=1, description="recall that is needed, compared with the champion's")
+    max_overlap: float = Field(0.01, ge=0, le=1, description="share of the holdout that either was trained on")
+
+
 with warnings.catch_warnings():
     # Every class has a `register` from abc.ABCMeta; as a field it hides nothing that is used.
     warnings.filterwarnings("ignore", message='Field name "register"', category=UserWarning)
@@ -130,6 +151,7 @@ with warnings.catch_warnings():
         evaluate: Evaluate = Evaluate()
         postprocess: Postprocess = Postprocess()
         register: Register = Register()
+        promote: Promote = Promote()
 
         @classmethod
         def load(cls, path: Path, overrides: Sequence[str] = (), preset: Preset | None = None) -> Self:

@@ -25,8 +25,8 @@ def register(options: Register, model: Model, evaluation: Evaluation, gallery: G
         return found
     for artifact in (model, evaluation, gallery):
         artifact.verified()
-    version, champion = tracking.register(options.name, model, evaluation, gallery, _commit(home), home)
-    print(f"registered {options.name} version {version}, alias {'champion' if champion else 'challenger'}")
+    version = tracking.register(options.name, model, evaluation, gallery, _commit(home), home)
+    print(f"registered {options.name} version {version}, alias challenger")
     with staging(out) as folder:
         Registration.describe(
             folder, key, name=options.name, version=version, model_key=model.key.id, tracking=tracking.address()

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from .artifacts import Dataset, Evaluation, Model
 from .gan.dataset import Pixels, to_image
 from .gan.finishing import Draft, one_of_each_class
-from .gan.metrics import symptoms
+from .gan.symptoms import symptoms
 from .params import Postprocess
 
 ROWS = 50

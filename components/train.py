@@ -20,9 +20,9 @@ from .artifacts import Dataset, Model, Workspace, disk_errors, staging
 from .checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
 from .gan.dataset import Split, to_image
 from .gan.features import feature_net, require_feature_net
-from .gan.metrics import symptom
 from .gan.models import build
 from .gan.options import Execution, StoppedError, TrainingOptions, UserError
+from .gan.symptoms import symptom
 from .gan.training_loop import START, DivergedError, State
 from .judge import cache_of_node, judged_training, resolve_precision
 from .keys import key_of

@@ -20,6 +20,7 @@ from components.keys import STAGES, Step, key_of, plan
 from components.params import Params
 from components.presets import preset as preset_named
 from components.services import cluster, tracking, versioning
+from components.verdict import Verdict
 from flows.cli_data import data_app, init, shown
 from flows.cli_presets import presets
 from flows.cli_sweep import sweep
@@ -88,8 +89,9 @@ def run(
     params = Params.load(home.params, overrides, preset_named(preset) if preset else None)
     steps = plan(home, params, tracking.address())
     due = [step for step in steps if step.reason]
+    judged = not due and _verdict(home) is not None
     if dry_run or not due:
-        _show_plan(steps)
+        _show_plan(steps, judged)
     if dry_run:
         if cluster.address() is not None:
             check_servers()
@@ -97,7 +99,7 @@ def run(
             for line in cluster.describe(params.train.wanted_workers):
                 print(f"  {line}")
         return
-    if not due:
+    if judged:
         print("Nothing to do: data, parameters and code are those of the last run.")
         _summary(home)
         return
@@ -150,10 +152,14 @@ def train(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:
     _done(stage.train(params.train, dataset, home.model))
 
 
-@app.command()
-def evaluate(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+@app.command(epilog="Examples: ganflow evaluate | ganflow evaluate --full")
+def evaluate(
+    workspace: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    full: Annotated[bool, typer.Option("--full", help="the same as --set evaluate.full=true")] = False,
+) -> None:
     """The model's scores, and the samples they were measured on -> artifacts/evaluation."""
-    home, params = ready(workspace, overrides)
+    home, params = ready(workspace, [*overrides, *(["evaluate.full=true"] if full else [])])
     model, dataset = Model.load(home.model), Dataset.load(home.dataset)
     import components.evaluate as stage
 
@@ -178,6 +184,34 @@ def register(workspace: WorkspaceOption = None, overrides: SetOption = []) -> No
     import components.register as stage
 
     _done(stage.register(params.register, *inputs, home.registration))
+
+
+@app.command(epilog="Examples: ganflow promote | ganflow promote --set promote.margin=0.1")
+def promote(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Challenger against champion: the better one becomes champion, and a page says why."""
+    home, params = ready(workspace, overrides)
+    inputs = Model.load(home.model), Evaluation.load(home.evaluation), Dataset.load(home.dataset)
+    registration = Registration.load(home.registration)
+    import components.promote as gate
+
+    verdict = gate.promote(params.promote, registration, *inputs, home)
+    print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
+    for check in verdict.checks:
+        print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")
+    print(f"Who is champion: {_champion(verdict)}. The page: {shown(home.verdict / 'verdict.html')}")
+
+
+@app.command(epilog="Example: ganflow rollback")
+def rollback(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Make the champion before the present one champion again; a second time changes nothing."""
+    home, params = ready(workspace, overrides)
+    name = params.register.name
+    now, before = tracking.rollback(name, home)
+    print(
+        f"{name} version {now} is champion again, instead of version {before}"
+        if before is not None
+        else f"{name} version {now} is champion again already"
+    )
 
 
 @app.command(epilog="Example: ganflow sample --n 20 --class 7 --seed 1 --out sevens")
@@ -292,13 +326,14 @@ def _run_flow(params: Params, home: Workspace) -> None:
         raise
 
 
-def _show_plan(steps: Sequence[Step]) -> None:
+def _show_plan(steps: Sequence[Step], judged: bool) -> None:
     for step in steps:
         print(f"  {step.stage.name:<12} {'would run: ' + step.reason if step.reason else 'up to date'}")
+    print(f"  {'promote':<12} {'up to date' if judged else 'would run: this version was not judged'}")
 
 
 def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
-    names = [step.stage.name for step in due]
+    names = [*(step.stage.name for step in due), "promote"]
     print(f"ganflow runs {' -> '.join(names)} in {home.root}")
     for step in due:
         print(f"  {step.stage.name:<12} {step.reason}")
@@ -325,6 +360,20 @@ def _summary(home: Workspace) -> None:
     print(f"  pictures     {shown(home.gallery / 'contact_sheet.png')}")
     print(f"  report       {shown(home.gallery / 'report.html')}")
     print(f"  model        {registration.name} version {registration.version} ({_aliases(home, registration)})")
+    if verdict := _verdict(home):
+        print(f"  verdict      {verdict.answer}: {verdict.reason}")
+        print(f"               {shown(home.verdict / 'verdict.html')}")
+
+
+def _champion(verdict: Verdict) -> str:
+    version = verdict.challenger if verdict.answer == "promote" else verdict.champion
+    return "nobody" if version is None else f"version {version}"
+
+
+def _verdict(home: Workspace) -> Verdict | None:
+    """What the gate said about the version that is registered."""
+    registration = Registration.load(home.registration)
+    return Verdict.last(home.verdict, registration.name, registration.version)
 
 
 def _aliases(home: Workspace, registration: Registration) -> str:

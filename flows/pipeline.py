@@ -13,7 +13,7 @@ from flows import stages, temporary_server
 
 @flow
 def pipeline(params: Params | None = None, workspace: Path = Path()) -> Registration:
-    """Preprocess, train, evaluate, postprocess, register; by default with the parameters of the workspace."""
+    """Preprocess, train, evaluate, postprocess, register, promote; by default with the workspace's parameters."""
     home = Workspace(workspace.absolute())
     params = params or Params.load(home.params)
     with home.exclusive():
@@ -22,4 +22,6 @@ def pipeline(params: Params | None = None, workspace: Path = Path()) -> Registra
         model = stages.train(params.train, dataset, home.model)
         evaluation = stages.evaluate(params.evaluate, model, dataset, home.evaluation)
         gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, home.gallery)
-        return stages.register(params.register, model, evaluation, gallery, home.registration)
+        registration = stages.register(params.register, model, evaluation, gallery, home.registration)
+        stages.promote(params.promote, registration, model, evaluation, dataset, home)
+        return registration

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 import components.evaluate
 import components.postprocess
 import components.preprocess
+import components.promote
 import components.register
 import components.train
 
@@ -19,3 +20,4 @@ train = task(cache_policy=NO_CACHE)(components.train.train)
 evaluate = task(cache_policy=NO_CACHE)(components.evaluate.evaluate)
 postprocess = task(cache_policy=NO_CACHE)(components.postprocess.postprocess)
 register = task(cache_policy=NO_CACHE)(components.register.register)
+promote = task(cache_policy=NO_CACHE)(components.promote.promote)

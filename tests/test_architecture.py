@@ -134,7 +134,9 @@ def test_the_code_of_a_stage_is_what_it_imports(stage: Stage) -> None:
 def test_every_graph_is_the_same() -> None:
     home = Workspace(PROJECT)
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
-    assert list(stages) == [stage.name for stage in STAGES] == list(Params.model_fields)
+    assert list(stages) == [stage.name for stage in STAGES]
+    # The gate is no stage: what it finds depends on who is champion.
+    assert list(Params.model_fields) == [*stages, "promote"]
     folders = {stage.name: stage.folder(home).relative_to(PROJECT).as_posix() for stage in STAGES} | {"data": "data"}
     for stage in STAGES:
         described = stages[stage.name]

@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from components.gan import metrics
+from components.gan.distances import Moments, frechet, frechet_distance, kernel_distance
+from components.gan.symptoms import symptom, symptoms
 
 
 @pytest.fixture
@@ -12,14 +14,14 @@ def rng() -> np.random.Generator:
 
 def test_frechet_distance_of_a_set_to_itself_is_zero(rng: np.random.Generator) -> None:
     x = rng.normal(size=(300, 16))
-    assert metrics.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
 
 
 def test_frechet_distance_of_gaussians_against_the_closed_form(rng: np.random.Generator) -> None:
     a = rng.normal(size=(200_000, 4)) * [1, 2, 3, 4] + [0, 0, 0, 1]
     b = rng.normal(size=(200_000, 4)) * [2, 2, 1, 4]
     # Diagonal covariances: |mu|^2 + sum (sd_a - sd_b)^2.
-    assert metrics.frechet_distance(a, b) == pytest.approx(1 + 1 + 0 + 4 + 0, rel=0.02)
+    assert frechet_distance(a, b) == pytest.approx(1 + 1 + 0 + 4 + 0, rel=0.02)
 
 
 def test_frechet_distance_against_torchmetrics(rng: np.random.Generator) -> None:
@@ -28,7 +30,7 @@ def test_frechet_distance_against_torchmetrics(rng: np.random.Generator) -> None
     a = rng.normal(size=(400, 8)) @ rng.normal(size=(8, 8))
     b = rng.normal(size=(500, 8)) + 0.3
     moments = [torch.from_numpy(m) for x in (a, b) for m in (x.mean(0), np.cov(x, rowvar=False))]
-    assert metrics.frechet_distance(a, b) == pytest.approx(float(_compute_fid(*moments)), rel=1e-4)
+    assert frechet_distance(a, b) == pytest.approx(float(_compute_fid(*moments)), rel=1e-4)
 
 
 def test_kernel_distance_against_torchmetrics(rng: np.random.Generator) -> None:
@@ -36,49 +38,173 @@ def test_kernel_distance_against_torchmetrics(rng: np.random.Generator) -> None:
 
     a, b = rng.normal(size=(1500, 8)), rng.normal(size=(1500, 8)) + 0.2
     expected = poly_mmd(torch.from_numpy(a), torch.from_numpy(b), degree=3, gamma=None, coef=1.0)
-    assert metrics.kernel_distance(a, b) == pytest.approx(float(expected), rel=1e-4)
+    assert kernel_distance(a, b) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_kernel_distance_is_unbiased(rng: np.random.Generator) -> None:
-    values = [metrics.kernel_distance(*rng.normal(size=(2, 50, 4))) for _ in range(300)]
+    values = [kernel_distance(*rng.normal(size=(2, 50, 4))) for _ in range(300)]
     assert abs(np.mean(values)) < 4 * np.std(values) / 300**0.5
+
+
+def test_moments_of_parts_are_those_of_the_whole(rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(999, 12)) + 3, rng.normal(size=(500, 12))
+    first, *rest = (Moments.of(part.astype(np.float32)) for part in np.array_split(x, 7))
+    streamed = sum(rest, first)
+    assert np.allclose(streamed.covariance, np.cov(x, rowvar=False), atol=1e-6)
+    assert frechet(streamed, Moments.of(y)) == pytest.approx(frechet_distance(x, y), rel=1e-5)
+    assert np.allclose((streamed - first).mean, np.concatenate(np.array_split(x, 7)[1:]).mean(0), atol=1e-6)
+
+
+def share_that_holds(found: list[metrics.Estimate], truth: float) -> float:
+    return float(np.mean([e.low <= truth <= e.high for e in found]))
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(rng: np.random.Generator) -> None:
+    """Of 60 intervals of 95 % each, at least 50 hold it: less has a probability of 0.0004."""
+    assert share_that_holds([metrics.mean(rng.exponential(size=400)) for _ in range(60)], 1.0) >= 50 / 60
+    real = rng.normal(size=(4000, 8))
+    shifted = [rng.normal(size=(500, 8)) + 0.3 for _ in range(60)]
+    everything = rng.normal(size=(60_000, 8)) + 0.3
+    truth = kernel_distance(everything[:8000], real)
+    assert share_that_holds([metrics.kernel_estimate(fake, real) for fake in shifted], truth) >= 50 / 60
+    # What the distance would be for 500 images, which is not what it is for very many.
+    typical = float(np.mean([frechet_distance(part, real) for part in np.array_split(everything, 120)]))
+    assert share_that_holds([metrics.frechet_estimate(fake, real) for fake in shifted], typical) >= 50 / 60
+
+
+def test_the_difference_of_kernel_distances_tells_the_nearer(rng: np.random.Generator) -> None:
+    real, near, far = rng.normal(size=(800, 8)), rng.normal(size=(900, 8)) + 0.1, rng.normal(size=(900, 8)) + 0.4
+    difference, error = metrics.kernel_difference(near, far, real)
+    assert difference == pytest.approx(kernel_distance(far, real) - kernel_distance(near, real))
+    assert difference > 5 * error
+    equal, error = metrics.kernel_difference(near, rng.normal(size=(900, 8)) + 0.1, real)
+    assert abs(equal) < 3 * error
 
 
 def test_precision_and_recall_tell_quality_from_variety(rng: np.random.Generator) -> None:
     real = rng.normal(size=(1200, 2))
-    assert metrics.precision_recall(real, real) == (1.0, 1.0)
-    precision, recall = metrics.precision_recall(real, rng.normal(size=(1200, 2)) * 0.1)
+    assert [v.mean() for v in metrics.precision_recall(real, real)] == [1.0, 1.0]
+    precision, recall = (v.mean() for v in metrics.precision_recall(real, rng.normal(size=(1200, 2)) * 0.1))
     assert precision > 0.95
     assert recall < 0.2
-    precision, recall = metrics.precision_recall(real, rng.normal(size=(1200, 2)) + 20)
-    assert (precision, recall) == (0, 0)
+    away = rng.normal(size=(1200, 2)) + 20
+    assert [v.mean() for v in metrics.precision_recall(real, away)] == [0, 0]
+    assert [v.mean() for v in metrics.density_coverage(real, away)] == [0, 0]
 
 
-def test_precision_against_a_plain_loop(rng: np.random.Generator) -> None:
-    real, fake = rng.normal(size=(60, 3)), rng.normal(size=(50, 3)) + 0.5
+def test_manifolds_against_scikit_learn(rng: np.random.Generator) -> None:
+    from sklearn.neighbors import NearestNeighbors
 
-    def radius(x: np.ndarray, i: int) -> float:
-        return float(np.sort(np.linalg.norm(x - x[i], axis=1))[3])
+    real, fake = rng.normal(size=(700, 3)), rng.normal(size=(600, 3)) + 0.5
 
-    def share(points: np.ndarray, centres: np.ndarray) -> float:
-        inside = [any(np.linalg.norm(p - c) <= radius(centres, i) for i, c in enumerate(centres)) for p in points]
-        return float(np.mean(inside))
+    def inside(centres: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:
+        radius = NearestNeighbors(n_neighbors=k + 1).fit(centres).kneighbors(centres)[0][:, k]
+        return np.linalg.norm(points[:, None] - centres, axis=2) <= radius
 
-    assert metrics.precision_recall(real, fake) == pytest.approx((share(fake, real), share(real, fake)))
+    precision, recall = metrics.precision_recall(real, fake)
+    assert (precision == inside(real, fake, 3).any(1)).mean() > 0.998
+    assert (recall == inside(fake, real, 3).any(1)).mean() > 0.998
+    density, coverage = metrics.density_coverage(real, fake)
+    held = inside(real, fake, 5)
+    assert density.mean() == pytest.approx(held.sum(1).mean() / 5, abs=1e-3)
+    assert coverage.mean() == pytest.approx(held.any(0).mean(), abs=2e-3)
+
+
+def test_class_score_against_scipy(rng: np.random.Generator) -> None:
+    from scipy.special import softmax
+    from scipy.stats import entropy
+
+    probabilities = softmax(rng.normal(size=(500, 10)) * 3, axis=1)
+    expected = np.exp(entropy(probabilities, probabilities.mean(0, keepdims=True), axis=1).mean())
+    found = metrics.class_score(probabilities)
+    assert found.value == pytest.approx(expected, rel=1e-6)
+    assert found.low < found.value < found.high
+    assert metrics.class_score(np.eye(10)[rng.permutation(1000) % 10]).value == pytest.approx(10)
+
+
+def test_calibration_error_against_torchmetrics(rng: np.random.Generator) -> None:
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    probability = rng.uniform(size=3000)
+    truth = rng.uniform(size=3000) < probability**2
+    expected = binary_calibration_error(torch.from_numpy(probability), torch.from_numpy(truth).int(), n_bins=10)
+    assert metrics.calibration_error(probability, truth) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_auc_against_scikit_learn(rng: np.random.Generator) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    positive, negative = rng.integers(0, 9, 400) + 1.0, rng.integers(0, 9, 300) + 0.0
+    truth = np.repeat([1, 0], [400, 300])
+    expected = roc_auc_score(truth, np.concatenate([positive, negative]))
+    assert metrics.auc(positive, negative) == pytest.approx(expected)
+    assert metrics.auc_estimate(positive, negative).low > 0.5
+
+
+@pytest.mark.parametrize("size, scales", [(28, 2), (200, 5)])
+def test_ms_ssim_against_torchmetrics(rng: np.random.Generator, size: int, scales: int) -> None:
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as reference
+
+    images = torch.nn.functional.interpolate(torch.rand(4, 3, 7, 7), (size, size), mode="bicubic").clamp(0, 1)
+    other = (images + 0.2 * torch.rand_like(images)).clamp(0, 1)
+    a, b = ((x.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy() for x in (images, other))
+    weights = torch.tensor([0.0448, 0.2856, 0.3001, 0.2363, 0.1333][:scales])
+    found = metrics.ms_ssim(a, b)
+    for i in range(4):
+        x, y = (torch.from_numpy(p[i : i + 1]).permute(0, 3, 1, 2).float() / 255 for p in (a, b))
+        betas = tuple((weights / weights.sum()).tolist())
+        assert found[i] == pytest.approx(float(reference(x, y, data_range=1.0, betas=betas)), abs=1e-4)
+    assert metrics.ms_ssim(a, a) == pytest.approx(np.ones(4), abs=1e-6)
+
+
+def test_pairs_are_of_one_class_and_each_image_is_in_one() -> None:
+    labels = np.array([0, 1, 0, 1, 1, 0, 2, 0])
+    first, second = metrics.pairs_within(labels, 100)
+    assert len(first) == 3
+    assert (labels[first] == labels[second]).all()
+    assert len({*first, *second}) == 6
 
 
 def test_nearest_finds_copies_and_scores_them(rng: np.random.Generator) -> None:
     references = rng.integers(0, 256, (5000, 12, 12, 1), dtype=np.uint8)
     chosen = np.array([4999, 0, 4096])
-    copies = references[chosen].copy()
-    assert (metrics.nearest(copies, [(references[:4096], None), (references[4096:], None)]) == chosen).all()
-    assert metrics.psnr_ssim(copies, references[chosen]) == pytest.approx((100, 1))
-    noisy = np.clip(copies.astype(int) + rng.integers(-20, 21, copies.shape), 0, 255).astype(np.uint8)
-    assert (metrics.nearest(noisy, [(references, None)]) == chosen).all()
-    error = np.square(noisy.astype(float) - copies).mean((1, 2, 3))
-    psnr, ssim = metrics.psnr_ssim(noisy, copies)
-    assert psnr == pytest.approx(np.mean(10 * np.log10(255**2 / error)), rel=1e-6)
-    assert 0.5 < ssim < 1
+    planted = references[chosen].copy()
+    found = metrics.neighbours(planted, [references[:4096], references[4096:]])
+    assert (found.nearest == chosen).all()
+    assert found.distance == pytest.approx(np.zeros(3), abs=3)
+    psnr, ssim = metrics.psnr_ssim(planted, references[chosen])
+    assert (psnr.mean(), ssim.mean()) == pytest.approx((100, 1))
+    noisy = np.clip(planted.astype(int) + rng.integers(-20, 21, planted.shape), 0, 255).astype(np.uint8)
+    found = metrics.neighbours(noisy, [references])
+    assert (found.nearest == chosen).all()
+    unseen = rng.integers(0, 256, (300, 12, 12, 1), dtype=np.uint8)
+    real = metrics.neighbours(unseen, [references]).ratio
+    assert (metrics.copies(found.ratio, real) == 1).all()
+    assert metrics.copies(real, real).mean() <= 0.011
+    error = np.square(noisy.astype(float) - planted).mean((1, 2, 3))
+    psnr, ssim = metrics.psnr_ssim(noisy, planted)
+    assert psnr == pytest.approx(10 * np.log10(255**2 / error), rel=1e-6)
+    assert 0.5 < ssim.mean() < 1
+
+
+def test_neighbours_against_scikit_learn(rng: np.random.Generator) -> None:
+    from sklearn.neighbors import NearestNeighbors
+
+    images, references = rng.normal(size=(50, 6)), rng.normal(size=(400, 6))
+    distances, index = NearestNeighbors(n_neighbors=51).fit(references).kneighbors(images)
+    found = metrics.neighbours(images, np.array_split(references, 3))
+    assert (found.nearest == index[:, 0]).all()
+    assert found.distance == pytest.approx(distances[:, 0], abs=1e-4)
+    assert found.others == pytest.approx(distances[:, 1:].mean(1), rel=1e-4)
+
+
+def test_typical_images_are_no_copies(rng: np.random.Generator) -> None:
+    """The mean of all images is nearer to each of them than they are to each other, and copies none."""
+    references, unseen = rng.normal(size=(500, 20)), rng.normal(size=(500, 20))
+    real = metrics.neighbours(unseen, [references])
+    mean = metrics.neighbours(np.zeros((10, 20)), [references])
+    assert mean.distance.mean() < real.distance.mean()
+    assert metrics.copies(mean.ratio, real.ratio).mean() == 0
 
 
 def curve(points: int, **last: float) -> list[dict[str, float]]:
@@ -88,14 +214,14 @@ def curve(points: int, **last: float) -> list[dict[str, float]]:
 
 
 def test_collapse_and_saturation_are_named_with_what_to_change() -> None:
-    assert metrics.symptom(curve(40)) is None
-    assert metrics.symptom(curve(10, diversity=0.01)) is None  # the first points of every training
+    assert symptom(curve(40)) is None
+    assert symptom(curve(10, diversity=0.01)) is None  # the first points of every training
     collapsed, saturated = curve(40, diversity=0.01), curve(40, discriminator_accuracy=1.0)
-    assert "collapse" in str(metrics.symptom(collapsed))
-    assert "train.r1_gamma" in str(metrics.symptom(collapsed))
-    assert "saturated" in str(metrics.symptom(saturated))
+    assert "collapse" in str(symptom(collapsed))
+    assert "train.r1_gamma" in str(symptom(collapsed))
+    assert "saturated" in str(symptom(saturated))
     # One point that is well is enough.
-    assert metrics.symptom([*collapsed[:-1], curve(1)[0]]) is None
+    assert symptom([*collapsed[:-1], curve(1)[0]]) is None
     healed = collapsed + [{**row, "images": row["images"] + 4000} for row in curve(20)]
-    (told,) = metrics.symptoms(healed)
+    (told,) = symptoms(healed)
     assert told.startswith("at image 4,000, collapse: ")

@@ -6,6 +6,7 @@ Channels lie last, so that a batch is in PyTorch's channels-last format without 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -42,6 +43,13 @@ class Split:
         self._shards: list[Pixels] = [np.load(shard, mmap_mode="r", allow_pickle=False) for shard in shards]
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self.labels: npt.NDArray[np.int64] = np.load(folder / f"{name}-labels.npy", allow_pickle=False)
+
+    @classmethod
+    def of(cls, pixels: Pixels, labels: npt.NDArray[np.int64], image: ImageFormat) -> Split:
+        """The split of images (N, H, W, C) and labels (N,) that lie in memory."""
+        split = cls.__new__(cls)
+        split.image, split.labels, split._shards, split._ends = image, labels, [pixels], np.array([len(pixels)])
+        return split
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,6 +100,16 @@ class Split:
         """All pixels and labels on the device, so that a step copies nothing but indices."""
         pixels = torch.cat([torch.from_numpy(np.asarray(shard)).to(device) for shard in self._shards])
         return pixels, torch.from_numpy(self.labels).to(device)
+
+
+def fingerprints(split: Split) -> npt.NDArray[np.uint64]:
+    """A hash of each image of a split, sorted, (N,): what tells whether two splits share images."""
+    found = [
+        int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
+        for pixels, _ in split.batches(4096)
+        for image in pixels
+    ]
+    return np.sort(np.array(found, np.uint64))
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

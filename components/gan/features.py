@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .dataset import Pixels, Split, to_signed
-from .metrics import Features, frechet_distance, kernel_distance
+from .distances import Features, frechet_distance, kernel_distance
 from .options import ImageFormat, UserError
 
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 2e-3
@@ -130,6 +130,19 @@ def train_classifier(data: Split, seed: int = 0) -> Classifier:
         schedule.step()
     net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return net.eval().requires_grad_(False)
+
+
+def classifier_accuracy(data: Split, unseen: Split) -> npt.NDArray[np.bool_]:
+    """Whether a classifier trained on `data` is right about each image of `unseen`: (len(unseen),).
+
+    With generated data the classification accuracy score (Ravuri & Vinyals 2019, arXiv 1905.10887).
+    """
+    net = train_classifier(data)
+    right = [
+        _read(net, pixels).probabilities.argmax(1) == labels  # type: ignore[union-attr]
+        for pixels, labels in unseen.batches(2_000)
+    ]
+    return np.concatenate(right)
 
 
 class Reading(NamedTuple):

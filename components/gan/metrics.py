@@ -1,89 +1,304 @@
-"""Metrics as pure functions of features or images. Names in `metrics.json` state features, samples and split."""
+"""Metrics as pure functions of features or images; a mean over images comes as its values, one for each.
+
+Names in `metrics.json` state features, samples and split. Intervals come from resampling the images that were sampled:
+they hold for this model, and say nothing about what another training of the same recipe would give.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from .dataset import Pixels
+from .distances import Features, Moments, frechet, kernel_distance
 
-Features = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
+# Two-sided, 95 %.
+_Z = 1.96
+# Weights of the scales of MS-SSIM, the finest first (Wang et al. 2003, section 3.2), and its Gaussian window.
+_SCALES, _WINDOW, _SIGMA = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333), 11, 1.5
 
 
-def frechet_distance(a: Features, b: Features) -> float:
-    """|mu_a - mu_b|^2 + Tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017, eq. 6), in squared feature units.
+class Estimate(NamedTuple):
+    """A metric with its 95 % interval."""
 
-    Biased upwards for few samples: read it beside its floor, the distance of as many real images.
-    Shapes: (N, F), (M, F).
+    value: float
+    low: float
+    high: float
+
+
+def mean(values: npt.ArrayLike, resamples: int = 400) -> Estimate:
+    """Mean of values (N,), one for each image, by resampling the images."""
+    x = np.asarray(values, np.float64)
+    rng = np.random.default_rng(0)
+    means = [x[rng.integers(0, len(x), len(x))].mean() for _ in range(resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(float(x.mean()), float(low), float(high))
+
+
+def frechet_estimate(fake: Features, real: Features) -> Estimate:
+    """Frechet distance, its interval by leaving out groups of fakes (jackknife): moments add up, nothing is read twice.
+
+    A bootstrap repeats images, and how many it leaves out moves the bias of the distance more than chance moves the
+    distance. Shapes: (N, F), (M, F).
     """
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # Tr((C_a C_b)^(1/2)) by the symmetric product root_a C_b root_a, whose eigenvalues are real and not negative.
-    values, vectors = np.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    shift = a.mean(0) - b.mean(0)
-    return float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+    target = Moments.of(real)
+    # An eigenvalue problem each, of F cubed.
+    count = 20 if fake.shape[1] <= 256 else 5
+    groups = [Moments.of(part) for part in np.array_split(fake, count)]
+    whole = sum(groups[1:], groups[0])
+    values = np.array([frechet(target, whole - group) for group in groups])
+    return _around(frechet(target, whole), float(values.std()) * (count - 1) ** 0.5)
 
 
-def kernel_distance(a: Features, b: Features) -> float:
-    """KID: unbiased squared maximum mean discrepancy with the kernel (x.y / F + 1)^3 (Binkowski et al. 2018, eq. 4).
+def kernel_estimate(fake: Features, real: Features, resamples: int = 200) -> Estimate:
+    """Kernel distance (KID), by resampling fakes and reals. Shapes: (N, F), (M, F)."""
+    x, y = _prepared(fake), _prepared(real)
+    wx, wy = _weights(len(x), resamples, 0), _weights(len(y), resamples, 1)
+    spread = _own(x, wx) + _own(y, wy) - 2 * _cross(x, y, wx, wy)
+    return _around(kernel_distance(fake, real), float(spread.std()))
 
-    May be slightly negative where the two are alike. Shapes: (N, F), (M, F).
+
+def kernel_difference(a: Features, b: Features, real: Features, resamples: int = 400) -> tuple[float, float]:
+    """KID(b, real) - KID(a, real), above 0 where `a` is nearer, and its standard error.
+
+    The reals are resampled together, so that what they have in common with both drops out.
+    Shapes: (N, F), (M, F), (L, F).
     """
-
-    def total(x: Features, y: Features) -> float:
-        blocks = (((x[i : i + 1000] @ y.T) / x.shape[1] + 1) ** 3 for i in range(0, len(x), 1000))
-        return float(sum(block.sum() for block in blocks))
-
-    def own(x: Features) -> float:
-        diagonal = (((x * x).sum(1) / x.shape[1] + 1) ** 3).sum()
-        return (total(x, x) - float(diagonal)) / (len(x) * (len(x) - 1))
-
-    return own(a) + own(b) - 2 * total(a, b) / (len(a) * len(b))
+    x, y, r = _prepared(a), _prepared(b), _prepared(real)
+    wx, wy, wr = _weights(len(x), resamples, 0), _weights(len(y), resamples, 1), _weights(len(r), resamples, 2)
+    spread = _own(y, wy) - 2 * _cross(y, r, wy, wr) - _own(x, wx) + 2 * _cross(x, r, wx, wr)
+    return kernel_distance(b, real) - kernel_distance(a, real), float(spread.std())
 
 
-def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[float, float]:
-    """Share of fakes within the reals' manifold and of reals within the fakes' (Kynkaanniemi et al. 2019, eq. 1-2).
+def _around(value: float, error: float) -> Estimate:
+    return Estimate(value, value - _Z * error, value + _Z * error)
 
-    A manifold is the union of balls that reach each point's k-th neighbour. Shapes: (N, F), (M, F).
+
+def _prepared(features: Features) -> Tensor:
+    """In fp32, whose errors are far below the spread that is asked for."""
+    return torch.from_numpy(np.ascontiguousarray(features, np.float32))
+
+
+def _weights(count: int, resamples: int, stream: int) -> Tensor:
+    """How often each of `count` images is drawn in each resample: (count, resamples)."""
+    rng = np.random.default_rng((0, stream))
+    drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamples)]
+    return torch.from_numpy(np.stack(drawn, axis=1).astype(np.float32))
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return ((x @ y.T) / x.shape[1] + 1) ** 3
+
+
+def _cross(x: Tensor, y: Tensor, wx: Tensor, wy: Tensor) -> Tensor:
+    """Weighted mean kernel between two sets in each resample: (resamples,)."""
+    total = torch.zeros(wx.shape[1])
+    for i in range(0, len(x), 1000):
+        total += (wx[i : i + 1000] * (_kernel(x[i : i + 1000], y) @ wy)).sum(0)
+    return total / (len(x) * len(y))
+
+
+def _own(x: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean kernel of pairs of different images of one set: (resamples,)."""
+    diagonal = ((x * x).sum(1) / x.shape[1] + 1) ** 3
+    total = _cross(x, x, weights, weights) * len(x) ** 2 - (weights.square() * diagonal[:, None]).sum(0)
+    return total / (len(x) * (len(x) - 1))
+
+
+def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[Values, Values]:
+    """Whether each fake lies within the reals' manifold, and each real within the fakes' (Kynkaanniemi et al. 2019).
+
+    A manifold is the union of balls that reach each point's k-th neighbour (eq. 1-2).
+    Shapes: (N, F), (M, F) -> (M,), (N,).
     """
-    r, f = torch.from_numpy(real).float(), torch.from_numpy(fake).float()
+    r, f = _prepared(real), _prepared(fake)
 
-    def radii(x: torch.Tensor) -> torch.Tensor:
-        blocks = [torch.cdist(x[i : i + 1000], x).kthvalue(k + 1, dim=1).values for i in range(0, len(x), 1000)]
-        return torch.cat(blocks)
-
-    def covered(points: torch.Tensor, centres: torch.Tensor, radius: torch.Tensor) -> float:
+    def covered(points: Tensor, centres: Tensor) -> Values:
+        radius = _radii(centres, k)
         blocks = [(torch.cdist(points[i : i + 1000], centres) <= radius).any(1) for i in range(0, len(points), 1000)]
-        return float(torch.cat(blocks).float().mean())
+        return _numpy(torch.cat(blocks))
 
-    return covered(f, r, radii(r)), covered(r, f, radii(f))
+    return covered(f, r), covered(r, f)
 
 
-def nearest(images: Pixels, references: Iterable[tuple[Pixels, object]]) -> npt.NDArray[np.int64]:
-    """Index of the reference image with the least squared pixel distance to each image.
+def density_coverage(real: Features, fake: Features, k: int = 5) -> tuple[Values, Values]:
+    """In how many of the reals' balls each fake lies, over k, and whether each real's ball holds one.
 
-    `references` come in batches, each with its labels, so that any number of them fits.
-    Shapes: (N, H, W, C), batches (M, H, W, C) uint8 -> (N,).
+    Naeem et al. 2020 (arXiv 2002.09797), eq. 5 and 6. Unlike precision's, one outlier's
+    large ball counts little; density may exceed 1. Shapes: (N, F), (M, F) -> (M,), (N,).
     """
-    a = torch.from_numpy(images).flatten(1).float()
-    best, index = torch.full((len(a),), torch.inf), torch.zeros(len(a), dtype=torch.long)
-    start = 0
-    for pixels, _ in references:
-        b = torch.from_numpy(pixels).flatten(1).float()
-        distance, position = (b.square().sum(1) - 2 * a @ b.T).min(1)
-        closer = distance < best
-        best[closer], index[closer] = distance[closer], position[closer] + start
-        start += len(pixels)
-    found: npt.NDArray[np.int64] = index.numpy()
+    r, f = _prepared(real), _prepared(fake)
+    radius, inside, held = _radii(r, k), [], torch.zeros(len(r), dtype=torch.bool)
+    for i in range(0, len(f), 1000):
+        within = torch.cdist(f[i : i + 1000], r) <= radius
+        inside.append(within.sum(1) / k)
+        held |= within.any(0)
+    return _numpy(torch.cat(inside)), _numpy(held)
+
+
+def _radii(x: Tensor, k: int) -> Tensor:
+    """Distance of each point to its k-th neighbour."""
+    blocks = [torch.cdist(x[i : i + 1000], x).kthvalue(k + 1, dim=1).values for i in range(0, len(x), 1000)]
+    return torch.cat(blocks)
+
+
+def _numpy(values: Tensor) -> Values:
+    found: Values = values.double().numpy()
     return found
 
 
-def psnr_ssim(images: Pixels, references: Pixels) -> tuple[float, float]:
-    """Mean peak signal-to-noise ratio (dB) and mean structural similarity of pairs (N, H, W, C) uint8.
+def class_score(probabilities: Values) -> Estimate:
+    """exp(E KL(p(y|x) || p(y))), as the Inception Score (Salimans et al. 2016) of the classifier at hand.
+
+    Between 1 and the number of classes. Shapes: (N, classes).
+    """
+
+    def score(p: Values) -> float:
+        marginal = p.mean(0)
+        log = np.log(p.clip(1e-12)) - np.log(marginal.clip(1e-12))
+        return float(np.exp((p * log).sum(1).mean()))
+
+    rng = np.random.default_rng(0)
+    values = [score(probabilities[rng.integers(0, len(probabilities), len(probabilities))]) for _ in range(100)]
+    return _around(score(probabilities), float(np.std(values)))
+
+
+def calibration_error(probability: Values, truth: npt.NDArray[np.bool_], bins: int = 10) -> float:
+    """Expected calibration error: mean |share that is true - mean probability| over equal bins.
+
+    Guo et al. 2017 (arXiv 1706.04599), eq. 3.
+
+    Shapes: (N,), (N,).
+    """
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    gaps = [
+        abs(truth[index == b].mean() - probability[index == b].mean()) * (index == b).sum()
+        for b in range(bins)
+        if (index == b).any()
+    ]
+    return float(sum(gaps) / len(truth))
+
+
+def auc(positive: Values, negative: Values) -> float:
+    """P(a positive's score is above a negative's), ties half: area under the ROC curve. Shapes: (N,), (M,)."""
+    ordered = np.sort(negative)
+    below, up_to = (np.searchsorted(ordered, positive, side) for side in ("left", "right"))
+    return float((below + up_to).mean() / 2 / len(negative))
+
+
+def auc_estimate(positive: Values, negative: Values, resamples: int = 200) -> Estimate:
+    """`auc` by resampling both."""
+    rng = np.random.default_rng(0)
+    values = [auc(rng.choice(positive, len(positive)), rng.choice(negative, len(negative))) for _ in range(resamples)]
+    return _around(auc(positive, negative), float(np.std(values)))
+
+
+def ms_ssim(a: Pixels, b: Pixels) -> Values:
+    """Multi-scale structural similarity (Wang et al. 2003) of pairs (N, H, W, C) uint8 -> (N,).
+
+    With as many of the five scales as the smaller side allows windows of 11 in, their weights summing to 1.
+    """
+    scales = max(1, min(len(_SCALES), int(np.log2(max(1, min(a.shape[1:3]) // _WINDOW))) + 1))
+    weights = torch.tensor(_SCALES[:scales]) / sum(_SCALES[:scales])
+    x, y = (torch.from_numpy(np.moveaxis(p, 3, 1).astype(np.float32) / 255) for p in (a, b))
+    side = min(_WINDOW, *a.shape[1:3])
+    grid = torch.arange(side) - (side - 1) / 2
+    line = torch.exp(-grid.square() / (2 * _SIGMA**2))
+    line = line / line.sum()
+    window = (line[:, None] * line).expand(x.shape[1], 1, side, side)
+
+    def blurred(image: Tensor) -> Tensor:
+        return F.conv2d(image, window, groups=image.shape[1])
+
+    result = torch.ones(len(x))
+    for scale in range(scales):
+        last = scale == scales - 1
+        if last:
+            # Mirrored at its border, which is much of so small an image.
+            x, y = (F.pad(image, [side // 2] * 4, mode="reflect") for image in (x, y))
+        mx, my = blurred(x), blurred(y)
+        vx, vy, vxy = blurred(x * x) - mx * mx, blurred(y * y) - my * my, blurred(x * y) - mx * my
+        alike = (2 * vxy + 0.03**2) / (vx.clamp(min=0) + vy.clamp(min=0) + 0.03**2)
+        if last:
+            alike = alike * (2 * mx * my + 0.01**2) / (mx * mx + my * my + 0.01**2)
+        result *= alike.mean((1, 2, 3)).clamp(min=0) ** weights[scale]
+        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return _numpy(result)
+
+
+def pairs_within(labels: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Up to `count` pairs of different images of one class: two arrays of indices, classes in turn."""
+    rng, first, second = np.random.default_rng(0), [], []
+    groups = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    for turn in range(max((len(group) for group in groups), default=0) // 2):
+        for group in groups:
+            if 2 * turn + 1 < len(group):
+                first.append(group[2 * turn])
+                second.append(group[2 * turn + 1])
+    return np.array(first[:count], np.int64), np.array(second[:count], np.int64)
+
+
+class Neighbours(NamedTuple):
+    """Of each of N images: the index of the nearest reference, its distance, and that of the next ones on average."""
+
+    nearest: npt.NDArray[np.int64]
+    distance: Values
+    others: Values
+
+    @property
+    def ratio(self) -> Values:
+        """How much nearer the nearest is than the others: about 1 for an image of its own, near 0 for a copy.
+
+        Carlini et al. 2023 (Extracting training data from diffusion models), section 4.2: typical images are near to
+        everything, so that a distance alone tells nothing.
+        """
+        return self.distance / self.others.clip(1e-12)
+
+
+def neighbours(images: npt.NDArray, references: Iterable[npt.NDArray], others: int = 50) -> Neighbours:
+    """Nearest of the references, which come in batches, so that any number of them fits; Euclidean.
+
+    Shapes: (N, ...), batches (M, ...) of features, or of pixels as uint8.
+    """
+    a = torch.from_numpy(images.reshape(len(images), -1)).float()
+    best = torch.full((len(a), others + 1), torch.inf)
+    index, start = torch.zeros(len(a), dtype=torch.long), 0
+    for batch in references:
+        b = torch.from_numpy(batch.reshape(len(batch), -1)).float()
+        squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
+        least, position = squared.min(1)
+        closer = least < best[:, 0]
+        index[closer] = position[closer] + start
+        together = torch.cat([best, squared], dim=1)
+        best = together.topk(min(others + 1, together.shape[1]), largest=False).values
+        start += len(b)
+    distances = best.clamp(min=0).sqrt().double()
+    known = torch.isfinite(distances[:, 1:])
+    # A single reference has no others: nothing is nearer than they.
+    rest = torch.where(known, distances[:, 1:], 0.0).sum(1) / known.sum(1).clamp(min=1)
+    rest = torch.where(known.any(1), rest, distances[:, 0])
+    found: npt.NDArray[np.int64] = index.numpy()
+    return Neighbours(found, distances[:, 0].numpy(), rest.numpy())
+
+
+def copies(ratios: Values, real_ratios: Values) -> Values:
+    """Which samples are copies: nearer to one training image than all but 1 % of the unseen real images are.
+
+    By how much nearer than to the others (`Neighbours.ratio`), and by a fifth at least, for near duplicates are
+    among real images too. Shapes: (N,), (M,) -> (N,).
+    """
+    return (ratios < min(float(np.quantile(real_ratios, 0.01)), 0.8)).astype(np.float64)
+
+
+def psnr_ssim(images: Pixels, references: Pixels) -> tuple[Values, Values]:
+    """Peak signal-to-noise ratio (dB) and structural similarity of pairs (N, H, W, C) uint8 -> (N,), (N,).
 
     Identical pairs count as 100 dB, so that a copy raises the mean instead of making it infinite.
     """
@@ -94,36 +309,4 @@ def psnr_ssim(images: Pixels, references: Pixels) -> tuple[float, float]:
         same = np.array_equal(image, reference)
         psnr.append(100.0 if same else peak_signal_noise_ratio(reference, image, data_range=255))
         ssim.append(structural_similarity(reference, image, channel_axis=2, data_range=255))
-    return float(np.mean(psnr)), float(np.mean(ssim))
-
-
-# For so many points of the curves on end, and not before as many have been.
-_POINTS = 8
-
-
-def symptom(history: Sequence[Mapping[str, float]]) -> str | None:
-    """What is wrong with a training by the latest points of its curves, and what to change."""
-    last = history[-_POINTS:]
-    if len(history) < 2 * _POINTS:
-        return None
-    if all(row["diversity"] < 0.1 for row in last):
-        return (
-            f"collapse: generated images of a class are alike (they differ {last[-1]['diversity']:.0%} as much as real "
-            "ones); raise train.r1_gamma, or lower train.learning_rate_generator"
-        )
-    if all(row["discriminator_accuracy"] > 0.995 for row in last):
-        return (
-            f"saturated: the discriminator is right about {last[-1]['discriminator_accuracy']:.1%} of the images, "
-            "which teaches little; raise train.r1_gamma, lower train.learning_rate_discriminator, or with few "
-            "images set train.ada to {}"
-        )
-    return None
-
-
-def symptoms(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """Each kind of `symptom` that a training had, as it was told last, with the images after which it was."""
-    found: dict[str, str] = {}
-    for end in range(1, len(history) + 1):
-        if text := symptom(history[:end]):
-            found[text.partition(":")[0]] = f"at image {int(history[end - 1]['images']):,}, {text}"
-    return list(found.values())
+    return np.array(psnr), np.array(ssim)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from filelock import FileLock
 
@@ -308,8 +308,8 @@ def register(
     gallery: Gallery,
     commit: str | None,
     home: Workspace,
-) -> tuple[int, bool]:
-    """Register `model` once for its key, complete its run and set the aliases; the version and whether it is champion.
+) -> int:
+    """Register `model` once for its key, complete its run and make it challenger; its version.
 
     Raises:
         UserError: the server cannot be reached or refuses.
@@ -322,7 +322,7 @@ def register(
         images = evaluation.training_images, evaluation.holdout_images
         _log_params(client, run_id, training, dataset_facts(model.image, *images, model.dataset))
         _complete_run(client, run_id, model, evaluation, gallery)
-        version = _version(client, name, model, run_id)
+        version = _version(client, name, model, evaluation, run_id)
         tags = {
             "key": key,
             FILES_TAG: _files_hash(client.get_model_version(name, str(version)).source),
@@ -331,13 +331,12 @@ def register(
             "params": model.key.options,
             "holdout": evaluation.holdout,
             "feature_net": evaluation.feature_net,
-            **_main_score(evaluation),
         }
         for tag, value in tags.items():
             client.set_model_version_tag(name, str(version), tag, value)
-        champion = _set_aliases(client, home, name, version, tags)
+        client.set_registered_model_alias(name, "challenger", str(version))
         client.update_run(run_id, status="FINISHED")
-        return version, champion
+        return version
 
 
 def is_registered(name: str, version: int, key: str, home: Workspace) -> bool:
@@ -412,7 +411,7 @@ def _versions(client: MlflowClient, name: str) -> dict[str, int]:
     return {version.tags["key"]: int(version.version) for version in found if "key" in version.tags}
 
 
-def _version(client: MlflowClient, name: str, model: Model, run_id: str) -> int:
+def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluation, run_id: str) -> int:
     """The version with the model's key, logged and registered if there is none."""
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -424,12 +423,15 @@ def _version(client: MlflowClient, name: str, model: Model, run_id: str) -> int:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    files = [model.folder / "generator.safetensors", model.folder / model.manifest]
+    # So that a later gate can tell what this model has seen.
+    files.append(evaluation.folder / "training_images.npy")
     # MLflow misses type hints and an example of the input: there is no input, and the signature says so.
     with warnings.catch_warnings(record=True), mlflow.start_run(run_id=run_id, log_system_metrics=False):
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SERVING_CODE),
-            artifacts={file: str(model.folder / file) for file in ("generator.safetensors", model.manifest)},
+            artifacts={file.name: str(file) for file in files},
             code_paths=[str(_PACKED_CODE)],
             signature=_signature(model),
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _REQUIREMENTS],
@@ -480,30 +482,63 @@ def _complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: E
         client.log_artifact(run_id, str(gallery.folder / name), None if folder == "." else folder)
 
 
-def _main_score(evaluation: Evaluation) -> dict[str, str]:
-    """The distance that champions are chosen by, as tags: KID where the features have more dimensions than images."""
-    prefix = "fd_classifier" if "agreement" in evaluation.metrics else "kid_"
-    name, value = next(
-        (name, value)
-        for name, value in evaluation.metrics.items()
-        if name.startswith(prefix) and not name.endswith("_floor")
-    )
-    return {"score_name": name, "score": str(value)}
+class Published(NamedTuple):
+    """A version of a registered model: its number, its model's key, and the folder with weights and description."""
+
+    name: str
+    version: int
+    key: str
+    folder: Path
 
 
-def _set_aliases(client: MlflowClient, home: Workspace, name: str, version: int, tags: Mapping[str, str]) -> bool:
-    """Every registered model becomes challenger; champion where there is none or a comparable one is worse."""
-    client.set_registered_model_alias(name, "challenger", str(version))
-    before = _champion(client, home, name)
-    if before == version:
-        return True
-    if before is not None:
-        champion = client.get_model_version(name, str(before)).tags
-        comparable = all(champion.get(tag) == tags[tag] for tag in ("holdout", "feature_net", "score_name"))
-        if not comparable or float(tags["score"]) >= float(champion["score"]):
-            return False
-    _crown(client, home, name, version, before)
-    return True
+def champion(name: str, home: Workspace) -> Published | None:
+    """The champion of the registered model `name`, its files fetched if they lie elsewhere.
+
+    Raises:
+        UserError: the server cannot be reached, or the files are gone.
+    """
+    import mlflow
+
+    with _alone(home), _server_errors():
+        client = _client(home)
+        number = _champion(client, home, name)
+        if number is None:
+            return None
+        version = client.get_model_version(name, str(number))
+        folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
+    return Published(name, number, version.tags["key"], folder)
+
+
+def champions(name: str, home: Workspace) -> list[dict[str, Any]]:
+    """Every change of the champion of `name` that was made, the oldest first."""
+    return [entry for entry in _journal(home) if entry["name"] == name and entry["state"] == "done"]
+
+
+def was_rolled_back(name: str, version: int, home: Workspace) -> bool:
+    """Whether the last that happened to `version` is that it was taken back."""
+    changes = [entry for entry in champions(name, home) if version in (entry["version"], entry["before"])]
+    return bool(changes) and changes[-1].get("rollback", False) and changes[-1]["before"] == version
+
+
+def rollback(name: str, home: Workspace) -> tuple[int, int | None]:
+    """Make the one before champion again, once: the champion now, and who was it until now if anything was done.
+
+    Raises:
+        UserError: there is nobody to go back to, or the server cannot be reached.
+    """
+    with _alone(home), _server_errors():
+        client = _client(home)
+        now = _champion(client, home, name)
+        changes = champions(name, home)
+        if now is None or not changes or changes[-1]["version"] != now:
+            raise UserError(f"{name} has no champion that this workspace made: there is nothing to roll back")
+        if changes[-1].get("rollback"):
+            return now, None
+        before = changes[-1]["before"]
+        if before is None:
+            raise UserError(f"version {now} of {name} is its first champion: there is no one before")
+        _crown(client, home, name, before, now, rollback=True)
+        return before, now
 
 
 def set_champion(name: str, version: int, expected: int | None, home: Workspace) -> bool:
@@ -528,20 +563,25 @@ def _champion(client: MlflowClient, home: Workspace, name: str) -> int | None:
     if last and last["state"] == "begun" and last["before"] == now:
         now = int(last["version"])
         client.set_registered_model_alias(name, "champion", str(now))
-        _write_down(home, name, now, last["before"], "done")
+        _write_down(home, name, now, last["before"], "done", last.get("rollback", False))
     return now
 
 
-def _crown(client: MlflowClient, home: Workspace, name: str, version: int, before: int | None) -> None:
+def _crown(
+    client: MlflowClient, home: Workspace, name: str, version: int, before: int | None, rollback: bool = False
+) -> None:
     """Write the change down, then make it: whoever comes after a crash in between finishes it."""
-    _write_down(home, name, version, before, "begun")
+    _write_down(home, name, version, before, "begun", rollback)
     client.set_registered_model_alias(name, "champion", str(version))
-    _write_down(home, name, version, before, "done")
+    _write_down(home, name, version, before, "done", rollback)
 
 
-def _write_down(home: Workspace, name: str, version: int, before: int | None, state: str) -> None:
+def _write_down(
+    home: Workspace, name: str, version: int, before: int | None, state: str, rollback: bool = False
+) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"time": now, "name": name, "version": version, "before": before, "state": state, "tracking": address()}
+    entry |= {"rollback": True} if rollback else {}
     with (home.mlruns / JOURNAL).open("ab+") as journal:
         # What a crash cut off stays a line of its own, which no reader takes for an entry.
         if journal.seek(0, os.SEEK_END) and not _ends_a_line(journal):

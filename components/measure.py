@@ -1,0 +1,94 @@
+"""Samples of a model and what nets see in them, in parts: what evaluation and the gate share.
+
+The parts are the same whoever computes them, so that the result does not depend on the number of machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load
+from tqdm import tqdm
+
+from .gan.dataset import Pixels, to_signed
+from .gan.distances import Features
+from .gan.features import FeatureNet
+from .gan.models import restored
+from .gan.options import ImageFormat, NetworkOptions
+from .gan.sampling import latents, sample
+from .services import cluster
+
+PART = 500
+Labels = npt.NDArray[np.int64]
+
+
+class Networks(NamedTuple):
+    """A trained model, small enough to travel to where it is measured; weights as safetensors."""
+
+    options: NetworkOptions
+    image: ImageFormat
+    precision: str
+    generator: bytes
+    # Where it is not asked for its opinion, none.
+    discriminator: bytes | None = None
+
+
+class Sampled(NamedTuple):
+    """N samples (N, H, W, C), their features (N, F), and where there are such class probabilities and logits (N,)."""
+
+    pixels: Pixels
+    features: Features
+    probabilities: npt.NDArray[np.float64] | None
+    logits: npt.NDArray[np.float64] | None
+
+
+def sampled(networks: Networks, judge: FeatureNet, seeds: range, labels: Labels) -> Iterator[Sampled]:
+    """Samples of these seeds and labels (N,), in parts and in order; on the cluster, where there is one."""
+    # The features of the training split stay here.
+    light = judge._replace(real=judge.real[:0])
+    work = partial(sampled_part, networks=networks, judge=light, seeds=seeds, labels=labels)
+    parts = [slice(start, min(start + PART, len(seeds))) for start in range(0, len(seeds), PART)]
+    if cluster.address() is None:
+        # One after the other: each takes all threads.
+        done: Iterable[Sampled] = (work(part, ()) for part in parts)
+    else:
+        gpu = any(node.gpus for node in cluster.nodes())
+        done = cluster.run_parts(work, lambda part: (), parts, gpu=gpu)
+    with tqdm(total=len(seeds), desc="samples", unit="img", disable=None, leave=False) as bar:
+        for part in done:
+            yield part
+            bar.update(len(part.pixels))
+
+
+def sampled_part(
+    part: slice, contents: Iterable[None], *, networks: Networks, judge: FeatureNet, seeds: range, labels: Labels
+) -> Sampled:
+    """The samples in `part` of the seeds, on the GPU where this process has one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator = restored(networks.options, networks.image, load(networks.generator)).to(device)
+    z = latents(seeds[part], networks.options.latent)
+    pixels = sample(generator, z, labels[part], precision=networks.precision)
+    seen = judge.read(pixels)
+    logits = None
+    if networks.discriminator is not None:
+        discriminator = restored(networks.options, networks.image, load(networks.discriminator), "discriminator")
+        logits = opinions(discriminator.eval().to(device), pixels, labels[part])
+    return Sampled(pixels, seen.features, seen.probabilities, logits)
+
+
+@torch.inference_mode()
+def opinions(discriminator: torch.nn.Module, pixels: Pixels, labels: Labels) -> npt.NDArray[np.float64]:
+    """Logits (N,) of images (N, H, W, C)."""
+    device = next(discriminator.parameters()).device
+    made = []
+    for start in range(0, len(pixels), PART):
+        image = to_signed(torch.from_numpy(np.ascontiguousarray(pixels[start : start + PART])).to(device))
+        label = torch.from_numpy(labels[start : start + PART]).to(device)
+        made.append(discriminator(image, label, None).double().cpu())
+    logits: npt.NDArray[np.float64] = torch.cat(made).numpy()
+    return logits

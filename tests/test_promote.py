@@ -1,0 +1,112 @@
+"""The gate: what it answers, and that the registry does what it said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.artifacts import Workspace
+from components.promote import decide
+from components.services import tracking
+from components.verdict import Verdict
+from tests.conftest import ganflow, refused, succeeded
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_promotes_the_better_keeps_against_the_worse_and_abstains_in_between(rng: np.random.Generator) -> None:
+    real = rng.normal(size=(1000, 8))
+
+    def model(shift: float, count: int) -> np.ndarray:
+        return rng.normal(size=(count, 8)) + shift
+
+    assert decide(model(0.2, 2000), model(0.5, 2000), real, 0.1, 0.05).answer == "promote"
+    assert decide(model(0.5, 2000), model(0.2, 2000), real, 0.1, 0.05).answer == "keep"
+    assert decide(model(0.3, 2000), model(0.3, 2000), real, 0.5, 0.05).answer == "keep"
+    few = decide(model(0.25, 60), model(0.32, 60), real, 0.1, 0.05)
+    assert few.answer == "abstain"
+    assert few.needed is not None
+    assert few.needed > 60
+    assert few.low < few.margin < few.high
+    enough = 4 * few.needed
+    assert decide(model(0.25, enough), model(0.32, enough), rng.normal(size=(20_000, 8)), 0.1, 0.05).answer == "promote"
+
+
+def test_luck_is_promoted_no_oftener_than_alpha(rng: np.random.Generator) -> None:
+    """At the margin itself; 21 of 200 at 0.05 would have a probability of 0.0007."""
+    real, wins = rng.normal(size=(400, 4)), 0
+    for _ in range(200):
+        a, b = rng.normal(size=(2, 300, 4)) + 0.3
+        wins += decide(a, b, real, 0.0, 0.05).answer == "promote"
+    assert wins <= 20
+
+
+@pytest.fixture(scope="module")
+def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose version 1 is champion, and that trained a second model since."""
+    root = tmp_path_factory.mktemp("judged") / "copy"
+    shutil.copytree(finished, root)
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("images: 4096", "images: 12288"))
+    for stage in ("train", "evaluate", "postprocess", "register"):
+        succeeded(ganflow(root, stage))
+    return root
+
+
+def test_the_first_is_champion_and_stays_so(judged: Path, finished: Path) -> None:
+    verdict = Verdict.last(Workspace(finished).verdict, "ganflow", 1)
+    assert verdict is not None
+    assert (verdict.answer, verdict.champion) == ("promote", None)
+    assert all(check.passed for check in verdict.checks)
+    assert tracking.aliases("ganflow", 1, Workspace(judged)) == ["champion"]
+    assert tracking.aliases("ganflow", 2, Workspace(judged)) == ["challenger"]
+
+
+def test_a_better_model_is_promoted_once_and_rolled_back_once(judged: Path) -> None:
+    home = Workspace(judged)
+    out = succeeded(ganflow(judged, "promote"))
+    assert "ganflow version 2: promote" in out
+    verdict = json.loads((home.verdict / "verdict.json").read_text())
+    assert verdict["low"] > verdict["margin"] > 0
+    assert verdict["kid_challenger"] < verdict["kid_champion"]
+    assert tracking.aliases("ganflow", 2, home) == ["challenger", "champion"]
+    assert succeeded(ganflow(judged, "promote")) == out
+    assert len(tracking.champions("ganflow", home)) == 2
+
+    assert "version 1 is champion again, instead of version 2" in succeeded(ganflow(judged, "rollback"))
+    assert "version 1 is champion again already" in succeeded(ganflow(judged, "rollback"))
+    assert tracking.aliases("ganflow", 1, home) == ["champion"]
+    # What was taken back does not come again by itself.
+    assert "version 2: keep; version 2 was rolled back" in succeeded(ganflow(judged, "promote"))
+    assert [entry["version"] for entry in tracking.champions("ganflow", home)] == [1, 2, 1]
+
+
+def test_a_veto_outweighs_a_better_score(judged: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(judged, root)
+    home = Workspace(root)
+    (home.mlruns / tracking.JOURNAL).write_text("")
+    out = succeeded(ganflow(root, "promote", "--set", "promote.min_recall=1"))
+    assert "version 2: keep; the samples cover" in out
+    assert "VETO     recall: " in out
+    assert tracking.aliases("ganflow", 1, home) == ["champion"]
+
+
+def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:
+    assert "there is no one before" in refused(finished, "rollback")
+
+
+def test_a_champion_of_other_images_is_no_rival(judged: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(judged, root)
+    smaller = ["--set", "preprocess.resolution=16"]
+    for stage in ("preprocess", "train", "evaluate", "postprocess", "register"):
+        succeeded(ganflow(root, stage, *smaller))
+    assert "give it another register.name" in refused(root, "promote", *smaller)

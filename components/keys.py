@@ -112,13 +112,17 @@ STAGES = (
         (
             "artifacts.py",
             "gan/dataset.py",
+            "gan/explain.py",
             "gan/finishing.py",
             "gan/metrics.py",
             *_NETWORKS,
             "gan/sampling.py",
+            "insights.py",
+            "marks.py",
             "postprocess.py",
             "report.html.jinja",
             "report.py",
+            "tiles.py",
         ),
     ),
     Stage(

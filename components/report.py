@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import re
@@ -10,23 +9,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
 import matplotlib
+import numpy as np
 import pandas as pd
+import safetensors.torch
 from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import nn
 
-from .artifacts import Dataset, Evaluation, Model
-from .gan.dataset import Pixels, to_image
+from . import insights
+from .artifacts import Dataset, Evaluation, Key, Model
+from .gan.dataset import Pixels, Split, to_image
 from .gan.finishing import Draft, one_of_each_class
 from .gan.metrics import symptoms
+from .gan.models import restored
+from .insights import ROWS, data_uri
 from .params import Postprocess
 
-ROWS = 50
 PAIRS = 10
 # Drawn in a colour that nothing else has, which then becomes the page's own text colour.
 INK = "#010203"
@@ -74,6 +79,13 @@ EXPLANATIONS = (
         "The same question asked in another way, with little bias for few samples; about 0 where both are alike.",
     ),
     Explanation(
+        "class_score_",
+        "Class score",
+        "higher is better, at most the number of classes",
+        "Whether the classifier is sure of each image, and sees all classes alike (the Inception score's formula).",
+        "{:.2f}",
+    ),
+    Explanation(
         "precision_",
         "Precision",
         "higher is better",
@@ -88,6 +100,27 @@ EXPLANATIONS = (
         "{:.1%}",
     ),
     Explanation(
+        "density_",
+        "Density",
+        "higher is better; real images get about 1",
+        "Fidelity: how crowded with training images the places are where generated images lie.",
+        "{:.2f}",
+    ),
+    Explanation(
+        "coverage_",
+        "Coverage",
+        "higher is better",
+        "Diversity: the share of training images that have a generated one nearby.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "msssim_",
+        "Likeness within a class (MS-SSIM)",
+        "near the floor is best; far above it, images repeat",
+        "How alike pairs of generated images of one class are: 1 is the same image.",
+        "{:.3f}",
+    ),
+    Explanation(
         "discriminator_accuracy_generated",
         "Discriminator on generated images",
         "near 50% is best",
@@ -100,6 +133,26 @@ EXPLANATIONS = (
         "near its value in training is best",
         "How often it accepts real images that it never saw; far lower than in training, it learned them by heart.",
         "{:.1%}",
+    ),
+    Explanation(
+        "discriminator_calibration_",
+        "Discriminator's calibration",
+        "lower is better",
+        "How far its probability of real is from how often it is right.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "membership_",
+        "Membership inference",
+        "near 50% is best",
+        "How well the discriminator's logit tells training images from unseen ones; at 50% it gives nothing away.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "perceptual_",
+        "Distance to the nearest training image, in features",
+        "far below the floor means copies",
+        "The same question in what the net that judges sees, which a shift of some pixels does not deceive.",
     ),
     Explanation(
         "psnr_nearest",
@@ -121,9 +174,11 @@ UNKNOWN = Explanation("", "", "", "")
 
 def render(
     folder: Path,
+    key: Key,
     options: Postprocess,
     samples: Sequence[Draft],
     finished: Sequence[Draft],
+    generator: nn.Module,
     evaluation: Evaluation,
     model: Model,
     dataset: Dataset,
@@ -142,6 +197,14 @@ def render(
     walk = folder / "interpolation.webp"
     made = Counter(model.image.classes[draft.label] for draft in finished)
     height, width, channels = finished[0].pixels.shape
+    every = insights.Samples(evaluation, model)
+    training, holdout = (Split(dataset.folder, name, model.image) for name in ("training", "holdout"))
+    weights = safetensors.torch.load_file(model.folder / "discriminator.safetensors")
+    discriminator = restored(model.training.network, model.image, weights, "discriminator")
+    held = holdout.spread(insights.LOOKED_AT)
+    seen = [samples[i] for i in np.linspace(0, len(samples) - 1, insights.LOOKED_AT).astype(int)]
+    # Bootstrap intervals, where the evaluation has them.
+    intervals: Mapping[str, tuple[float, float]] = getattr(evaluation, "intervals", {})
     return environment.get_template("report.html.jinja").render(
         options=options,
         evaluation=evaluation,
@@ -153,11 +216,21 @@ def render(
         width=width,
         height=height,
         made=made,
-        sheet=_data_uri("png", (folder / "contact_sheet.png").read_bytes()),
-        walk=_data_uri("webp", walk.read_bytes()) if walk.exists() else None,
+        key=key,
+        sheet=data_uri("png", (folder / "contact_sheet.png").read_bytes()),
+        walk=data_uri("webp", walk.read_bytes()) if walk.exists() else None,
         pairs=list(_pairs(samples, finished, model.image.classes)) if options.steps else [],
-        scores=list(scores(evaluation.metrics)),
-        agreement=evaluation.metrics.get("agreement"),
+        verdict=verdict(evaluation.metrics, every.told),
+        told=every.told,
+        by=every.by,
+        scores=list(scores(evaluation.metrics, intervals)),
+        by_class=every.classes_shown(training.class_shares.tolist()),
+        worst=every.worst(),
+        best=every.best(),
+        neighbours=insights.neighbours(samples, training, model.image.classes),
+        directions=insights.directions(generator, model.training.network.latent, samples),
+        real_looks=insights.looks(discriminator, holdout.pixels(held), holdout.labels[held].tolist()),
+        made_looks=insights.looks(discriminator, np.stack([s.pixels for s in seen]), [s.label for s in seen]),
         curves=curves(history, model.images),
         symptoms=symptoms([{str(name): value for name, value in row.items()} for row in history.to_dict("records")]),
         rejected=rejected.head(ROWS).to_dict("records"),
@@ -171,8 +244,48 @@ def render(
     )
 
 
-def scores(metrics: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Rows of the table: each metric with its floor, the known ones first and in the order of `EXPLANATIONS`."""
+def verdict(metrics: Mapping[str, float], told: bool) -> tuple[str, str] | None:
+    """A word and a sentence on whether the model is good, from its scores beside those of unseen real images.
+
+    Four questions, each answered well, fairly or badly; the word is the worst answer's. `told`: the network was told
+    the classes.
+    """
+    answers = []
+    agreement = metrics.get("agreement")
+    if told and agreement is not None:
+        # An absolute bound: nothing says how often the classifier is right about real images.
+        answers.append((_level(agreement, 0.95, 0.8), f"{agreement:.1%} of the samples show the class asked for"))
+    for prefix, bounds, words in (
+        ("precision_", (0.9, 0.7), ("as realistic as real images", "less realistic than real images", "unrealistic")),
+        ("recall_", (0.8, 0.5), ("about as varied", "less varied", "with little variety")),
+    ):
+        for value, floor in _with_floor(metrics, prefix):
+            level = _level(value / max(floor, 1e-9), *bounds)
+            answers.append((level, f"{words[level]} ({prefix.strip('_')} {value:.0%}, real images {floor:.0%})"))
+    for value, floor in _with_floor(metrics, "psnr_nearest_"):
+        level = _level(floor - value, -1, -3)
+        likeness = ("no sign of copies", "close to its training images", "copies of its training images")[level]
+        answers.append((level, f"{likeness} ({value:.1f} dB to the nearest, real images {floor:.1f} dB)"))
+    if not answers:
+        return None
+    word = ("Good", "Fair", "Poor")[max(level for level, _ in answers)]
+    return word, "; ".join(words for _, words in answers)
+
+
+def _with_floor(metrics: Mapping[str, float], prefix: str) -> list[tuple[float, float]]:
+    """The first metric with this prefix that has a floor, with it."""
+    pairs = [(v, metrics[f"{n}_floor"]) for n, v in metrics.items() if n.startswith(prefix) and f"{n}_floor" in metrics]
+    return pairs[:1]
+
+
+def _level(value: float, good: float, fair: float) -> int:
+    return 0 if value >= good else 1 if value >= fair else 2
+
+
+def scores(
+    metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
+    """Rows of the table: each metric with its floor and interval, those known first, in the order of `EXPLANATIONS`."""
 
     def explanation(name: str) -> Explanation:
         return next((e for e in EXPLANATIONS if name.startswith(e.prefix)), UNKNOWN)
@@ -188,6 +301,7 @@ def scores(metrics: Mapping[str, float]) -> Iterator[dict[str, Any]]:
             "words": known.words,
             "value": _rounded(known.form, metrics[name]),
             "floor": None if floor is None else _rounded(known.form, floor),
+            "interval": [_rounded(known.form, end) for end in intervals.get(name, ())],
         }
 
 
@@ -282,8 +396,4 @@ def _rounded(form: str | None, value: float) -> str:
 def _png(pixels: Pixels) -> str:
     buffer = io.BytesIO()
     to_image(pixels).save(buffer, "png")
-    return _data_uri("png", buffer.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return data_uri("png", buffer.getvalue())

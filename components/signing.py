@@ -64,7 +64,7 @@ def sign(gallery: Gallery, certificate: Path, key: Path, out: Path, timestamp: s
         server = f", or {timestamp} did not answer as time-stamping servers do" if timestamp else ""
         raise UserError(
             f"C2PA refuses to sign ({' '.join(str(error).split())}): {certificate} has to start with a certificate for "
-            f"signing documents or e-mail that another one vouches for and that is valid today{server}"
+            f"signing documents or e-mail that is valid today{server}"
         ) from None
     return len(files)
 
@@ -83,7 +83,7 @@ def _checked(certificate: Path, key: Path) -> tuple[str, bytes]:
     """C2PA's name of the algorithm, and the key as PKCS #8, which is the form that the library takes.
 
     Raises:
-        UserError: a file cannot be read, or they do not belong together.
+        UserError: a file cannot be read, they do not belong together, or nobody else vouches for the signer.
     """
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -103,6 +103,11 @@ def _checked(certificate: Path, key: Path) -> tuple[str, bytes]:
     if private.public_key() != chain[0].public_key():
         raise UserError(
             f"{key} is not the key of the first certificate in {certificate}: name the two that belong together"
+        )
+    if chain[0].issuer == chain[0].subject:
+        # The library signs by such a one, and no reader trusts it.
+        raise UserError(
+            f"{certificate} starts with a certificate that vouches for itself: C2PA wants one from an authority"
         )
     match private:
         case ec.EllipticCurvePrivateKey(key_size=256 | 384 | 521 as size):

@@ -268,8 +268,9 @@ def verdict(metrics: Mapping[str, float], told: bool) -> tuple[str, str] | None:
         answers.append((level, f"{likeness} ({value:.1f} dB to the nearest, real images {floor:.1f} dB)"))
     if not answers:
         return None
-    word = ("Good", "Fair", "Poor")[max(level for level, _ in answers)]
-    return word, "; ".join(words for _, words in answers)
+    # What is wrong comes first.
+    answers.sort(key=lambda answer: -answer[0])
+    return ("Good", "Fair", "Poor")[answers[0][0]], "; ".join(words for _, words in answers)
 
 
 def _with_floor(metrics: Mapping[str, float], prefix: str) -> list[tuple[float, float]]:

@@ -256,7 +256,11 @@ def verdict(metrics: Mapping[str, float], told: bool) -> tuple[str, str] | None:
         # An absolute bound: nothing says how often the classifier is right about real images.
         answers.append((_level(agreement, 0.95, 0.8), f"{agreement:.1%} of the samples show the class asked for"))
     for prefix, bounds, words in (
-        ("precision_", (0.9, 0.7), ("as realistic as real images", "less realistic than real images", "unrealistic")),
+        (
+            "precision_",
+            (0.9, 0.7),
+            ("about as realistic as real images", "less realistic than real images", "unrealistic"),
+        ),
         ("recall_", (0.8, 0.5), ("about as varied", "less varied", "with little variety")),
     ):
         for value, floor in _with_floor(metrics, prefix):

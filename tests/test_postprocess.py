@@ -24,6 +24,7 @@ from components.gan.options import DCGAN, Execution, ImageFormat, TrainingOption
 from components.gan.sampling import latents, sample
 from components.params import Postprocess
 from components.postprocess import contact_sheet, postprocess, save
+from tests.conftest import ganflow, succeeded
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc", 'a "b" & c')
 KEY = Key(options="0" * 64, inputs="1" * 64, code="2" * 64)
@@ -106,13 +107,9 @@ def inputs(root: Path, channels: int = 3, classes: tuple[str, ...] = HOSTILE) ->
     seeds = np.arange(SAMPLES) + 500
     np.save(folder / "samples.npy", sample(generator, latents(seeds.tolist(), 8), labels))
     chance = np.random.default_rng(0)
-    table = {
-        "seed": seeds,
-        "label": labels,
-        "predicted": labels,
-        "confidence": chance.random(SAMPLES),
-        "discriminator": chance.normal(size=SAMPLES),
-    }
+    table = {"seed": seeds, "label": labels, "discriminator": chance.normal(size=SAMPLES)}
+    if image.labelled:
+        table |= {"predicted": labels, "confidence": chance.random(SAMPLES)}
     pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
     Evaluation.describe(
         folder,
@@ -241,6 +238,7 @@ def test_grey_images_without_steps_or_walk(tmp_path: Path) -> None:
     page = (gallery.folder / "report.html").read_text()
     assert "Before and after" not in page
     assert "Between the images" not in page
+    assert "Class by class" not in page
     assert "the discriminator's logit" in page.replace("&#39;", "'")
 
 
@@ -309,6 +307,16 @@ def test_marks_are_kept_through_every_step(tmp_path: Path, steps: Sequence[Step]
                 "ganflow:seed": "7",
                 "ganflow:steps": names,
             }
+
+
+def test_samples_that_were_asked_for_are_marked_too(finished: Path, tmp_path: Path) -> None:
+    options = ("--n", "2", "--seed", "5", "--class", "7", "--truncation", "0.5")
+    succeeded(ganflow(finished, "sample", *options, "--out", str(tmp_path / "made")))
+    model = Model.load(finished / "artifacts" / "model").key.id
+    for seed in ("5", "6"):
+        with Image.open(tmp_path / "made" / f"7-{seed}.png") as image:
+            assert told_by(image) == {"model": model, "class": "7", "seed": seed, "truncation": "0.5"}
+            assert image.text["ganflow:seed"] == seed
 
 
 def test_no_class_name_breaks_the_marks(tmp_path: Path) -> None:

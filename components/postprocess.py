@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -15,10 +15,10 @@ import pandas as pd
 import safetensors.torch
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from torch import nn
 from tqdm import tqdm
 
-from . import report
+from . import marks, report
 from .artifacts import Dataset, Evaluation, Gallery, Model, Picture, staging
 from .gan.dataset import Pixels, to_image
 from .gan.finishing import Draft, ImageStep, Step, one_of_each_class
@@ -26,17 +26,19 @@ from .gan.models import restored
 from .gan.sampling import latents, sample
 from .keys import key_of
 from .params import Postprocess
+from .tiles import BACKGROUND, GAP, grid, paste, tile_size
 
 COLUMNS = 10
 SHEET_TILES, SHEET_CLASSES = 200, 500
 ONE_CLASS_ROWS = 8
-GAP = 6
 FRAME_MS = 80
-BACKGROUND, INK = (22, 23, 26), (214, 216, 220)
+INK = (214, 216, 220)
 
 
 def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, dataset: Dataset, out: Path) -> Gallery:
     """Finish samples of every class, and show them: PNG files, contact sheet, walk between latents, report.
+
+    Every picture is marked as generated, with the keys of the model, the evaluation and the gallery.
 
     Raises:
         UserError: an input is damaged, or a step cannot treat such images.
@@ -52,11 +54,15 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
     drafts = list(samples)
     for step in tqdm(options.steps, desc="postprocess", disable=None, leave=False):
         drafts = step.apply(drafts)
+    weights = safetensors.torch.load_file(model.folder / "generator.safetensors")
+    generator = restored(model.training.network, model.image, weights)
+    facts = {"model": model.key.id, "evaluation": evaluation.key.id, "gallery": key.id}
     with staging(out) as folder:
-        pictures = save(drafts, model, folder)
-        contact_sheet(drafts, classes).save(folder / "contact_sheet.png", optimize=True)
+        pictures = save(drafts, classes, facts, folder)
+        sheet = contact_sheet(drafts, classes)
+        sheet.save(folder / "contact_sheet.png", optimize=True, pnginfo=marks.png_text(facts))
         if options.interpolation_frames:
-            frames = interpolation(drafts, options, model)
+            frames = interpolation(drafts, options, model, generator)
             frames[0].save(
                 folder / "interpolation.webp",
                 save_all=True,
@@ -65,8 +71,9 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
                 loop=0,
                 quality=80,
                 method=4,
+                xmp=marks.xmp(facts),
             )
-        page = report.render(folder, options, samples, drafts, evaluation, model, dataset)
+        page = report.render(folder, key, options, samples, drafts, generator, evaluation, model, dataset)
         (folder / "report.html").write_text(page, encoding="utf-8")
         Gallery.describe(folder, key, pictures=pictures, model=model.content)
     return Gallery.load(out)
@@ -91,26 +98,19 @@ def choose(evaluation: Evaluation, count: int) -> list[Draft]:
     ]
 
 
-def save(drafts: Sequence[Draft], model: Model, folder: Path) -> tuple[Picture, ...]:
-    """Write each picture as `images/<class>-<seed>.png`, with where it comes from in its text."""
+def save(
+    drafts: Sequence[Draft], classes: Sequence[str], facts: Mapping[str, str], folder: Path
+) -> tuple[Picture, ...]:
+    """Write each picture as `images/<class>-<seed>.png`, marked with the gallery's `facts` and its own."""
     (folder / "images").mkdir()
     pictures = []
     for draft in drafts:
-        name = model.image.classes[draft.label]
+        name = classes[draft.label]
         # What any file system takes; seeds keep apart classes whose names become equal.
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-.") or f"class{draft.label}"
-        facts = {
-            "Software": "ganflow",
-            "ganflow:class": name,
-            "ganflow:model": model.key.id,
-            "ganflow:seed": str(draft.seed),
-            "ganflow:steps": ", ".join(draft.steps),
-        }
-        info = PngInfo()
-        for fact, value in facts.items():
-            info.add_text(fact, value)
+        own = {"class": name, "seed": str(draft.seed), "steps": ", ".join(draft.steps)}
         file = f"images/{stem}-{draft.seed}.png"
-        to_image(draft.pixels).save(folder / file, pnginfo=info)
+        to_image(draft.pixels).save(folder / file, pnginfo=marks.png_text({**facts, **own}))
         if draft.pixels.shape[2] not in (1, 3, 4):
             # The picture shows some of the channels, the array holds them all.
             np.save(folder / f"images/{stem}-{draft.seed}.npy", draft.pixels)
@@ -130,7 +130,7 @@ def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Imag
         rows = [("", list(shown[start : start + COLUMNS])) for start in range(0, len(shown), COLUMNS)]
     columns = min(COLUMNS, max(1, SHEET_TILES // len(rows)), max(len(row) for _, row in rows))
     blocks = min(len(rows), max(1, COLUMNS // columns)) if len(rows) > SHEET_TILES // COLUMNS else 1
-    tile_width, tile_height = tile = _tile_size(drafts[0].pixels, 112 if blocks == 1 else 64)
+    tile_width, tile_height = tile = tile_size(drafts[0].pixels, 112 if blocks == 1 else 64)
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 20 if blocks == 1 else 12)
     names = [_shortened(name, font, 190 if blocks == 1 else 90) for name, _ in rows]
     label_width = int(max(font.getlength(name) for name in names)) + 3 * GAP
@@ -143,23 +143,23 @@ def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Imag
         left, top = 2 * GAP + index // lines * block_width, 2 * GAP + index % lines * (tile_height + GAP)
         draw.text((left + label_width - 2 * GAP, top + tile_height / 2), name, INK, font, anchor="rm")
         for column, draft in enumerate(row[:columns]):
-            _paste(sheet, draft.pixels, tile, (left + label_width + column * (tile_width + GAP), top))
+            paste(sheet, draft.pixels, tile, (left + label_width + column * (tile_width + GAP), top))
     return sheet
 
 
-def interpolation(drafts: Sequence[Draft], options: Postprocess, model: Model) -> list[Image.Image]:
+def interpolation(
+    drafts: Sequence[Draft], options: Postprocess, model: Model, generator: nn.Module
+) -> list[Image.Image]:
     """Frames of a closed walk through the latent space for the first pictures of up to ten classes, in a grid.
 
     Each walk is the great circle z(t) = cos(t) a + sin(t) b from the picture's own latent a: a spherical
     interpolation of constant speed without corners, and every z(t) is N(0, 1) again, as a and b are.
     """
     firsts = one_of_each_class(drafts, COLUMNS)
-    network, count = model.training.network, options.interpolation_frames
-    weights = safetensors.torch.load_file(model.folder / "generator.safetensors")
-    generator = restored(network, model.image, weights)
-    a = latents([first.seed for first in firsts], network.latent)
+    latent, count = model.training.network.latent, options.interpolation_frames
+    a = latents([first.seed for first in firsts], latent)
     # No sample has a negative seed.
-    b = latents([-1 - index for index in range(len(firsts))], network.latent)
+    b = latents([-1 - index for index in range(len(firsts))], latent)
     t = (2 * torch.pi * torch.arange(count) / count)[:, None, None]
     z = (t.cos() * a + t.sin() * b).flatten(0, 1)
     labels = np.tile([first.label for first in firsts], count)
@@ -171,33 +171,9 @@ def interpolation(drafts: Sequence[Draft], options: Postprocess, model: Model) -
     for step in options.steps:
         if isinstance(step, ImageStep):
             walk = step.apply(walk)
-    tile, columns = _tile_size(walk[0].pixels, 112), min(5, len(firsts))
-    step_x, step_y = (side + GAP for side in tile)
-    size = (columns * step_x + GAP, -(-len(firsts) // columns) * step_y + GAP)
-    frames = []
-    for frame in range(count):
-        image = Image.new("RGB", size, BACKGROUND)
-        for cell, draft in enumerate(walk[frame * len(firsts) : (frame + 1) * len(firsts)]):
-            row, column = divmod(cell, columns)
-            _paste(image, draft.pixels, tile, (GAP + column * step_x, GAP + row * step_y))
-        frames.append(image)
-    return frames
-
-
-def _tile_size(pixels: Pixels, target: int) -> tuple[int, int]:
-    """(width, height) enlarged by the largest whole factor that stays within `target`, or reduced to it."""
-    height, width = pixels.shape[:2]
-    longer = max(height, width)
-    scale = target // longer if longer <= target else target / longer
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _paste(sheet: Image.Image, pixels: Pixels, size: tuple[int, int], at: tuple[int, int]) -> None:
-    """Put a picture on `sheet`: crisp where enlarged by a whole factor, Lanczos where reduced, alpha respected."""
-    image = to_image(pixels)
-    crisp = size[0] % image.width == 0
-    tile = image.resize(size, Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS)
-    sheet.paste(tile, at, tile if tile.mode == "RGBA" else None)
+    size, columns = tile_size(walk[0].pixels, 112), min(5, len(firsts))
+    shown = [draft.pixels for draft in walk]
+    return [grid(shown[start : start + len(firsts)], columns, size) for start in range(0, len(shown), len(firsts))]
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

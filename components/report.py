@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import re
@@ -10,23 +9,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
 import matplotlib
+import numpy as np
 import pandas as pd
+import safetensors.torch
 from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import nn
 
-from .artifacts import Dataset, Evaluation, Model
-from .gan.dataset import Pixels, to_image
+from . import insights
+from .artifacts import Dataset, Evaluation, Key, Model
+from .gan.dataset import Pixels, Split, to_image
 from .gan.finishing import Draft, one_of_each_class
+from .gan.models import restored
 from .gan.symptoms import symptoms
+from .insights import ROWS, data_uri
 from .params import Postprocess
 
-ROWS = 50
 PAIRS = 10
 # Drawn in a colour that nothing else has, which then becomes the page's own text colour.
 INK = "#010203"
@@ -44,6 +49,8 @@ class Explanation:
     form: str | None = None
 
 
+# Copies that were planted among the samples, to see that they are found.
+CONTROL = "_canaries"
 # In the order of the page.
 EXPLANATIONS = (
     Explanation(
@@ -74,6 +81,13 @@ EXPLANATIONS = (
         "The same question asked in another way, with little bias for few samples; about 0 where both are alike.",
     ),
     Explanation(
+        "class_score_",
+        "Class score",
+        "higher is better, at most the number of classes",
+        "Whether the classifier is sure of each image, and sees all classes alike (the Inception score's formula).",
+        "{:.2f}",
+    ),
+    Explanation(
         "precision_",
         "Precision",
         "higher is better",
@@ -88,6 +102,27 @@ EXPLANATIONS = (
         "{:.1%}",
     ),
     Explanation(
+        "density_",
+        "Density",
+        "higher is better; real images get about 1",
+        "Fidelity: how crowded with training images the places are where generated images lie.",
+        "{:.2f}",
+    ),
+    Explanation(
+        "coverage_",
+        "Coverage",
+        "higher is better",
+        "Diversity: the share of training images that have a generated one nearby.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "msssim_",
+        "Likeness within a class (MS-SSIM)",
+        "near the floor is best; far above it, images repeat",
+        "How alike pairs of generated images of one class are: 1 is the same image.",
+        "{:.3f}",
+    ),
+    Explanation(
         "discriminator_accuracy_generated",
         "Discriminator on generated images",
         "near 50% is best",
@@ -100,6 +135,40 @@ EXPLANATIONS = (
         "near its value in training is best",
         "How often it accepts real images that it never saw; far lower than in training, it learned them by heart.",
         "{:.1%}",
+    ),
+    Explanation(
+        "discriminator_calibration_",
+        "Discriminator's calibration",
+        "lower is better",
+        "How far its probability of real is from how often it is right.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "membership_",
+        "Membership inference",
+        "near 50% is best",
+        "How well the discriminator's logit tells training images from unseen ones; at 50% it gives nothing away.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "copied_",
+        "Copies of training images",
+        "near the floor is best",
+        "The share of generated images that are far nearer to one training image than to its neighbours.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "classification_accuracy_",
+        "Classification accuracy score",
+        "near the floor is best",
+        "How often a classifier that learned from generated images alone is right about unseen real ones.",
+        "{:.1%}",
+    ),
+    Explanation(
+        "perceptual_",
+        "Distance to the nearest training image, in features",
+        "far below the floor means copies",
+        "The same question in what the net that judges sees, which a shift of some pixels does not deceive.",
     ),
     Explanation(
         "psnr_nearest",
@@ -121,9 +190,11 @@ UNKNOWN = Explanation("", "", "", "")
 
 def render(
     folder: Path,
+    key: Key,
     options: Postprocess,
     samples: Sequence[Draft],
     finished: Sequence[Draft],
+    generator: nn.Module,
     evaluation: Evaluation,
     model: Model,
     dataset: Dataset,
@@ -142,6 +213,12 @@ def render(
     walk = folder / "interpolation.webp"
     made = Counter(model.image.classes[draft.label] for draft in finished)
     height, width, channels = finished[0].pixels.shape
+    every = insights.Samples(evaluation, model)
+    training, holdout = (Split(dataset.folder, name, model.image) for name in ("training", "holdout"))
+    weights = safetensors.torch.load_file(model.folder / "discriminator.safetensors")
+    discriminator = restored(model.training.network, model.image, weights, "discriminator")
+    held = holdout.spread(insights.LOOKED_AT)
+    seen = [samples[i] for i in np.linspace(0, len(samples) - 1, insights.LOOKED_AT).astype(int)]
     return environment.get_template("report.html.jinja").render(
         options=options,
         evaluation=evaluation,
@@ -153,11 +230,21 @@ def render(
         width=width,
         height=height,
         made=made,
-        sheet=_data_uri("png", (folder / "contact_sheet.png").read_bytes()),
-        walk=_data_uri("webp", walk.read_bytes()) if walk.exists() else None,
+        key=key,
+        sheet=data_uri("png", (folder / "contact_sheet.png").read_bytes()),
+        walk=data_uri("webp", walk.read_bytes()) if walk.exists() else None,
         pairs=list(_pairs(samples, finished, model.image.classes)) if options.steps else [],
-        scores=list(scores(evaluation.metrics)),
-        agreement=evaluation.metrics.get("agreement"),
+        verdict=verdict(evaluation.metrics, every.told),
+        told=every.told,
+        by=every.by,
+        scores=list(scores(evaluation.metrics, evaluation.intervals)),
+        by_class=every.classes_shown(training.class_shares.tolist()),
+        worst=every.worst(),
+        best=every.best(),
+        neighbours=insights.neighbours(samples, training, model.image.classes),
+        directions=insights.directions(generator, model.training.network.latent, samples),
+        real_looks=insights.looks(discriminator, holdout.pixels(held), holdout.labels[held].tolist()),
+        made_looks=insights.looks(discriminator, np.stack([s.pixels for s in seen]), [s.label for s in seen]),
         curves=curves(history, model.images),
         symptoms=symptoms([{str(name): value for name, value in row.items()} for row in history.to_dict("records")]),
         rejected=rejected.head(ROWS).to_dict("records"),
@@ -171,23 +258,73 @@ def render(
     )
 
 
-def scores(metrics: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Rows of the table: each metric with its floor, the known ones first and in the order of `EXPLANATIONS`."""
+def verdict(metrics: Mapping[str, float], told: bool) -> tuple[str, str] | None:
+    """A word and a sentence on whether the model is good, from its scores beside those of unseen real images.
+
+    Four questions, each answered well, fairly or badly; the word is the worst answer's. `told`: the network was told
+    the classes.
+    """
+    answers = []
+    for value, floor in _with_floor(metrics, "agreement_"):
+        if told:
+            level = _level(value / max(floor, 1e-9), 0.97, 0.85)
+            answers.append((level, f"{value:.1%} of the samples show the class asked for (real images {floor:.1%})"))
+    for prefix, bounds, words in (
+        (
+            "precision_",
+            (0.9, 0.7),
+            ("about as realistic as real images", "less realistic than real images", "unrealistic"),
+        ),
+        ("recall_", (0.8, 0.5), ("about as varied", "less varied", "with little variety")),
+    ):
+        for value, floor in _with_floor(metrics, prefix):
+            level = _level(value / max(floor, 1e-9), *bounds)
+            answers.append((level, f"{words[level]} ({prefix.strip('_')} {value:.0%}, real images {floor:.0%})"))
+    copied = [pair for prefix in ("copied_pixels_", "copied_") for pair in _with_floor(metrics, prefix)]
+    if copied:
+        value, floor = max(copied)
+        level = _level(floor - value, -0.02, -0.05)
+        likeness = ("no sign of copies", "some copies of training images", "copies of training images")[level]
+        answers.append((level, f"{likeness} ({value:.1%} of the samples, {floor:.1%} of unseen real images)"))
+    if not answers:
+        return None
+    # What is wrong comes first.
+    answers.sort(key=lambda answer: -answer[0])
+    return ("Good", "Fair", "Poor")[answers[0][0]], "; ".join(words for _, words in answers)
+
+
+def _with_floor(metrics: Mapping[str, float], prefix: str) -> list[tuple[float, float]]:
+    """The first metric with this prefix that has a floor, with it."""
+    pairs = [(v, metrics[f"{n}_floor"]) for n, v in metrics.items() if n.startswith(prefix) and f"{n}_floor" in metrics]
+    return pairs[:1]
+
+
+def _level(value: float, good: float, fair: float) -> int:
+    return 0 if value >= good else 1 if value >= fair else 2
+
+
+def scores(
+    metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
+    """Rows of the table: each metric with its floor and interval, those known first, in the order of `EXPLANATIONS`."""
 
     def explanation(name: str) -> Explanation:
         return next((e for e in EXPLANATIONS if name.startswith(e.prefix)), UNKNOWN)
 
     order = [*EXPLANATIONS, UNKNOWN]
-    names = [name for name in metrics if not (name.endswith("_floor") and name.removesuffix("_floor") in metrics)]
+    beside = ("_floor", CONTROL)
+    names = [n for n in metrics if not any(n.endswith(end) and n.removesuffix(end) in metrics for end in beside)]
     for name in sorted(names, key=lambda n: (order.index(explanation(n)), n)):
-        known, floor = explanation(name), metrics.get(f"{name}_floor")
+        known, floor, found = explanation(name), metrics.get(f"{name}_floor"), metrics.get(f"{name}{CONTROL}")
         yield {
             "name": name,
             "title": known.title or name.replace("_", " "),
             "better": known.better,
-            "words": known.words,
+            "words": known.words
+            + (f" Of copies that were planted {found:.0%} were found." if found is not None else ""),
             "value": _rounded(known.form, metrics[name]),
             "floor": None if floor is None else _rounded(known.form, floor),
+            "interval": [_rounded(known.form, end) for end in intervals.get(name, ())],
         }
 
 
@@ -282,8 +419,4 @@ def _rounded(form: str | None, value: float) -> str:
 def _png(pixels: Pixels) -> str:
     buffer = io.BytesIO()
     to_image(pixels).save(buffer, "png")
-    return _data_uri("png", buffer.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return data_uri("png", buffer.getvalue())

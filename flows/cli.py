@@ -23,6 +23,7 @@ from components.services import cluster, tracking, versioning
 from components.verdict import Verdict
 from flows.cli_data import data_app, init, shown
 from flows.cli_presets import presets
+from flows.cli_sign import sign
 from flows.cli_sweep import sweep
 from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
 from flows.temporary_server import end_orphans
@@ -228,6 +229,7 @@ def sample(
     model = Model.load(home.model).verified()
     import safetensors.torch
 
+    from components import marks
     from components.gan.dataset import to_image
     from components.gan.models import restored
     from components.gan.sampling import labels_by_name, latents
@@ -246,9 +248,16 @@ def sample(
         for i, pixels in zip(
             part, make(generator, z, labels[part.start : part.stop], truncation=truncation), strict=True
         ):
-            name = model.image.classes[labels[i]].replace("/", "_")
-            to_image(pixels).save(out / f"{name}-{seed + i}.png")
+            name = model.image.classes[labels[i]]
+            facts = {"model": model.key.id, "class": name, "seed": str(seed + i)}
+            if truncation < 1:
+                facts["truncation"] = str(truncation)
+            file = out / f"{name.replace('/', '_')}-{seed + i}.png"
+            to_image(pixels).save(file, pnginfo=marks.png_text(facts))
     print(f"{n} images in {out}")
+
+
+app.command(epilog="Example: ganflow sign --certificate chain.pem --key key.pem --out signed")(sign)
 
 
 @app.command(epilog="Exit code 0: all is as it was written; 1: something is not.")

@@ -133,7 +133,7 @@ def test_an_edit_runs_what_depends_on_it_by_every_way_in(flow: Clone) -> None:
     for file, expected in (
         ("gan/losses.py", ["train"]),
         ("gan/finishing.py", ["postprocess"]),
-        ("gan/metrics.py", ["evaluate"]),
+        ("gan/metrics.py", ["evaluate", "postprocess"]),
     ):
         path = flow.root / "components" / file
         original = path.read_text()

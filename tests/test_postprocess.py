@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -12,14 +15,16 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from components import report
+from components import insights, marks, report
 from components.artifacts import Dataset, Evaluation, Gallery, Key, Model
-from components.gan.finishing import Curate, Draft, Repair, Tone, Upscale
+from components.gan.dataset import Split
+from components.gan.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale
 from components.gan.models import build
 from components.gan.options import DCGAN, Execution, ImageFormat, TrainingOptions, UserError
 from components.gan.sampling import latents, sample
 from components.params import Postprocess
-from components.postprocess import contact_sheet, postprocess
+from components.postprocess import contact_sheet, postprocess, save
+from tests.conftest import ganflow, succeeded
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc", 'a "b" & c')
 KEY = Key(options="0" * 64, inputs="1" * 64, code="2" * 64)
@@ -27,7 +32,11 @@ SAMPLES = 60
 STEPS = (Curate(share=0.5), Repair(), Tone(contrast=1.1), Upscale(factor=2))
 OPTIONS = Postprocess(images=24, steps=STEPS, interpolation_frames=4)
 METRICS = {
-    "agreement": 0.8125,
+    "agreement_classifier_60": 0.8125,
+    "agreement_classifier_60_floor": 0.9,
+    "copied_pixels_20": 0.0,
+    "copied_pixels_20_canaries": 0.97,
+    "copied_pixels_20_floor": 0.01,
     "fd_classifier_60": 161.4528,
     "fd_classifier_60_floor": 3.9345,
     "kid_classifier_60": -0.00214,
@@ -43,6 +52,10 @@ def inputs(root: Path, channels: int = 3, classes: tuple[str, ...] = HOSTILE) ->
     image = ImageFormat(height=16, width=16, channels=channels, classes=classes)
     folder = root / "dataset"
     folder.mkdir(parents=True)
+    chance = np.random.default_rng(1)
+    for split, count in (("training", 80), ("holdout", 20)):
+        np.save(folder / f"{split}-00000.npy", chance.integers(0, 256, (count, *image.shape), np.uint8))
+        np.save(folder / f"{split}-labels.npy", np.arange(count) % len(classes))
     rejected = [(f"<b>{index}</b>.png", "not an image") for index in range(60)]
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(folder / "rejected.csv", index=False)
     Dataset.describe(
@@ -64,11 +77,12 @@ def inputs(root: Path, channels: int = 3, classes: tuple[str, ...] = HOSTILE) ->
     network = DCGAN(latent=8, generator_width=4, discriminator_width=4)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        generator = build(network, image).generator
+        generator, discriminator = build(network, image)
         # Far from its start, where all images are the same grey.
         for parameter in generator.parameters():
             parameter.data.mul_(10)
-    (folder / "generator.safetensors").write_bytes(safetensors.torch.save(dict(generator.state_dict())))
+    for name, player in (("generator", generator), ("discriminator", discriminator)):
+        (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(dict(player.state_dict())))
     history = {
         "images": [100, 200, 300],
         "discriminator_accuracy": [0.5, 0.7, 0.8],
@@ -97,18 +111,15 @@ def inputs(root: Path, channels: int = 3, classes: tuple[str, ...] = HOSTILE) ->
     seeds = np.arange(SAMPLES) + 500
     np.save(folder / "samples.npy", sample(generator, latents(seeds.tolist(), 8), labels))
     chance = np.random.default_rng(0)
-    table = {
-        "seed": seeds,
-        "label": labels,
-        "predicted": labels,
-        "confidence": chance.random(SAMPLES),
-        "discriminator": chance.normal(size=SAMPLES),
-    }
+    table = {"seed": seeds, "label": labels, "discriminator": chance.normal(size=SAMPLES)}
+    if image.labelled:
+        table |= {"predicted": labels, "confidence": chance.random(SAMPLES)}
     pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
     Evaluation.describe(
         folder,
         KEY,
         metrics=METRICS,
+        intervals={},
         samples=SAMPLES,
         training_images=80,
         holdout_images=20,
@@ -117,6 +128,23 @@ def inputs(root: Path, channels: int = 3, classes: tuple[str, ...] = HOSTILE) ->
         model=model.content,
     )
     return Evaluation.load(folder), model, dataset
+
+
+NAMESPACES = {
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "iptc": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+}
+
+
+def told_by(image: Image.Image) -> dict[str, str]:
+    """What the XMP in a picture's file says of where it comes from, after a check that it is marked as generated."""
+    about = ElementTree.fromstring(image.info["xmp"]).find("rdf:RDF/rdf:Description", NAMESPACES)
+    assert about is not None
+    kind = about.findtext("iptc:DigitalSourceType", namespaces=NAMESPACES)
+    assert kind == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    facts = {e.tag.removeprefix("{urn:ganflow:}"): e.text or "" for e in about if e.tag.startswith("{urn:ganflow:}")}
+    assert not re.search(r"\d{4}-\d\d-\d\d", " ".join(facts.values()))
+    return facts
 
 
 def contents(gallery: Gallery) -> dict[str, bytes]:
@@ -143,20 +171,24 @@ def test_pictures_say_where_they_come_from(tmp_path: Path) -> None:
     # 24 samples over 3 classes, of which curate keeps half.
     assert [sum(p.label == name for p in gallery.pictures) for name in HOSTILE] == [4, 4, 4]
     steps = ("curate", "repair", "tone", "upscale")
+    keys = {"model": model.key.id, "evaluation": evaluation.key.id, "gallery": gallery.key.id}
     for picture in gallery.pictures:
         assert re.fullmatch(r"images/[\w.-]*[\w]-\d+\.png", picture.file)
         assert picture.steps == steps
         with Image.open(gallery.folder / picture.file) as image:
             assert (image.size, image.mode) == ((32, 32), "RGB")
-            assert image.text == {
-                "Software": "ganflow",
-                "ganflow:class": picture.label,
-                "ganflow:model": model.key.id,
-                "ganflow:seed": str(picture.seed),
-                "ganflow:steps": ", ".join(steps),
+            own = {"class": picture.label, "seed": str(picture.seed), "steps": ", ".join(steps)}
+            assert told_by(image) == {**keys, **own}
+            text = {name: value for name, value in image.text.items() if name != "XML:com.adobe.xmp"}
+            assert text == {"Software": "ganflow"} | {
+                f"ganflow:{name}": value for name, value in {**keys, **own}.items()
             }
+    with Image.open(gallery.folder / "contact_sheet.png") as sheet:
+        assert told_by(sheet) == keys
+        assert sheet.text["ganflow:gallery"] == gallery.key.id
     with Image.open(gallery.folder / "interpolation.webp") as walk:
         assert (walk.n_frames, walk.info["loop"]) == (4, 0)
+        assert told_by(walk) == keys
 
 
 def test_the_report_is_complete_whole_and_escaped(tmp_path: Path) -> None:
@@ -184,12 +216,20 @@ def test_the_report_is_complete_whole_and_escaped(tmp_path: Path) -> None:
         "12 of 24 samples",
     ):
         assert text in page
-    for hash_ in (dataset.content, model.key.id, evaluation.key.id, evaluation.feature_net):
+    for hash_ in (dataset.content, model.key.id, evaluation.key.id, gallery.key.id, evaluation.feature_net):
         assert hash_ in page
     for name in ("learning_rate_generator", "precision", "steps.4.factor"):
         assert name in page
     assert page.count("<svg") == 3
     assert page.count('class="before"') == 3
+    for title in ("Class by class", "The worst and the best", "Is it making them up?", "What it varies", "looks at"):
+        assert title in page
+    assert (
+        "Fair.</strong> 81.2% of the samples show the class asked for (real images 90.0%); no sign of copies (0.0%"
+        in page
+    )
+    assert page.count('class="walked"') == 3
+    assert len(page) < 3_000_000
 
 
 def test_grey_images_without_steps_or_walk(tmp_path: Path) -> None:
@@ -206,6 +246,8 @@ def test_grey_images_without_steps_or_walk(tmp_path: Path) -> None:
     page = (gallery.folder / "report.html").read_text()
     assert "Before and after" not in page
     assert "Between the images" not in page
+    assert "Class by class" not in page
+    assert "the discriminator's logit" in page.replace("&#39;", "'")
 
 
 def test_damaged_inputs_are_named(tmp_path: Path) -> None:
@@ -230,14 +272,16 @@ def test_a_contact_sheet_stays_within_bounds(classes: int, size: int) -> None:
 def test_a_score_stands_beside_its_floor() -> None:
     rows = list(report.scores(METRICS))
     assert [row["name"] for row in rows] == [
-        "agreement",
+        "agreement_classifier_60",
         "fd_classifier_60",
         "kid_classifier_60",
+        "copied_pixels_20",
         "psnr_nearest_20",
         "sharpness_60",
     ]
     assert (rows[1]["value"], rows[1]["floor"]) == ("161.5", "3.9")
-    assert rows[0]["floor"] is None
+    assert "97% were found" in rows[3]["words"]
+    assert rows[5]["floor"] is None
     assert [row["name"] for row in report.scores({"odd_floor": 1.0})] == ["odd_floor"]
 
 
@@ -246,3 +290,176 @@ def test_curves_take_what_a_short_history_has() -> None:
         {"images": [10], "discriminator_accuracy": [0.5], "discriminator_loss": [1.0], "generator_loss": [1.0]}
     )
     assert [title for title, _, _ in report.curves(history, 10)] == ["Losses", "Discriminator accuracy"]
+
+
+EVERY_STEP: list[Step] = [step() for step in get_args(get_args(FinishingStep)[0])]
+
+
+@pytest.mark.parametrize(
+    "steps", [*([step] for step in EVERY_STEP), EVERY_STEP, EVERY_STEP[::-1]], ids=lambda s: "-".join(x.name for x in s)
+)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_marks_are_kept_through_every_step(tmp_path: Path, steps: Sequence[Step], channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, channels), np.uint8)
+    drafts = [Draft(pixels, 7, 0, {"confidence": 0.5, "discriminator": 0.0})]
+    for number in range(len(steps) + 1):
+        # After no step, after each, and after all.
+        if number:
+            drafts = steps[number - 1].apply(drafts)
+        (tmp_path / str(number)).mkdir()
+        (picture,) = save(drafts, ("<&>",), {"gallery": "g"}, tmp_path / str(number))
+        names = ", ".join(step.name for step in steps[:number])
+        with Image.open(tmp_path / str(number) / picture.file) as image:
+            assert told_by(image) == {"gallery": "g", "class": "<&>", "seed": "7", "steps": names}
+            assert {k: v for k, v in image.text.items() if k.startswith("ganflow:")} == {
+                "ganflow:gallery": "g",
+                "ganflow:class": "<&>",
+                "ganflow:seed": "7",
+                "ganflow:steps": names,
+            }
+
+
+def test_samples_that_were_asked_for_are_marked_too(finished: Path, tmp_path: Path) -> None:
+    options = ("--n", "2", "--seed", "5", "--class", "7", "--truncation", "0.5")
+    succeeded(ganflow(finished, "sample", *options, "--out", str(tmp_path / "made")))
+    model = Model.load(finished / "artifacts" / "model").key.id
+    for seed in ("5", "6"):
+        with Image.open(tmp_path / "made" / f"7-{seed}.png") as image:
+            assert told_by(image) == {"model": model, "class": "7", "seed": seed, "truncation": "0.5"}
+            assert image.text["ganflow:seed"] == seed
+
+
+def test_no_class_name_breaks_the_marks(tmp_path: Path) -> None:
+    names = ("\x01bell", "\udcff lone", "\u3042 kana", "]]> & <x>", "\U0001f600")
+    for number, name in enumerate(names):
+        Image.new("L", (4, 4)).save(tmp_path / f"{number}.png", pnginfo=marks.png_text({"class": name}))
+        with Image.open(tmp_path / f"{number}.png") as image:
+            written = name.replace("\x01", "\ufffd").replace("\udcff", "\ufffd")
+            assert told_by(image) == {"class": written}
+            assert image.text["ganflow:class"] == written
+
+
+def scored(root: Path, told: bool = True, classes: tuple[str, ...] = ("a", "b", "c")) -> insights.Samples:
+    """The samples of a labelled evaluation, of a network that was told the classes or not."""
+    evaluation, model, _ = inputs(root, classes=classes)
+    network = model.training.network.model_copy(update={"conditional": told})
+    training = model.training.model_copy(update={"network": network})
+    return insights.Samples(evaluation, model.model_copy(update={"training": training}))
+
+
+def test_classes_are_counted_by_what_was_asked_for(tmp_path: Path) -> None:
+    samples = scored(tmp_path)
+    # Of 20 samples of b three are taken for c, one for a.
+    of_b = samples.table.index[samples.table["label"] == 1]
+    samples.table.loc[of_b[:3], "predicted"] = 2
+    samples.table.loc[of_b[3], "predicted"] = 0
+    rows = samples.classes_shown([0.5, 0.25, 0.25])
+    assert [(row.name, row.samples, row.recognised, row.mistaken) for row in rows] == [
+        ("a", 20, 1.0, ""),
+        ("b", 20, pytest.approx(0.8), "c (15.0%)"),
+        ("c", 20, 1.0, ""),
+    ]
+    assert all(row.strip for row in rows)
+
+
+def test_classes_are_counted_by_what_is_seen_where_the_network_was_told_none(tmp_path: Path) -> None:
+    samples = scored(tmp_path, told=False)
+    assert samples.by == "discriminator"
+    samples.table["predicted"] = [0] * 45 + [2] * 15
+    rows = samples.classes_shown([0.5, 0.25, 0.25])
+    assert [(row.samples, row.share, row.expected, row.recognised) for row in rows] == [
+        (45, 0.75, 0.5, None),
+        (0, 0.0, 0.25, None),
+        (15, 0.25, 0.25, None),
+    ]
+    assert rows[1].strip is None
+
+
+def test_of_many_classes_the_worst_are_shown(tmp_path: Path) -> None:
+    samples = scored(tmp_path, classes=tuple(f"class {i}" for i in range(60)))
+    samples.table.loc[samples.table["label"] >= 40, "predicted"] = 0
+    rows = samples.classes_shown([1 / 60] * 60)
+    assert len(rows) == insights.ROWS
+    assert [row.name for row in rows][-20:] == [f"class {i}" for i in range(40, 60)]
+
+
+def test_the_worst_are_the_worst_of_all_and_the_best_of_each_class(tmp_path: Path) -> None:
+    samples = scored(tmp_path)
+    confidence = samples.table["confidence"]
+    worst, best = samples.worst(), samples.best()
+    assert len(worst) == len(best) == insights.EXTREMES
+    assert [tile.caption.split(": ")[1] for tile in worst] == [f"{c:.1%}" for c in confidence.nsmallest(12)]
+    for label, name in enumerate(samples.classes):
+        of_class = confidence[samples.table["label"] == label]
+        shown = [tile.caption for tile in best if tile.caption.startswith(name)]
+        assert shown == [f"{name}: {c:.1%}" for c in of_class.nlargest(4)]
+
+
+def test_a_copy_is_found_beside_its_original(tmp_path: Path) -> None:
+    _, model, dataset = inputs(tmp_path, classes=("a", "b"))
+    training = Split(dataset.folder, "training", model.image)
+    (original,) = training.pixels(np.array([31]))
+    noisy = (original ^ 1).astype(np.uint8)
+    grey = np.full_like(original, 128)
+    drafts = [
+        Draft(pixels, seed, label, {}) for seed, (label, pixels) in enumerate([(0, grey), (0, original), (1, noisy)])
+    ]
+    found = insights.neighbours(drafts, training, ("a", "b"))
+    assert [tile.caption.split(": ")[0] for tile in found] == ["a", "a", "b"]
+    assert found[0].caption == "a: identical"
+    assert found[0].pictures[0] == found[0].pictures[1] == found[2].pictures[1]
+    assert found[2].caption == "b: 48.1 dB"
+
+
+def test_saliency_is_orange_where_it_is_highest() -> None:
+    heat = np.zeros((28, 28))
+    heat[10:14, 10:14] = 1
+    for channels in (1, 2, 3, 4, 5):
+        painted = insights.overlaid(np.full((28, 28, channels), 128, np.uint8), heat)
+        assert painted.shape == (28, 28, 3)
+        red, _, blue = painted[11, 11].astype(int)
+        assert red - blue > 100
+        assert len(set(painted[25, 25])) == 1
+    assert insights.overlaid(np.zeros((8, 8, 1), np.uint8), np.zeros((8, 8))).max() == 30
+
+
+GOOD = {"agreement_x_1k": 0.95, "agreement_x_1k_floor": 0.96, "precision_x_1k": 0.87, "precision_x_1k_floor": 0.89}
+GOOD |= {"recall_x_1k": 0.85, "recall_x_1k_floor": 0.9, "copied_pixels_500": 0.0, "copied_pixels_500_floor": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "words"),
+    [
+        ({}, "Good", "no sign of copies"),
+        ({"agreement_x_1k": 0.85}, "Fair", "85.0% of the samples"),
+        ({"precision_x_1k": 0.3}, "Poor", "unrealistic (precision 30%, real images 89%)"),
+        ({"recall_x_1k": 0.6}, "Fair", "less varied (recall 60%, real images 90%)"),
+        ({"recall_x_1k": 0.0, "recall_x_1k_floor": 0.0}, "Poor", "with little variety"),
+        ({"copied_pixels_500": 0.3}, "Poor", "copies of training images (30.0% of"),
+        ({"recall_x_8k": 0.0}, "Good", "about as varied"),
+    ],
+)
+def test_the_verdict_is_that_of_the_worst_answer(change: dict[str, float], word: str, words: str) -> None:
+    found = report.verdict({**GOOD, **change}, told=True)
+    assert found is not None
+    assert found[0] == word
+    assert words in found[1]
+
+
+def test_a_network_that_was_told_no_class_is_not_blamed_for_it() -> None:
+    assert report.verdict({"agreement_x_1k": 0.1, "agreement_x_1k_floor": 0.9}, told=False) is None
+    assert report.verdict({**GOOD, "agreement_x_1k": 0.1}, told=False) is not None
+
+
+def test_intervals_stand_beside_their_value_in_its_form() -> None:
+    rows = {row["name"]: row for row in report.scores(METRICS, {"agreement_classifier_60": (0.79, 0.835)})}
+    assert rows["agreement_classifier_60"]["interval"] == ["79.0%", "83.5%"]
+    assert rows["psnr_nearest_20"]["interval"] == []
+
+
+def test_metrics_by_other_names_are_explained() -> None:
+    names = ("density", "coverage", "class_score", "msssim", "perceptual_nearest", "discriminator_calibration")
+    names += ("membership", "fd_classifier", "kid_classifier")
+    rows = list(report.scores({f"{name}_2k": 0.5 for name in names}))
+    assert len(rows) == len(names)
+    assert all(row["words"] for row in rows)

@@ -1,0 +1,29 @@
+"""The command `ganflow sign`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.artifacts import Gallery
+from flows.cli_workspace import WorkspaceOption, home_of
+
+
+def sign(
+    certificate: Annotated[Path, typer.Option(metavar="CHAIN.pem", help="certificates, the signer's own first")],
+    key: Annotated[Path, typer.Option(metavar="KEY.pem", help="the private key of the first certificate")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="for the signed copies; the gallery stays as it is")],
+    timestamp: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="time-stamping server (RFC 3161); without one nothing is sent to anyone"),
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write copies of the finished pictures that carry signed C2PA manifests (Content Credentials)."""
+    gallery = Gallery.load(home_of(workspace).gallery)
+    from components.signing import sign as signed
+
+    count = signed(gallery, certificate, key, out, timestamp)
+    print(f"{count} signed pictures in {out}")

@@ -22,6 +22,7 @@ from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, kernel_distance
 from .gan.features import FeatureNet, feature_net
+from .gan.metrics import Resampled
 from .gan.options import Execution, ImageFormat, TrainingOptions, UserError
 from .measure import Networks, sampled
 from .params import Promote
@@ -77,7 +78,7 @@ def promote(
     if champion is not None:
         rival = _measured(champion, judge, model.image, seeds, labels, home)
     checks = tuple(_checks(options, model, evaluation, challenger, rival, judge, dataset))
-    verdict = _decided(options, registration, champion, challenger, rival, held, judge, evaluation, checks)
+    verdict = _concluded(options, registration, champion, challenger, rival, held, judge, evaluation, checks)
     if verdict.answer == "promote" and tracking.was_rolled_back(name, version, home):
         verdict = verdict.model_copy(
             update={"answer": "keep", "reason": f"version {version} was rolled back by `ganflow rollback`"}
@@ -107,11 +108,19 @@ class Decision(NamedTuple):
 def decide(challenger: Features, champion: Features, held: Features, margin: float, alpha: float) -> Decision:
     """Whether the challenger is nearer to the holdout than the champion, by more than `margin` of its KID.
 
-    Two trainings of one recipe differ too, which no number of samples tells: that is what the margin is for.
     Shapes: (N, F), (M, F), (L, F).
     """
-    improvement, error = metrics.kernel_difference(challenger, champion, held)
-    wanted = margin * max(kernel_distance(champion, held), 0.0)
+    new, old = (metrics.kernel_resampled(f, held, stream) for stream, f in enumerate((challenger, champion)))
+    return decided(new, old, margin, alpha, len(challenger))
+
+
+def decided(new: Resampled, old: Resampled, margin: float, alpha: float, samples: int) -> Decision:
+    """`decide` by distances of `samples` images of each that are known already.
+
+    Two trainings of one recipe differ too, which no number of samples tells: that is what the margin is for.
+    """
+    improvement, error = metrics.kernel_difference(new, old)
+    wanted = margin * max(old.value, 0.0)
     reach = NormalDist().inv_cdf(1 - alpha) * error
     low, high = improvement - reach, improvement + reach
     if low > wanted:
@@ -119,11 +128,11 @@ def decide(challenger: Features, champion: Features, held: Features, margin: flo
     if high < wanted:
         return Decision("keep", improvement, low, high, wanted)
     # The error falls with the root of their number.
-    needed = len(challenger) * (reach / max(abs(improvement - wanted), reach / 100)) ** 2
+    needed = samples * (reach / max(abs(improvement - wanted), reach / 100)) ** 2
     return Decision("abstain", improvement, low, high, wanted, math.ceil(needed))
 
 
-def _decided(
+def _concluded(
     options: Promote,
     registration: Registration,
     champion: tracking.Published | None,

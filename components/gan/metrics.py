@@ -65,16 +65,27 @@ def kernel_estimate(fake: Features, real: Features, resamples: int = 200) -> Est
     return _around(kernel_distance(fake, real), float(spread.std()))
 
 
-def kernel_difference(a: Features, b: Features, real: Features, resamples: int = 400) -> tuple[float, float]:
-    """KID(b, real) - KID(a, real), above 0 where `a` is nearer, and its standard error.
+class Resampled(NamedTuple):
+    """A kernel distance, and what it would be had other images been drawn: (resamples,)."""
 
-    The reals are resampled together, so that what they have in common with both drops out.
-    Shapes: (N, F), (M, F), (L, F).
+    value: float
+    resamples: Tensor
+
+
+def kernel_resampled(fake: Features, real: Features, stream: int, resamples: int = 400) -> Resampled:
+    """KID of fakes to reals with resamples of both; less what the reals have among themselves.
+
+    The reals are drawn alike whatever the `stream`, so that in the difference of two such distances what both owe to
+    the choice of reals drops out, and it can be had without a comparison of the fakes. Shapes: (N, F), (M, F).
     """
-    x, y, r = _prepared(a), _prepared(b), _prepared(real)
-    wx, wy, wr = _weights(len(x), resamples, 0), _weights(len(y), resamples, 1), _weights(len(r), resamples, 2)
-    spread = _own(y, wy) - 2 * _cross(y, r, wy, wr) - _own(x, wx) + 2 * _cross(x, r, wx, wr)
-    return kernel_distance(b, real) - kernel_distance(a, real), float(spread.std())
+    x, r = _prepared(fake), _prepared(real)
+    wx, wr = _weights(len(x), resamples, 1 + stream), _weights(len(r), resamples, 0)
+    return Resampled(kernel_distance(fake, real), _own(x, wx) - 2 * _cross(x, r, wx, wr))
+
+
+def kernel_difference(a: Resampled, b: Resampled) -> tuple[float, float]:
+    """KID of `b` minus KID of `a`, above 0 where `a` is nearer to the same reals, and its standard error."""
+    return b.value - a.value, float((b.resamples - a.resamples).std())
 
 
 def _around(value: float, error: float) -> Estimate:

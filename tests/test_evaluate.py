@@ -1,0 +1,66 @@
+"""An evaluation of a real model: what its numbers are called, and what stands beside them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.artifacts import Dataset, Evaluation, Model
+from components.gan.dataset import Split, fingerprints
+from components.gan.features import feature_net
+from components.gan.sampling import labels_like
+from components.measure import Networks, sampled, sampled_part
+
+
+@pytest.fixture(scope="module")
+def artifacts(finished: Path) -> tuple[Dataset, Model, Evaluation]:
+    folder = finished / "artifacts"
+    return Dataset.load(folder / "dataset"), Model.load(folder / "model"), Evaluation.load(folder / "evaluation")
+
+
+def test_names_state_the_protocol_and_stand_beside_floor_and_interval(
+    artifacts: tuple[Dataset, Model, Evaluation],
+) -> None:
+    dataset, _, evaluation = artifacts
+    assert all(re.search(r"_[0-9]+k?(_floor|_canaries)?$", name) for name in evaluation.metrics)
+    asked = ("fd", "fd_holdout", "kid", "precision", "recall", "density", "coverage", "agreement", "class_score")
+    asked += ("msssim_class", "perceptual_nearest", "copied", "psnr_nearest", "ssim_nearest")
+    for metric in asked:
+        matching = [name for name in evaluation.metrics if re.match(rf"{metric}_[a-z]*_?[0-9]+_floor", name)]
+        assert matching, metric
+        assert matching[0].removesuffix("_floor") in evaluation.metrics
+    # Real against real with as many images.
+    assert f"fd_classifier_{dataset.splits['holdout']}_floor" in evaluation.metrics
+    assert "fd_classifier_500" in evaluation.metrics
+    for name, (low, high) in evaluation.intervals.items():
+        assert low <= evaluation.metrics[name] <= high, name
+    assert {"fd_classifier_500", "kid_classifier_500", "copied_pixels_50"} <= evaluation.intervals.keys()
+
+
+def test_copies_that_were_planted_are_found_and_the_samples_are_none(
+    artifacts: tuple[Dataset, Model, Evaluation],
+) -> None:
+    copied = {name: value for name, value in artifacts[2].metrics.items() if name.startswith("copied_")}
+    assert all(value > 0.9 for name, value in copied.items() if name.endswith("_canaries"))
+    assert all(value < 0.05 for name, value in copied.items() if not name.endswith("_canaries"))
+
+
+def test_parts_are_the_same_alone_as_in_a_row(artifacts: tuple[Dataset, Model, Evaluation], tmp_path: Path) -> None:
+    """So a cluster that spreads them gives the same result."""
+    dataset, model, evaluation = artifacts
+    training = Split(dataset.folder, "training", dataset.image)
+    judge = feature_net(training, dataset.content, tmp_path)
+    weights = [(model.folder / f"{name}.safetensors").read_bytes() for name in ("generator", "discriminator")]
+    networks = Networks(model.training.network, model.image, model.execution.precision, *weights)
+    seeds, labels = range(7, 7 + 700), labels_like(training.class_shares, 700)
+    parts = list(sampled(networks, judge, seeds, labels))
+    assert [len(part.pixels) for part in parts] == [500, 200]
+    alone = sampled_part(slice(500, 700), (), networks=networks, judge=judge, seeds=seeds, labels=labels)
+    for one, other in zip(alone, parts[1], strict=True):
+        assert np.array_equal(one, other)
+    features = np.load(evaluation.folder / "features.npy")
+    assert features.shape == (500, 128)
+    assert np.array_equal(np.load(evaluation.folder / "training_images.npy"), fingerprints(training))

@@ -1,0 +1,203 @@
+"""The verdict's data and its page."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components import verdict
+from components.verdict import Check, Verdict, number, render
+
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
+PASSED = Check(name="recall", words="the samples cover 98% of the images", value=0.981, threshold=0.8, passed=True)
+FAILED = Check(name="copying by pixels", words="61% of them are copies", value=0.612, threshold=0.05, passed=False)
+
+
+def made(**changes: Any) -> Verdict:
+    """A promotion with changes."""
+    facts = {
+        "name": "ganflow",
+        "challenger": 3,
+        "challenger_key": "aaaa",
+        "champion": 2,
+        "champion_key": "bbbb",
+        "answer": "promote",
+        "reason": "its KID is better by 0.01234",
+        "improvement": 0.01234,
+        "low": 0.00789,
+        "high": 0.01679,
+        "margin": 0.00512,
+        "alpha": 0.05,
+        "kid_challenger": 0.03123,
+        "kid_champion": 0.04357,
+        "floor": 0.00113,
+        "samples": 8000,
+        "needed": None,
+        "feature_net": "c" * 64,
+        "net_name": "classifier",
+        "holdout": "d" * 64,
+        "checks": (PASSED,),
+    }
+    return Verdict.model_validate({**facts, **changes})
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text that a person reads."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._style = False
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._style = tag == "style"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._style = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._style:
+            self.words.append(data)
+
+    def images(self) -> list[str]:
+        return [str(attributes["src"]) for tag, attributes in self.tags if tag == "img"]
+
+
+def pictures(count: int = 20, side: int = 28, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, channels), np.uint8)
+
+
+def page(verdict: Verdict, classes: list[str] | None = None, history: list[dict[str, Any]] | None = None) -> Page:
+    champion = None if verdict.champion is None else pictures()
+    return Page(render(verdict, (pictures(), champion), classes or [], history or []))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "headline", "tone"),
+    [
+        ({}, "Promoted", "Version 3 became champion", "promote"),
+        ({"answer": "keep"}, "Not promoted", "Version 2 stays champion", "keep"),
+        ({"answer": "keep", "checks": (PASSED, FAILED)}, "Vetoed", "Version 2 stays champion", "veto"),
+        ({"answer": "abstain", "needed": 31_000}, "Undecided", "Version 2 stays champion for now", "abstain"),
+        ({"champion": None, "kid_champion": None}, "Promoted", "Version 3 became champion", "promote"),
+        (
+            {"champion": None, "kid_champion": None, "answer": "keep", "checks": (FAILED,)},
+            "Vetoed",
+            "Version 3 did not become champion",
+            "veto",
+        ),
+    ],
+)
+def test_the_answer_stands_on_top_with_a_word_a_colour_and_the_reason(
+    changes: dict[str, Any], word: str, headline: str, tone: str
+) -> None:
+    found = page(made(**changes))
+    assert f"{word} {headline} Its KID is better by 0.01234." in found.text
+    assert ("header", {"class": tone}) in found.tags
+
+
+def test_the_numbers_are_those_of_the_verdict() -> None:
+    given = made(low=-0.00189, checks=(PASSED, FAILED))
+    text = page(given).text
+    values = (given.improvement, given.high, given.margin, given.alpha, given.kid_challenger, given.floor)
+    for value in (*values, given.kid_champion or 0, FAILED.value, FAILED.threshold, PASSED.value, PASSED.threshold):
+        assert re.search(rf"(?<![\d.]){re.escape(f'{value:.4g}')}(?!\d)", text), value
+    assert "\u22120.00189" in text
+    assert "8,000 samples" in text and "a confidence of 95%" in text
+    assert all(word in text for word in (given.challenger_key, given.feature_net, given.holdout))
+    assert "Copying by pixels 61% of them are copies. 0.612 0.05 \u2717 failed" in text
+
+
+def test_the_drawing_is_to_scale() -> None:
+    """Zero, margin and interval lie where their values are, on one scale."""
+    given = made(low=-0.002)
+    scale = verdict._scale(given)
+    assert scale is not None
+    per_unit = (scale["high"] - scale["zero"]) / given.high
+    for name, value in (("low", given.low), ("margin", given.margin), ("improvement", given.improvement)):
+        assert scale[name] == pytest.approx(scale["zero"] + per_unit * value, abs=0.05)
+    drawn = {a.get("cx") for tag, a in page(given).tags if tag == "circle"}
+    assert drawn == {f"{scale['improvement']}%"}
+    assert verdict._scale(made(improvement=0, low=0, high=0, margin=0)) == dict.fromkeys(scale, 10.0)
+
+
+def test_undecided_says_what_is_needed() -> None:
+    text = page(made(answer="abstain", needed=31_000)).text
+    assert "About 31,000 samples would be enough to decide, instead of 8,000: ganflow run" in text
+    assert "--set evaluate.samples=31000" in text
+    assert "raise evaluate.samples" in page(made(answer="abstain")).text
+
+
+def test_pictures_stand_side_by_side_in_rows_of_classes() -> None:
+    found = page(made(), classes=["cat", "dog"] * 10)
+    assert len(found.images()) == 2 * 2 * verdict.COLUMNS
+    assert found.text.index("cat") < found.text.index("dog")
+    assert "The same seeds and classes for both" in found.text
+    alone = page(made(champion=None, kid_champion=None), classes=["cat", "dog"] * 10)
+    assert len(alone.images()) == 2 * verdict.COLUMNS
+    assert "there was no champion to compare it with" in alone.text
+    assert "Without a champion there is no difference to test" in alone.text
+    assert len(page(made(), classes=["one"] * 20).images()) == 2 * 20
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_pictures_of_any_size_and_channels(channels: int) -> None:
+    html = render(made(), (pictures(3, 256, channels), pictures(3, 256, channels)), [], [])
+    assert len(html) < 6 * 150_000
+    assert len(Page(html).images()) == 6
+
+
+def test_nothing_is_loaded_run_or_trusted() -> None:
+    bad = Check(name=HOSTILE, words=HOSTILE, value=1, threshold=1, passed=False)
+    given = made(name=HOSTILE, reason=HOSTILE, net_name=HOSTILE, feature_net=HOSTILE, checks=(bad,), answer="keep")
+    history = [{"time": HOSTILE, "version": HOSTILE, "before": HOSTILE}]
+    found = page(given, classes=[HOSTILE, "other"] * 10, history=history)
+    assert HOSTILE in found.text
+    assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in found.tags}
+    assert all(source.startswith("data:image/png;base64,") for source in found.images())
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    policy = next(a["content"] for _, a in found.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_history_names_the_latest_champions_first() -> None:
+    history: list[dict[str, Any]] = [
+        {"time": f"2026-01-{day:02d}T10:00:00+00:00", "version": day, "before": day - 1 or None} for day in range(1, 26)
+    ]
+    history[-2]["rollback"] = True
+    text = page(made(), history=history).text
+    assert "2026-01-25 10:00:00 UTC version 25 version 24 2026-01-24" in text
+    assert "version 24, by a rollback version 23" in text
+    assert "version 6 version 5" in text and "version 5 version 4" not in text
+    assert "and 5 before" in text
+    assert "There has been none." in page(made()).text
+
+
+def test_values_that_are_not_finite_are_kept_and_shown_as_dashes(tmp_path: Path) -> None:
+    check = Check(name="finite", words="its images are not numbers", value=math.inf, threshold=0, passed=False)
+    given = made(answer="keep", kid_challenger=math.nan, improvement=math.nan, low=math.nan, high=math.nan)
+    given = given.model_copy(update={"checks": (check,)})
+    assert Verdict.last(tmp_path, "ganflow", 3) is None
+    (tmp_path / "verdict.json").write_text(given.model_dump_json())
+    again = Verdict.last(tmp_path, "ganflow", 3)
+    assert again is not None and math.isnan(again.kid_challenger) and again.checks == (check,)
+    text = page(again).text
+    assert "nan" not in text.split() and "The difference is not a finite number" in text
+    assert Verdict.last(tmp_path, "ganflow", 4) is None and Verdict.last(tmp_path, "other", 3) is None
+    (tmp_path / "verdict.json").write_text("{}")
+    assert Verdict.last(tmp_path, "ganflow", 3) is None
+
+
+def test_numbers_are_short() -> None:
+    values = (0.0123456, -9.5481, -14227.6, 0, math.nan, math.inf)
+    assert [number(value) for value in values] == ["0.01235", "\u22129.548", "\u221214,228", "0", "\u2013", "\u2013"]

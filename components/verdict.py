@@ -160,7 +160,7 @@ def _bars(verdict: Verdict) -> list[tuple[str, float, float]]:
     named = [(f"Challenger, version {verdict.challenger}", verdict.kid_challenger)]
     if verdict.kid_champion is not None:
         named.append((f"Champion, version {verdict.champion}", verdict.kid_champion))
-    named.append(("Real images", verdict.floor))
+    named.append(("Real images (the floor)", verdict.floor))
     longest = max((value for _, value in named if math.isfinite(value)), default=0.0)
     return [
         (name, value, round(100 * max(value, 0.0) / longest, 2) if math.isfinite(value) and longest > 0 else 0.0)

@@ -21,6 +21,7 @@ from components.params import Params
 from components.presets import preset as preset_named
 from components.services import cluster, tracking, versioning
 from components.verdict import Verdict
+from flows.cli_cards import card
 from flows.cli_data import data_app, init, shown
 from flows.cli_presets import presets
 from flows.cli_sign import sign
@@ -125,6 +126,7 @@ app.command(
 )(init)
 app.add_typer(data_app, name="data")
 app.command(epilog="Examples: ganflow presets | ganflow presets fashion-r3gan")(presets)
+app.command(epilog="Examples: ganflow card > model_card.md | ganflow card --dataset")(card)
 app.command(
     epilog="Examples: ganflow sweep --images 64000 --write | ganflow sweep --over train.r1_gamma=0.5,1,2 "
     "--over train.loss=hinge,non_saturating --trials 4"

@@ -13,6 +13,7 @@ import math
 import os
 import sqlite3
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -339,6 +340,23 @@ def register(
         return version
 
 
+def attach(name: str, version: int, home: Workspace, files: Mapping[str, str | bytes], description: str) -> None:
+    """Put `files`, by their names, into the run of a version, and describe the version in Markdown.
+
+    Raises:
+        UserError: the server cannot be reached or refuses.
+    """
+    with _alone(home), _server_errors(), tempfile.TemporaryDirectory() as folder:
+        client = _client(home)
+        described = client.get_model_version(name, str(version))
+        for file, content in files.items():
+            (Path(folder) / file).write_bytes(content.encode() if isinstance(content, str) else content)
+        client.log_artifacts(described.run_id, folder)
+        # Even an equal one would show as a change of the version.
+        if described.description != description:
+            client.update_model_version(name, str(version), description)
+
+
 def is_registered(name: str, version: int, key: str, home: Workspace) -> bool:
     """Whether the registry holds `version` of `name` with this key."""
     client = _client(home)
@@ -623,16 +641,30 @@ def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str)
 
 def aliases(name: str, version: int, home: Workspace) -> list[str]:
     """Aliases of a version now."""
-    database = home.mlruns / "mlflow.db"
     if address() != "embedded":
         client = _client(home)
         with _server_errors():
             found = client.get_registered_model(name).aliases
             return sorted(alias for alias, number in found.items() if int(number) == version)
-    # Read directly: importing MLflow would make "nothing to do" take seconds.
+    query = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
+    return [alias for (alias,) in _read(home, query, name, version)]
+
+
+def tags(name: str, version: int, home: Workspace) -> dict[str, str]:
+    """Tags of a version: the commit, the hash of the data and the scores that it was registered with."""
+    if address() != "embedded":
+        client = _client(home)
+        with _server_errors():
+            return dict(client.get_model_version(name, str(version)).tags)
+    query = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+    return {key: value for key, value in _read(home, query, name, version)}
+
+
+def _read(home: Workspace, query: str, *values: str | int) -> list[tuple[str, ...]]:
+    """Rows of the embedded database, read directly: importing MLflow would make "nothing to do" take seconds."""
+    database = home.mlruns / "mlflow.db"
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            query = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
-            return [row[0] for row in connection.execute(query, (name, version))]
+            return connection.execute(query, values).fetchall()
     except sqlite3.Error:
         return []

@@ -1,0 +1,27 @@
+"""The command `ganflow card`: what is known about the model or its data, to be published with it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from components.artifacts import Dataset
+from components.params import Params
+from flows.cli_workspace import WorkspaceOption, check_servers, home_of
+
+
+def card(
+    workspace: WorkspaceOption = None,
+    dataset: Annotated[bool, typer.Option("--dataset", help="that of the data set instead of the model's")] = False,
+) -> None:
+    """Print the model card: Markdown in the Hugging Face format, made from what lies in the workspace."""
+    home = home_of(workspace)
+    from components import cards
+
+    if dataset:
+        params = Params.load(home.params)
+        print(cards.dataset_card(Dataset.load(home.dataset), params.register.name, cards.data_version(home), params))
+    else:
+        check_servers()
+        print(cards.model_card(cards.Subject.of(home)))

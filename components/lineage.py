@@ -260,7 +260,7 @@ def rebuild_registry(home: Workspace) -> Iterator[tuple[str, str]]:
     registrations = [e for e in entries if e.kind == "registration" and e.facts["tracking"] == "embedded"]
     runs = []
     for model in _unique(entry for entry in entries if entry.kind == "model"):
-        own = [entry for entry in registrations if entry.facts["model_key"] == model.key and "place" in entry.facts]
+        own = [entry for entry in registrations if entry.facts["model_key"] == model.key and entry.facts.get("place")]
         run_id = own[-1].facts["run_id"] if own else model.facts["run_id"]
         if run_id is not None and (own or model.facts["tracking"] == "embedded"):
             runs.append(_recorded_run(model, run_id, own, entries, home))

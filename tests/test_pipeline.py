@@ -107,7 +107,7 @@ def test_the_ledger_knows_the_flow_run_the_data_and_the_code(flow: Clone) -> Non
         ((run,),) = database.execute("SELECT id FROM flow_run").fetchall()
     lines = (flow.root / ".ganflow" / "ledger.jsonl").read_text().splitlines()
     entries = {entry["kind"]: entry for entry in (json.loads(line)["entry"] for line in lines)}
-    assert list(entries) == [*STAGES, "registration"]
+    assert list(entries) == [*STAGES, "registration", "verdict"]
     assert {entry["flow_run"] for entry in entries.values()} == {run}
     head = flow("git", "rev-parse", "HEAD").strip()
     data = entries["dataset"]["facts"]

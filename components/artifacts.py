@@ -77,8 +77,13 @@ class Workspace:
 
     @property
     def state(self) -> Path:
-        """Training state, feature nets, Prefect's home: all that may be deleted at the price of time."""
+        """Training state, feature nets, Prefect's home: all but the ledger may be deleted at the price of time."""
         return self.root / ".ganflow"
+
+    @property
+    def ledger(self) -> Path:
+        """What came from what (`ledger.py`): the one thing here that cannot be made again."""
+        return self.state / "ledger.jsonl"
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Hold the workspace, until the block ends or else the process does; a holder that died holds nothing.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,7 @@ STAGES = (
         (
             "artifacts.py",
             "checkpoints.py",
+            "cost.py",
             "gan/ada.py",
             "gan/augmentation.py",
             "gan/dataset.py",
@@ -151,9 +152,19 @@ def key_of(stage: str, options: Options, *contents: str) -> Key:
     """The key of a stage with these validated options and the content hashes of its inputs, in their order."""
     return Key(
         options=_hash(json.dumps(options.hashed, sort_keys=True).encode()),
-        inputs=_hash("".join(contents).encode()),
-        code=_hash("".join(sha256_of(_CODE / file) for file in _stage(stage).code).encode()),
+        inputs=inputs_hash(contents),
+        code=code_hash(_stage(stage)),
     )
+
+
+def inputs_hash(contents: Iterable[str]) -> str:
+    """Hash of the content hashes of a stage's inputs, in their order."""
+    return _hash("".join(contents).encode())
+
+
+def code_hash(stage: Stage) -> str:
+    """Hash of the code that makes the result of a stage, as it is now."""
+    return _hash("".join(sha256_of(_CODE / file) for file in stage.code).encode())
 
 
 def plan(home: Workspace, params: Params, tracking: str) -> list[Step]:
@@ -213,6 +224,13 @@ def changed_data(data: Path, state: Path) -> list[str]:
         if stat and (stat.st_size, stat.st_mtime_ns) == (size, time) and sha256_of(file) != digest:
             changed.append(os.fsdecode(name))
     return changed
+
+
+def file_hashes(data: Path, state: Path) -> bytes:
+    """sha256 of each file that `data_content` has seen and that is there still, sorted, 32 bytes each."""
+    with closing(sqlite3.connect(f"{(state / 'data-hashes.sqlite').absolute().as_uri()}?mode=ro", uri=True)) as known:
+        rows = known.execute("SELECT path, sha256 FROM files")
+        return b"".join(sorted(bytes.fromhex(sha256) for path, sha256 in rows if (data / os.fsdecode(path)).is_file()))
 
 
 def _data_content(data: Path, database: Path) -> str:
@@ -290,7 +308,7 @@ def _unregistered(found: Registration, home: Workspace, tracking: str) -> str | 
     if found.tracking != tracking:
         return f"it is registered at {found.tracking}, not at {tracking}"
     if tracking == "embedded" and not (home.mlruns / "mlflow.db").exists():
-        return "MLflow's database is gone"
+        return "MLflow's database is gone (`ganflow rebuild-registry` restores its versions)"
     return None
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import safetensors.torch
 from tqdm import tqdm
 
+from . import cost
 from .artifacts import Dataset, Model, Workspace, disk_errors, staging
 from .checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
 from .gan.dataset import Split, to_image
@@ -238,9 +239,12 @@ def _train(
     options = TrainingOptions.model_validate(config["options"])
     execution = Execution.model_validate(config["execution"] | {"workers": cluster.workers()})
     first, began = cluster.rank() == 0, time.monotonic()
+    spent = cost.Meter(run.path, gpu=execution.device == "cuda")
     for progress, row, grid in judged_training(options, dataset, execution, cache, start, judging=first):
         stopping = cluster.agreed(run.stop_requested)
+        seconds = cluster.total(spent.seconds())
         if first:
+            spent.keep(seconds)
             if grid is not None:
                 to_image(grid).save(run.samples / f"{progress.images:012d}.png")
             history = [*history, row]

@@ -10,6 +10,7 @@ from .artifacts import Artifact, Workspace
 from .checkpoints import TrainingFolder
 from .gan.options import UserError
 from .keys import STAGES, changed_data
+from .ledger import damage
 from .services import tracking
 
 
@@ -22,7 +23,7 @@ class Finding(NamedTuple):
 
 
 def verify(home: Workspace) -> Iterator[Finding]:
-    """Hash data, artifacts, checkpoints and registered models again."""
+    """Hash data, artifacts, checkpoints, the ledger and registered models again."""
     changed = changed_data(home.data, home.state)
     names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
     wrong = f"{len(changed)} files have other bytes at the same size and time: {names}" if changed else None
@@ -40,6 +41,9 @@ def verify(home: Workspace) -> Iterator[Finding]:
             yield Finding(part, reason, "nothing has to be done: the training goes on from the one before")
         if not damaged:
             yield Finding(name)
+    if home.ledger.exists():
+        again = "bring it back from a copy; without one `ganflow run` writes down again what artifacts still tell"
+        yield Finding(str(home.ledger.relative_to(home.root)), "; ".join(damage(home)) or None, again)
     for version, wrong in tracking.damaged_versions(home):
         again = "`ganflow register` makes a new one, once this version is deleted in MLflow"
         yield Finding(version, wrong, again)

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from components import ledger
 from components.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
 from components.gan.options import DCGAN, StoppedError, UserError
 from components.keys import STAGES, Step, key_of, plan
@@ -23,6 +24,7 @@ from components.services import cluster, tracking, versioning
 from components.verdict import Verdict
 from flows.cli_cards import card
 from flows.cli_data import data_app, init, shown
+from flows.cli_lineage import impact, rebuild_registry, trace
 from flows.cli_presets import presets
 from flows.cli_sign import sign
 from flows.cli_sweep import sweep
@@ -102,6 +104,7 @@ def run(
                 print(f"  {line}")
         return
     if judged:
+        ledger.record(home)
         print("Nothing to do: data, parameters and code are those of the last run.")
         _summary(home)
         return
@@ -198,6 +201,7 @@ def promote(workspace: WorkspaceOption = None, overrides: SetOption = []) -> Non
     import components.promote as gate
 
     verdict = gate.promote(params.promote, registration, *inputs, home)
+    ledger.record(home, verdict)
     print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
     for check in verdict.checks:
         print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")
@@ -264,7 +268,7 @@ app.command(epilog="Example: ganflow sign --certificate chain.pem --key key.pem 
 
 @app.command(epilog="Exit code 0: all is as it was written; 1: something is not.")
 def verify(workspace: WorkspaceOption = None) -> None:
-    """Hash data, artifacts, checkpoints and registered models again, and say what is damaged and what mends it."""
+    """Hash data, artifacts, checkpoints, ledger and registered models again; say what is damaged and what mends it."""
     home = home_of(workspace)
     check_servers()
     from components.verify import verify as findings
@@ -277,6 +281,13 @@ def verify(workspace: WorkspaceOption = None) -> None:
             print(f"         {finding.wrong};\n         {finding.mends}")
     if damaged:
         raise typer.Exit(1)
+
+
+app.command(epilog="Examples: ganflow trace ~/Desktop/7-1000004.png | ganflow trace picture.png --html chain.html")(
+    trace
+)
+app.command(epilog="Examples: ganflow impact data/images-idx3-ubyte.gz | ganflow impact e3f4078c")(impact)
+app.command(epilog="Example: ganflow rebuild-registry --workspace ~/faces")(rebuild_registry)
 
 
 @app.command(name="params")
@@ -392,6 +403,7 @@ def _aliases(home: Workspace, registration: Registration) -> str:
 
 
 def _done(artifact: Artifact) -> None:
+    ledger.record(Workspace.around(artifact.folder), artifact)
     print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {shown(artifact.folder)}")
 
 

@@ -102,6 +102,21 @@ def test_prefect_keeps_the_run_and_its_five_tasks(flow: Clone) -> None:
     assert {state for _, state in states} == {"COMPLETED"}
 
 
+def test_the_ledger_knows_the_flow_run_the_data_and_the_code(flow: Clone) -> None:
+    with sqlite3.connect(flow.root / ".ganflow" / "prefect" / "prefect.db") as database:
+        ((run,),) = database.execute("SELECT id FROM flow_run").fetchall()
+    lines = (flow.root / ".ganflow" / "ledger.jsonl").read_text().splitlines()
+    entries = {entry["kind"]: entry for entry in (json.loads(line)["entry"] for line in lines)}
+    assert list(entries) == [*STAGES, "registration", "verdict"]
+    assert {entry["flow_run"] for entry in entries.values()} == {run}
+    head = flow("git", "rev-parse", "HEAD").strip()
+    data = entries["dataset"]["facts"]
+    assert f"md5: {data['dvc']}" in (flow.root / "data.dvc").read_text()
+    assert data["commit"] == head
+    assert entries["model"]["facts"]["commit"] == head
+    assert entries["registration"]["facts"]["tags"]["commit"] == head
+
+
 def test_the_lock_and_the_artifacts_name_no_place_or_date(flow: Clone) -> None:
     for path in (flow.root / "artifacts").rglob("*"):
         if path.is_file():

@@ -33,6 +33,7 @@ def test_a_moved_workspace_verifies_runs_and_loads_its_models(home: Path) -> Non
         "gallery",
         "registration",
         "checkpoints",
+        "ledger.jsonl",
         "ganflow version 1",
     ]
     assert "Nothing to do" in succeeded(ganflow(home, "run"))

@@ -550,6 +550,18 @@ def agreed(flag: bool) -> bool:
     return bool(told)
 
 
+def total(values: Sequence[float]) -> list[float]:
+    """The sum of each of the values over all training workers."""
+    import torch
+    import torch.distributed as dist
+
+    if workers() == 1:
+        return list(values)
+    summed = torch.tensor(values, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(summed)
+    return [float(value) for value in summed]
+
+
 def leave() -> None:
     """Give up as a training worker: those that wait for this one fail at once instead of waiting on."""
     import torch.distributed as dist

@@ -27,6 +27,8 @@ from ..gan.options import UserError
 
 # Files of a training, see `checkpoints.TrainingFolder`.
 STATE, JSON, PROGRESS = "state.safetensors", "checkpoint.json", "progress.jsonl"
+# Of a folder, see `cost`.
+COST = "cost"
 CHUNK = 16 * 2**20
 # Three attempts, each of this many seconds: an endpoint that does not answer costs less than 15 s.
 ATTEMPTS = 3
@@ -277,7 +279,7 @@ class TrainingMirror:
             self._storage.delete(f"{checkpoint}/{JSON}")
             self._put(f"{checkpoint}/{STATE}")
             self._put(f"{checkpoint}/{JSON}")
-        for name in [*self._names("samples/*.png"), *self._names(PROGRESS)]:
+        for name in [*self._names("samples/*.png"), *self._names(f"{COST}/*.json"), *self._names(PROGRESS)]:
             if not self._holds(name):
                 self._put(name)
         if new:
@@ -290,6 +292,10 @@ class TrainingMirror:
         with disk_errors(self._folder):
             for checkpoint in sorted(self._stored_checkpoints()):
                 self._pull_checkpoint(checkpoint)
+        for name in self._storage.sizes(COST):
+            # Whatever lies here: a file is written again and again, by one process.
+            if self._storage.get(name, self._folder / name):
+                self._hold(name)
         self.pull_progress()
 
     def pull_progress(self) -> None:

@@ -44,6 +44,7 @@ _PLACES = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+_DESCRIPTION = "Image generator trained by ganflow"
 _SERVING_CODE = Path(__file__).with_name("serving_model.py")
 _PACKED_CODE = Path(__file__).parents[1] / "gan"
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
@@ -437,7 +438,7 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
     if known := _versions(client, name).get(model.key.id):
         return known
     try:
-        client.create_registered_model(name, description="Image generator trained by ganflow")
+        client.create_registered_model(name, description=_DESCRIPTION)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -668,3 +669,191 @@ def _read(home: Workspace, query: str, *values: str | int) -> list[tuple[str, ..
             return connection.execute(query, values).fetchall()
     except sqlite3.Error:
         return []
+
+
+# --- what the ledger keeps, and how the registry is made from it again ---
+
+
+class RecordedVersion(NamedTuple):
+    """A model version as the ledger knows it; `place`: of its files, from `mlruns/`."""
+
+    name: str
+    version: int
+    model_id: str
+    place: str
+    tags: Mapping[str, str]
+
+
+class RecordedRun(NamedTuple):
+    """The run of the model with `key` as the ledger knows it; `begun` and `ended` in seconds since 1970."""
+
+    key: str
+    run_id: str
+    training: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    curves: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, Any] | None
+    begun: float
+    ended: float
+    versions: Sequence[RecordedVersion]
+
+
+def run_of(key: str, home: Workspace) -> str | None:
+    """The id of the run with the tag `key`; None if there is none, or MLflow cannot be reached."""
+    if address() == "embedded":
+        query = (
+            "SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
+            "WHERE tags.key = 'key' AND tags.value = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time"
+        )
+        return next((row[0] for row in _read(home, query, key)), None)
+    with suppress(UserError):
+        client = _client(home)
+        with _server_errors():
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is not None:
+                runs = client.search_runs([experiment.experiment_id], f"tags.key = '{key}'")
+                return next((str(run.info.run_id) for run in reversed(runs)), None)
+    return None
+
+
+def recorded_version(name: str, version: int, home: Workspace) -> dict[str, Any] | None:
+    """What it takes to make a version again: run_id, model_id, place (None on a server) and tags; None if unknown."""
+    if address() != "embedded":
+        try:
+            client = _client(home)
+            with _server_errors():
+                found = client.get_model_version(name, str(version))
+        except UserError:
+            return None
+        return {"run_id": found.run_id, "model_id": found.model_id, "place": None, "tags": dict(found.tags)}
+    query = "SELECT run_id, source, storage_location FROM model_versions WHERE name = ? AND version = ?"
+    known = "SELECT artifact_location FROM experiments WHERE name = ?"
+    for run_id, source, location in _read(home, query, name, version):
+        ((root,),) = _read(home, known, EXPERIMENT)
+        place = f"artifacts{location.removeprefix(root)}" if location.startswith(root) else None
+        model_id = source.removeprefix("models:/")
+        return {"run_id": run_id, "model_id": model_id, "place": place, "tags": tags(name, version, home)}
+    return None
+
+
+def written_champion(name: str, home: Workspace) -> int | None:
+    """The champion by the journal of its changes, whatever became of the registry."""
+    changes = champions(name, home)
+    return int(changes[-1]["version"]) if changes else None
+
+
+def rebuild(home: Workspace, runs: Sequence[RecordedRun], challengers: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Put runs, versions and aliases that the embedded registry lacks back under their numbers and ids.
+
+    Yields each of them, and what could not be restored of it: "" if nothing is missing.
+
+    Raises:
+        UserError: a server is named, whose ids and numbers nobody but itself can set.
+    """
+    if address() != "embedded":
+        raise UserError(
+            f"rebuild-registry restores the workspace's own database, not {address()}: unset MLFLOW_TRACKING_URI, or "
+            "run `ganflow register`, which registers the present model there"
+        )
+    with _alone(home), _server_errors():
+        client = _client(home)
+        experiment = _experiment(client, home)
+        for run in sorted(runs, key=lambda run: run.begun):
+            run_id = _restore_run(client, home, experiment, run)
+            yield f"run {run_id} of model {run.key}", "" if run.curves else "its curves are gone"
+            for version in run.versions:
+                missing = _restore_version(client, home, experiment, run_id, version)
+                yield f"{version.name} version {version.version}", missing
+        for name in sorted({version.name for run in runs for version in run.versions}):
+            yield from _restore_aliases(client, home, name, challengers.get(name))
+
+
+def _restore_run(client: MlflowClient, home: Workspace, experiment: str, run: RecordedRun) -> str:
+    """The run of `run.key`, made again if it is not there; its id."""
+    found = client.search_runs([experiment], f"tags.key = '{run.key}'", order_by=["attribute.start_time ASC"])
+    if found and found[0].info.status == "FINISHED":
+        return str(found[0].info.run_id)
+    if found:
+        run_id = str(found[0].info.run_id)
+    else:
+        made = client.create_run(
+            experiment, int(run.begun * 1000), {"key": run.key}, run_name=_run_name(run.training, run.key)
+        ).info.run_id
+        run_id = run.run_id
+        _rename(home, made, run_id, ("runs", "run_uuid"), ("runs", "artifact_uri"), ("tags", "run_uuid"))
+    _log_params(client, run_id, run.training, run.dataset)
+    logged = client.get_metric_history(run_id, "generator_loss")
+    seen = max((metric.step for metric in logged), default=0)
+    _log_metrics(client, run_id, _metrics([row for row in run.curves if row["images"] > seen]))
+    if run.scores:
+        _log_metrics(client, run_id, _metrics([run.scores]))
+    if any((home.mlruns / "artifacts" / run_id / "artifacts" / "images").glob("samples+*")):
+        # What makes MLflow's pages show them.
+        client.set_tag(run_id, "mlflow.loggedImages", True)
+    client.set_terminated(run_id, "FINISHED", int(run.ended * 1000))
+    return run_id
+
+
+def _restore_version(
+    client: MlflowClient, home: Workspace, experiment: str, run_id: str, version: RecordedVersion
+) -> str:
+    """Make a version again under its number if it is not there; why that cannot be done."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    name, number, model_id = version.name, version.version, version.model_id
+    for found in client.search_model_versions(f"name = '{name}'"):
+        if int(found.version) == number:
+            same = found.tags.get("key") == version.tags["key"]
+            return "" if same else f"model {found.tags.get('key')} was registered under its number since"
+    folder = home.mlruns / version.place
+    if not folder.resolve().is_relative_to(home.mlruns.resolve()) or not folder.is_dir():
+        return f"its files are gone from {folder}"
+    if _files_hash(folder.absolute().as_uri()) != version.tags.get(FILES_TAG):
+        return f"its files in {folder} are not those that were registered"
+    with suppress(MlflowException):
+        client.create_registered_model(name, description=_DESCRIPTION)
+    try:
+        client.get_logged_model(model_id)
+    except MlflowException:
+        params = client.get_run(run_id).data.params
+        made = client.create_logged_model(experiment, "model", run_id, params=params).model_id
+        client.finalize_logged_model(made, "READY")
+        places = [("logged_models", "model_id"), ("logged_models", "artifact_location")]
+        places += [(f"logged_model_{kind}", "model_id") for kind in ("tags", "params")]
+        _rename(home, made, model_id, *places)
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    registered = client.create_model_version(
+        name, f"models:/{model_id}", run_id, tags=dict(version.tags), model_id=model_id
+    )
+    with closing(sqlite3.connect(home.mlruns / "mlflow.db", timeout=60)) as database, database:
+        for table in ("model_versions", "model_version_tags"):
+            query = f"UPDATE {table} SET version = ? WHERE name = ? AND version = ?"
+            database.execute(query, (number, name, int(registered.version)))
+    return ""
+
+
+def _restore_aliases(
+    client: MlflowClient, home: Workspace, name: str, challenger: int | None
+) -> Iterator[tuple[str, str]]:
+    versions = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+    if not versions:
+        return
+    held = client.get_registered_model(name).aliases
+    for alias, version in (("champion", written_champion(name, home)), ("challenger", challenger)):
+        if alias in held:
+            version = int(held[alias])
+        elif version in versions:
+            client.set_registered_model_alias(name, alias, str(version))
+        if version is not None:
+            missing = "" if version in versions else f"version {version} is not there"
+            yield f"{name} {alias}, version {version}", missing
+    # A change that a crash cut off before is finished now.
+    _champion(client, home, name)
+
+
+def _rename(home: Workspace, old: str, new: str, *places: tuple[str, str]) -> None:
+    """Give what MLflow has just made under an id of its own the id that it had once."""
+    with closing(sqlite3.connect(home.mlruns / "mlflow.db", timeout=60)) as database, database:
+        for table, column in places:
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))

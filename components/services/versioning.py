@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
 
 from ..artifacts import Workspace
 from ..gan.options import UserError
@@ -62,3 +68,45 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
             f"the results are complete, but DVC could not record them ({error}): run `dvc repro`, which will"
         ) from None
     return "recorded in dvc.lock"
+
+
+def data_version(home: Workspace) -> tuple[str | None, str | None]:
+    """DVC's hash of the files in `data/` if it is the one in `data.dvc`, and the git commit that has this `data.dvc`.
+
+    Read without DVC, which takes seconds to import and may hold its lock at the moment.
+    """
+    tracked = home.root / "data.dvc"
+    try:
+        text = tracked.read_bytes()
+        (out,) = yaml.safe_load(text)["outs"]
+        version, size, count = str(out["md5"]), out["size"], out["nfiles"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None, None
+    files = {path.relative_to(home.data).as_posix(): path for path in home.data.rglob("*") if path.is_file()}
+    if len(files) != count or sum(path.stat().st_size for path in files.values()) != size:
+        return None, None
+    entries = []
+    for name in sorted(files):
+        with files[name].open("rb") as file:
+            entries.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": name})
+    if f"{hashlib.md5(json.dumps(entries).encode()).hexdigest()}.dir" != version:
+        return None, None
+    held = _git(home.root, "show", "HEAD:./data.dvc")
+    commit = _git(home.root, "rev-parse", "HEAD") if held == text.decode().strip() else None
+    return version, commit
+
+
+def code_commit() -> str | None:
+    """The git commit of ganflow's code, with `-dirty` where it was changed since; None where git does not track it."""
+    project = Path(__file__).parents[2]
+    if _git(project, "ls-files", "components/artifacts.py") != "components/artifacts.py":
+        return None
+    return _git(project, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,68 @@
+"""What a training cost: seconds of processors and GPUs, and an estimate of the energy.
+
+Each process of the first worker keeps a small file in the training's folder, with the sum over all workers, and writes
+it again at each point of the curves. The sum over the files is the cost of all restarts; what a killed worker spent
+after its last point is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from .artifacts import disk_errors
+
+# Assumed, not measured: a busy core with its share of memory, board and power supply, and a GPU at work.
+WATTS_PER_CORE = 10.0
+WATTS_PER_GPU = 350.0
+FOLDER = "cost"
+
+
+class Meter:
+    """Counts what this process spends: of processors from its start, of a GPU from its first training, busy or not."""
+
+    def __init__(self, training: Path, gpu: bool) -> None:
+        name, self._began = _process()
+        self._file = training / FOLDER / f"{name}.json"
+        self._gpu = gpu
+
+    def seconds(self) -> tuple[float, float]:
+        """Of this worker: of processors, summed over its threads, and of its GPU."""
+        return time.process_time(), time.monotonic() - self._began if self._gpu else 0.0
+
+    def keep(self, seconds: Sequence[float]) -> None:
+        """Write down the sum over all workers.
+
+        Raises:
+            UserError: there is no space left.
+        """
+        staged = self._file.with_suffix(".tmp")
+        with disk_errors(self._file):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            staged.write_text(json.dumps({"cpu_seconds": seconds[0], "gpu_seconds": seconds[1]}))
+            staged.replace(self._file)
+
+
+def spent(training: Path) -> dict[str, float] | None:
+    """Cost of a training by its folder: cpu_seconds, gpu_seconds and energy_kwh; None where it is not known."""
+    known = []
+    for file in sorted((training / FOLDER).glob("*.json")):
+        # A power cut may leave one empty.
+        with suppress(ValueError):
+            known.append(json.loads(file.read_text()))
+    if not known:
+        return None
+    cpu, gpu = (round(sum(float(seconds[name]) for seconds in known), 1) for name in ("cpu_seconds", "gpu_seconds"))
+    energy = (WATTS_PER_CORE * cpu + WATTS_PER_GPU * gpu) / 3.6e6
+    return {"cpu_seconds": cpu, "gpu_seconds": gpu, "energy_kwh": round(energy, 9)}
+
+
+@cache
+def _process() -> tuple[str, float]:
+    """A name that no other process has, on whichever machine, and when it was asked for first."""
+    return uuid.uuid4().hex, time.monotonic()

@@ -1,0 +1,292 @@
+"""The ledger: what came from what, in lines that are only ever appended, for when everything else is gone.
+
+Each line of `.ganflow/ledger.jsonl` is a JSON object that ends with the hash of all that stands before it, and names
+the hash of the line before, so that a changed, removed or inserted line is noticed. Callers of stages write; a stage's
+result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+
+from filelock import FileLock
+
+from . import cost
+from .artifacts import (
+    Artifact,
+    Dataset,
+    Evaluation,
+    Gallery,
+    Model,
+    Registration,
+    Workspace,
+    disk_errors,
+    sha256_of,
+)
+from .gan.options import UserError
+from .keys import STAGES, Stage, code_hash, data_content, file_hashes, inputs_hash
+from .services import tracking, versioning
+from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Kind = Literal["dataset", "model", "evaluation", "gallery", "registration", "verdict"]
+_HASH = b', "hash": "'
+
+
+class Entry(NamedTuple):
+    """A line of the ledger.
+
+    `key`: of the artifact, its id; `content`: its content hash; `parents`: content hashes by kind; `flow_run`:
+    Prefect's, where a flow made it.
+    """
+
+    kind: Kind
+    key: str
+    content: str
+    parents: Mapping[str, str]
+    facts: Mapping[str, Any]
+    flow_run: str | None
+    time: str
+
+
+class _Line(NamedTuple):
+    """A line of the file, with what it says and the hash of the line before if it is what was written."""
+
+    text: bytes
+    entry: Entry | None
+    previous: str | None
+
+    @property
+    def hash(self) -> str:
+        return self.text.rpartition(_HASH)[2].removesuffix(b'"}').decode(errors="replace")
+
+
+class Ledger:
+    """All entries of a workspace, oldest first."""
+
+    def __init__(self, home: Workspace) -> None:
+        self._path = home.ledger
+
+    def entries(self) -> list[Entry]:
+        """Those that are what was written; others are left out, and `damage` tells of them."""
+        return [line.entry for line in self._lines() if line.entry]
+
+    def append(self, entry: Entry) -> bool:
+        """Write `entry` down, unless it is there already; whether it was not.
+
+        An entry is the same if kind, key and content are. Of registrations what MLflow said counts too, and only the
+        last of the same name: to register an older model again makes it the challenger.
+
+        Raises:
+            UserError: there is no space left.
+        """
+        with disk_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._path.with_suffix(".lock")):
+                lines = [line for line in self._lines() if line.entry]
+                if _known(entry, [line.entry for line in lines if line.entry]):
+                    return False
+                previous = lines[-1].hash if lines else None
+                text = json.dumps({"entry": entry._asdict(), "previous": previous})[:-1].encode()
+                new = not self._path.exists()
+                with self._path.open("ab+") as file:
+                    # What a crash cut off stays a line of its own, which no reader takes for an entry.
+                    if file.seek(0, os.SEEK_END) and not _ends_a_line(file):
+                        file.write(b"\n")
+                    file.write(text + _HASH + hashlib.sha256(text).hexdigest().encode() + b'"}\n')
+                    file.flush()
+                    os.fsync(file.fileno())
+                if new:
+                    folder = os.open(self._path.parent, os.O_RDONLY)
+                    os.fsync(folder)
+                    os.close(folder)
+        return True
+
+    def damage(self) -> Iterator[str]:
+        """What is wrong with which line; a line that a crash cut off is not."""
+        before = None
+        for number, line in enumerate(self._lines(), 1):
+            if line.entry is None:
+                if line.text.endswith(b'"}'):
+                    yield f"line {number} is not what was written"
+            else:
+                if line.previous != before:
+                    yield f"what stood before line {number} was changed or removed"
+                before = line.hash
+
+    def _lines(self) -> Iterator[_Line]:
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            text, mark, _ = line.rpartition(_HASH)
+            sealed = text + _HASH + hashlib.sha256(text).hexdigest().encode() + b'"}'
+            described = json.loads(text + b"}") if mark and line == sealed else {}
+            known = described.get("entry", {}).keys() == {*Entry._fields}
+            yield _Line(line, Entry(**described["entry"]) if known else None, described.get("previous"))
+
+
+def _ends_a_line(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _known(entry: Entry, entries: list[Entry]) -> bool:
+    if entry.kind != "registration":
+        return any(known[:3] == entry[:3] for known in entries)
+    last = [known for known in entries if known.kind == entry.kind and known.facts["name"] == entry.facts["name"]][-1:]
+    return any((*known[:3], known.facts) == (*entry[:3], entry.facts) for known in last)
+
+
+def damage(home: Workspace) -> Iterator[str]:
+    """What is wrong with the ledger and the lists of files that it names."""
+    ledger = Ledger(home)
+    yield from ledger.damage()
+    lists = {entry.facts["source"]: entry.facts["files"] for entry in ledger.entries() if entry.kind == "dataset"}
+    for source, sha256 in lists.items():
+        file = files_of(home, source)
+        if sha256 and not (file.exists() and sha256_of(file) == sha256):
+            yield f"{file.relative_to(home.root)} is not what was written"
+
+
+def record(home: Workspace, made: Artifact | Verdict | None = None, flow_run: str | None = None) -> None:
+    """Write down all artifacts in `home` that belong together and that the ledger lacks, and the gate's verdict.
+
+    `made`: what `flow_run` has just made.
+
+    Raises:
+        UserError: there is no space left.
+    """
+    ledger = Ledger(home)
+    known = {(entry.kind, entry.key, entry.content) for entry in ledger.entries()}
+    found: dict[str, Artifact] = {}
+    for stage in STAGES:
+        parents = [name for name in stage.inputs if name != "data"]
+        artifact = _load(stage, home)
+        if artifact is None or not all(name in found for name in parents):
+            continue
+        if parents and artifact.key.inputs != inputs_hash(found[name].content for name in parents):
+            # Of another chain, which was written down when it was made.
+            continue
+        found[stage.name] = artifact
+        kind = _kind(artifact)
+        # What MLflow says of a version may change.
+        if kind != "registration" and (kind, artifact.key.id, artifact.content) in known:
+            if isinstance(artifact, Dataset) and not files_of(home, artifact.source).exists():
+                _data_facts(artifact, home)
+            continue
+        ours = isinstance(made, Artifact) and made.key == artifact.key
+        ledger.append(
+            Entry(
+                kind,
+                artifact.key.id,
+                artifact.content,
+                {_kind(found[name]): found[name].content for name in parents},
+                _facts(artifact, stage, home),
+                flow_run if ours else None,
+                _now(),
+            )
+        )
+    registered = found.get("register")
+    if isinstance(registered, Registration):
+        verdict = Verdict.last(home.verdict, registered.name, registered.version)
+        if verdict and verdict.challenger_key == registered.model_key:
+            facts = verdict.model_dump(mode="json")
+            content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+            by = flow_run if made == verdict else None
+            parents_of = {"registration": registered.content}
+            ledger.append(Entry("verdict", verdict.challenger_key, content, parents_of, facts, by, _now()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _kind(artifact: Artifact) -> Kind:
+    kinds: dict[type[Artifact], Kind] = {
+        Dataset: "dataset",
+        Model: "model",
+        Evaluation: "evaluation",
+        Gallery: "gallery",
+        Registration: "registration",
+    }
+    return kinds[type(artifact)]
+
+
+def _load(stage: Stage, home: Workspace) -> Artifact | None:
+    try:
+        return stage.artifact.load(stage.folder(home))
+    except UserError:
+        return None
+
+
+def _facts(artifact: Artifact, stage: Stage, home: Workspace) -> dict[str, Any]:
+    """What it takes to trace an artifact when it is gone."""
+    described = artifact.model_dump(mode="json")
+    kept: list[str] = []
+    facts: dict[str, Any] = {}
+    match artifact:
+        case Dataset():
+            kept = ["source", "image", "splits", "class_counts", "rejected", "duplicates"]
+            facts = _data_facts(artifact, home)
+        case Model():
+            kept = ["training", "image", "execution", "images", "score", "generator_parameters"]
+            facts = {
+                "run_id": tracking.run_of(artifact.key.id, home),
+                "tracking": tracking.address(),
+                # Only if the code that made it is the one that lies here.
+                "commit": versioning.code_commit() if artifact.key.code == code_hash(stage) else None,
+                "cost": cost.spent(home.state / "training" / artifact.key.id),
+            }
+        case Evaluation():
+            kept = ["metrics", "intervals", "samples", "training_images", "holdout_images", "feature_net", "holdout"]
+        case Gallery():
+            pictures = [file | {"pixels": pixels_of(artifact.folder / file["file"])} for file in described["pictures"]]
+            facts = {"pictures": pictures}
+        case Registration():
+            kept = ["name", "version", "model_key", "tracking"]
+            facts = tracking.recorded_version(artifact.name, artifact.version, home) or {}
+    return {name: described[name] for name in kept} | facts
+
+
+def _data_facts(dataset: Dataset, home: Workspace) -> dict[str, Any]:
+    """The version of the raw data, if they are still those that the data set was made of."""
+    facts: dict[str, Any] = {"files": None, "dvc": None, "commit": None}
+    try:
+        if data_content(home.data, home.state) != dataset.source:
+            return facts
+    except UserError:
+        return facts
+    listed = files_of(home, dataset.source)
+    if not listed.exists():
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        staged = listed.with_suffix(f".{os.getpid()}.tmp")
+        staged.write_bytes(file_hashes(home.data, home.state))
+        staged.replace(listed)
+    version, commit = versioning.data_version(home)
+    return {"files": sha256_of(listed), "dvc": version, "commit": commit}
+
+
+def files_of(home: Workspace, source: str) -> Path:
+    """The list of a data version's files: the sha256 of each, 32 bytes, sorted."""
+    return home.state / "data" / f"{source}.sha256s"
+
+
+def pixels_of(picture: Path | Image.Image) -> str:
+    """Hash of what is seen of a picture, however its file holds it: size and RGBA values."""
+    if isinstance(picture, Path):
+        from PIL import Image
+
+        with Image.open(picture) as image:
+            return pixels_of(image)
+    content = picture.convert("RGBA").tobytes()
+    return hashlib.sha256(f"{picture.width}x{picture.height}\n".encode() + content).hexdigest()

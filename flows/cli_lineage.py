@@ -1,0 +1,77 @@
+"""The commands that follow what came from what: `ganflow trace`, `impact` and `rebuild-registry`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from components import lineage
+from components.artifacts import Workspace, disk_errors
+from flows.cli_data import shown
+
+# Nothing is made in the folder: it is only looked at.
+_FolderOption = Annotated[
+    Path, typer.Option("--workspace", metavar="DIR", help="the folder where it was made; default: this one")
+]
+_JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
+
+
+def trace(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="a finished picture, wherever it was copied")],
+    workspace: _FolderOption = Path(),
+    as_json: _JsonOption = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="write a page with pictures too")] = None,
+) -> None:
+    """From a picture back to gallery, model, version, runs, parameters, code, data and nearest training images."""
+    home = Workspace(workspace.absolute())
+    found = lineage.trace(image, home)
+    if html is not None:
+        with disk_errors(html):
+            html.write_text(lineage.page(found, image, home), encoding="utf-8")
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for part, lines in lineage.chain_of(found):
+        for number, line in enumerate(lines):
+            print(f"{'' if number else part:<12} {line}")
+    if html is not None:
+        print(f"{'page':<12} {shown(html)}")
+
+
+def impact(
+    asked: Annotated[
+        str, typer.Argument(metavar="DATA_HASH|FILE", help="at least 6 digits of a hash of the data, or a raw file")
+    ],
+    workspace: _FolderOption = Path(),
+    as_json: _JsonOption = False,
+) -> None:
+    """From a data version, or a single raw file by its bytes, to the models, versions and galleries made from it."""
+    found = lineage.impact(asked, Workspace(workspace.absolute()))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for data in found["data"]:
+        _line("data", data, f"raw files {data['source'][:16]}" + (f", DVC {data['dvc']}" if data["dvc"] else ""))
+    for model in found["models"]:
+        _line("model", model, f"{model['network']}, {model['images']:,} images seen")
+    for version in found["versions"]:
+        aliases = ", ".join(version["aliases"]) or "no alias"
+        print(f"{'version':<12} {version['name']} {version['version']} ({aliases}), model {version['model']}")
+    for gallery in found["galleries"]:
+        _line("gallery", gallery, f"{gallery['pictures']:,} pictures, model {gallery['model']}")
+
+
+def rebuild_registry(workspace: _FolderOption = Path()) -> None:
+    """Make runs, model versions, tags and aliases again that MLflow's database lost; what is there stays."""
+    home = Workspace(workspace.absolute())
+    with home.exclusive():
+        for part, missing in lineage.rebuild_registry(home):
+            print(f"{'not restored' if missing else 'there':<12} {part}" + (f": {missing}" if missing else ""))
+
+
+def _line(part: str, head: Mapping[str, Any], words: str) -> None:
+    print(f"{part:<12} {head['key']}, {words}, written down {head['time'][:16].replace('T', ' ')} UTC")

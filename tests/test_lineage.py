@@ -1,0 +1,307 @@
+"""From a picture to its data and back, with everything else gone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from components import lineage
+from components.artifacts import Dataset, Evaluation, Gallery, Model, Picture, Workspace
+from components.gan.dataset import Split
+from components.gan.options import UserError
+from components.ledger import Ledger
+from components.services import tracking
+from tests.conftest import ganflow, refused, succeeded
+
+KEYS = ["image", "gallery", "evaluation", "model", "version", "run", "params", "commit", "data"]
+
+
+@pytest.fixture(scope="module")
+def home(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished workspace; to be looked at, not changed."""
+    root = tmp_path_factory.mktemp("lineage") / "home"
+    shutil.copytree(finished, root)
+    return Workspace(root)
+
+
+@pytest.fixture
+def own(home: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of it to be changed."""
+    shutil.copytree(home.root, tmp_path / "own")
+    return Workspace(tmp_path / "own")
+
+
+@pytest.fixture(scope="module")
+def picture(home: Workspace) -> Picture:
+    return Gallery.load(home.gallery).pictures[17]
+
+
+def test_a_copied_and_renamed_picture_tells_the_whole_chain(home: Workspace, picture: Picture, tmp_path: Path) -> None:
+    copied = tmp_path / "holiday.png"
+    shutil.copy(home.gallery / picture.file, copied)
+    found = json.loads(succeeded(ganflow(tmp_path, "trace", "holiday.png", "--json", "--workspace", str(home.root))))
+    assert list(found) == KEYS
+    for name, artifact in (
+        ("gallery", Gallery.load(home.gallery)),
+        ("evaluation", Evaluation.load(home.evaluation)),
+        ("model", Model.load(home.model)),
+        ("data", Dataset.load(home.dataset)),
+    ):
+        assert (found[name]["key"], found[name]["content"]) == (artifact.key.id, artifact.content)
+    image = found["image"]
+    assert (image["seed"], image["class"], image["steps"]) == (picture.seed, picture.label, list(picture.steps))
+    assert (image["found_by"], found["gallery"]["file"]) == ("pixels", picture.file)
+    version = found["version"]
+    assert (version["name"], version["version"], sorted(version["aliases"])) == (
+        "ganflow",
+        1,
+        sorted(tracking.aliases("ganflow", 1, home)),
+    )
+    assert found["run"] == {"mlflow": version["run"], "prefect": None}
+    assert re.fullmatch("[0-9a-f]{32}", found["run"]["mlflow"])
+    assert found["params"]["train"]["images"] == 4096
+    assert found["data"]["class_counts"] == Dataset.load(home.dataset).class_counts
+    words = succeeded(ganflow(home.root, "trace", str(copied)))
+    for part in (*KEYS, "nearest"):
+        assert re.search(rf"^{part}  ", words, re.MULTILINE), part
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_without_its_metadata_it_is_known_by_its_pixels(
+    home: Workspace, picture: Picture, tmp_path: Path, mode: str
+) -> None:
+    with Image.open(home.gallery / picture.file) as image:
+        stripped = Image.fromarray(np.asarray(image)).convert(mode)
+    file = tmp_path / ("stripped.webp" if mode == "RGB" else "stripped.png")
+    stripped.save(file, **({"lossless": True} if mode == "RGB" else {}))
+    found = lineage.trace(file, home)
+    assert found["image"]["found_by"] == "pixels"
+    assert found["image"]["seed"] == picture.seed
+    assert found["gallery"]["file"] == picture.file
+
+
+def test_when_its_pixels_were_changed_it_is_known_by_its_marks(
+    home: Workspace, picture: Picture, tmp_path: Path
+) -> None:
+    with Image.open(home.gallery / picture.file) as image:
+        info = PngInfo()
+        for name, value in image.info.items():
+            if isinstance(value, str):
+                info.add_text(name, value)
+        image.resize((20, 20)).save(tmp_path / "small.png", pnginfo=info)
+    found = lineage.trace(tmp_path / "small.png", home)
+    assert found["image"]["found_by"] == "marks"
+    assert found["gallery"]["file"] == picture.file
+    assert "its pixels are not known" in str(list(lineage.chain_of(found)))
+
+
+def test_what_is_written_in_a_picture_is_not_trusted(home: Workspace, tmp_path: Path) -> None:
+    key = Model.load(home.model).key.id
+    info = PngInfo()
+    for name, value in {"model": key, "seed": "-1e9", "class": "\x1b[31m<b>", "gallery": "../..", "steps": ""}.items():
+        info.add_text(f"ganflow:{name}", value)
+    Image.new("RGB", (300, 7), (9, 9, 9)).save(tmp_path / "<script>.png", pnginfo=info)
+    found = lineage.trace(tmp_path / "<script>.png", home)
+    assert (found["gallery"], found["evaluation"], found["image"]["seed"]) == (None, None, None)
+    assert found["model"]["key"] == key
+    assert "\x1b" not in str(list(lineage.chain_of(found)))
+    page = lineage.page(found, tmp_path / "<script>.png", home)
+    assert "<script>" not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_the_nearest_training_images_are_those_of_its_sample(home: Workspace, picture: Picture) -> None:
+    nearest = lineage.trace(home.gallery / picture.file, home)["data"]["nearest"]
+    table = pd.read_csv(home.evaluation / "samples.csv")
+    row = int(np.flatnonzero(table["seed"] == picture.seed)[0])
+    sample = np.load(home.evaluation / "samples.npy")[row].astype(float)
+    dataset = Dataset.load(home.dataset)
+    split = Split(home.dataset, "training", dataset.image)
+    distances = np.sqrt(np.square(split.pixels(np.arange(len(split))).astype(float) - sample).mean((1, 2, 3)))
+    order = np.argsort(distances)[: len(nearest)]
+    assert [one["index"] for one in nearest] == order.tolist()
+    assert [one["distance"] for one in nearest] == pytest.approx(distances[order].tolist(), rel=1e-4)
+    assert [one["class"] for one in nearest] == [dataset.image.classes[split.labels[i]] for i in order]
+    assert {one["compared"] for one in nearest} == {"sample"}
+
+
+def test_the_chain_holds_when_all_but_the_ledger_is_gone(own: Workspace, picture: Picture, tmp_path: Path) -> None:
+    copied = tmp_path / "kept.png"
+    shutil.copy(own.gallery / picture.file, copied)
+    before = lineage.trace(copied, own)
+    (own.mlruns / "mlflow.db").unlink()
+    # The journal of champions is left.
+    assert lineage.trace(copied, own) == before
+    shutil.rmtree(own.evaluation)
+    reduced = lineage.trace(copied, own)
+    assert {one["compared"] for one in reduced["data"].pop("nearest")} == {"picture"}
+    for folder in (own.root / "artifacts", own.mlruns, own.data, own.state / "training"):
+        shutil.rmtree(folder)
+    bare = lineage.trace(copied, own)
+    assert bare["data"].pop("nearest") is None
+    assert bare["version"].pop("aliases") == ["challenger"]
+    del before["data"]["nearest"], before["version"]["aliases"]
+    assert bare == before
+    assert "`dvc checkout`" in succeeded(ganflow(own.root, "trace", str(copied)))
+
+
+def test_the_page_holds_the_pictures_and_asks_for_nothing(home: Workspace, picture: Picture, tmp_path: Path) -> None:
+    file = home.gallery / picture.file
+    out = succeeded(ganflow(home.root, "trace", str(file), "--html", str(tmp_path / "page.html")))
+    assert out.splitlines()[-1].startswith("page  ")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/png;base64,") == 1 + lineage.NEAREST
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "default-src 'none'" in page
+    assert Model.load(home.model).key.id in page
+
+
+def test_what_cannot_be_traced_is_told_in_one_sentence(home: Workspace, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
+    info = PngInfo()
+    info.add_text("ganflow:model", "0123456789abcdef")
+    Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere.png", pnginfo=info)
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "bomb.png").write_bytes((tmp_path / "black.png").read_bytes().replace(b"\0\0\0\x08", b"\0\x0f\0\0"))
+    for name, told in (
+        ("black.png", "was not made in"),
+        ("elsewhere.png", "0123456789abcdef"),
+        ("text.png", "not a picture"),
+        ("bomb.png", "bomb.png"),
+        ("none.png", "there is no picture"),
+    ):
+        assert told in refused(home.root, "trace", str(tmp_path / name)), name
+    assert not (tmp_path / ".ganflow").exists()
+
+
+def test_impact_by_file_and_by_hash(home: Workspace, tmp_path: Path) -> None:
+    shutil.copy(home.data / "labels.idx", tmp_path / "renamed")
+    by_file = json.loads(succeeded(ganflow(home.root, "impact", str(tmp_path / "renamed"), "--json")))
+    dataset, model, gallery = Dataset.load(home.dataset), Model.load(home.model), Gallery.load(home.gallery)
+    assert [data["content"] for data in by_file["data"]] == [dataset.content]
+    assert [found["key"] for found in by_file["models"]] == [model.key.id]
+    assert [(found["name"], found["version"]) for found in by_file["versions"]] == [("ganflow", 1)]
+    assert [(found["key"], found["model"]) for found in by_file["galleries"]] == [(gallery.key.id, model.key.id)]
+    for prefix in (dataset.source[:6], dataset.content, dataset.content[:9].upper(), dataset.key.id):
+        found = lineage.impact(prefix, home)
+        assert {**found, "asked": by_file["asked"]} == by_file
+    words = succeeded(ganflow(home.root, "impact", dataset.source[:10]))
+    assert [line.split()[0] for line in words.splitlines()] == ["data", "model", "version", "gallery"]
+    (tmp_path / "renamed").write_bytes(b"other")
+    for asked, told in (
+        (str(tmp_path / "renamed"), "holds the bytes"),
+        ("abcdef0123", "no data version"),
+        (dataset.source[:5], "neither a file nor a hash"),
+        ("no/such/file", "neither a file nor a hash"),
+    ):
+        with pytest.raises(UserError, match=told):
+            lineage.impact(asked, home)
+
+
+def test_an_older_version_of_the_data_keeps_its_models(own: Workspace) -> None:
+    old = Dataset.load(own.dataset).source
+    labels = (own.data / "labels.idx").read_bytes()
+    (own.data / "labels.idx").write_bytes(labels[:-1] + bytes([(labels[-1] + 1) % 10]))
+    succeeded(ganflow(own.root, "preprocess"))
+    new = Dataset.load(own.dataset).source
+    assert len(lineage.impact(old, own)["models"]) == 1
+    assert lineage.impact(new, own)["models"] == []
+    both = lineage.impact(str(own.data / "images.idx"), own)
+    assert [data["source"] for data in both["data"]] == [old, new]
+    assert [data["source"] for data in lineage.impact(str(own.data / "labels.idx"), own)["data"]] == [new]
+    # Its model is an earlier one's now, and the images it is compared with are gone.
+    picture = own.gallery / Gallery.load(own.gallery).pictures[0].file
+    found = lineage.trace(picture, own)
+    assert (found["data"]["source"], found["data"]["nearest"]) == (old, None)
+
+
+def registry(home: Workspace) -> dict[str, list[Any]]:
+    """What the database says, but for times."""
+    queries = {
+        "versions": "SELECT name, version, run_id, source, storage_location, status FROM model_versions ORDER BY 1, 2",
+        "tags": "SELECT name, version, key, value FROM model_version_tags ORDER BY 1, 2, 3",
+        "aliases": "SELECT name, alias, version FROM registered_model_aliases ORDER BY 1, 2",
+        "runs": "SELECT run_uuid, name, status, lifecycle_stage, artifact_uri FROM runs ORDER BY 1",
+        "run tags": "SELECT run_uuid, key, value FROM tags ORDER BY 1, 2",
+        "params": "SELECT run_uuid, key, value FROM params ORDER BY 1, 2",
+        "metrics": "SELECT DISTINCT run_uuid, key, step, value FROM metrics ORDER BY 1, 2, 3, 4",
+        "models": "SELECT model_id, name, artifact_location, status, source_run_id FROM logged_models ORDER BY 1",
+    }
+    with sqlite3.connect(home.mlruns / "mlflow.db") as database:
+        return {name: database.execute(query).fetchall() for name, query in queries.items()}
+
+
+@pytest.fixture
+def with_two(own: Workspace) -> Workspace:
+    """With a second version, of the same weights under another key."""
+    tracking._client(own)  # where the workspace lies now
+    model, evaluation, gallery = Model.load(own.model), Evaluation.load(own.evaluation), Gallery.load(own.gallery)
+    other = model.model_copy(update={"key": model.key.model_copy(update={"code": "0" * 64})})
+    tracking.register("ganflow", other, evaluation, gallery, None, own)
+    ledger = Ledger(own)
+    entries = {entry.kind: entry for entry in ledger.entries()}
+    facts = tracking.recorded_version("ganflow", 2, own)
+    assert facts is not None
+    entry = entries["model"]
+    ledger.append(entry._replace(key=other.key.id, facts={**entry.facts, "run_id": facts["run_id"]}))
+    entry = entries["registration"]
+    ledger.append(entry._replace(key="second", facts={**entry.facts, **facts, "version": 2, "model_key": other.key.id}))
+    return own
+
+
+def test_a_lost_registry_is_made_again_as_it_was(with_two: Workspace) -> None:
+    home = with_two
+    before = registry(home)
+    assert [version[:2] for version in before["versions"]] == [("ganflow", 1), ("ganflow", 2)]
+    (home.mlruns / "mlflow.db").unlink()
+    out = succeeded(ganflow(home.root, "rebuild-registry"))
+    assert "not restored" not in out
+    assert registry(home) == before
+    assert succeeded(ganflow(home.root, "rebuild-registry")) == out
+    assert registry(home) == before
+    ledger = home.ledger.read_bytes()
+    out = succeeded(ganflow(home.root, "verify"))
+    assert "damaged" not in out
+    assert "ganflow version 2" in out
+    assert "Nothing to do" in succeeded(ganflow(home.root, "run"))
+    # The present one is registered last now, as in the database.
+    assert home.ledger.read_bytes().startswith(ledger)
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{home.mlruns}/mlflow.db")
+    images = mlflow.pyfunc.load_model("models:/ganflow@champion").predict([], params={"n": 2})
+    assert images.shape == (2, 28, 28, 1)
+
+
+def test_what_cannot_be_restored_is_told_and_the_rest_keeps_its_number(with_two: Workspace) -> None:
+    home = with_two
+    (home.mlruns / "mlflow.db").unlink()
+    first = next(e.facts["place"] for e in Ledger(home).entries() if e.kind == "registration")
+    weights = next((home.mlruns / first).rglob("generator.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    out = succeeded(ganflow(home.root, "rebuild-registry"))
+    assert re.search("not restored ganflow version 1: its files in .* are not those that were registered", out)
+    assert [version[1] for version in registry(home)["versions"]] == [2]
+    shutil.rmtree(home.mlruns / first)
+    out = succeeded(ganflow(home.root, "rebuild-registry"))
+    assert "ganflow version 1: its files are gone" in out
+    assert "there         ganflow version 2" in out or "there        ganflow version 2" in out
+
+
+def test_a_registry_without_a_ledger_or_at_a_server_is_not_made_up(own: Workspace) -> None:
+    told = refused(own.root, "rebuild-registry", MLFLOW_TRACKING_URI=f"sqlite:///{own.root}/server.db")
+    assert "unset MLFLOW_TRACKING_URI" in told
+    own.ledger.unlink()
+    assert "knows no run or version" in refused(own.root, "rebuild-registry")

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
+from .cost import spent
 from .gan.options import ImageFormat, UserError
 from .keys import STAGES, key_of
 from .marks import GENERATED
 from .params import Params
-from .services import tracking
+from .services import tracking, versioning
 from .verdict import Verdict, number, sentence
 
 # MLflow keeps 5,000 characters of a description.
@@ -54,7 +55,7 @@ class Subject:
     cost: Mapping[str, float] | None = None
 
     @classmethod
-    def of(cls, home: Workspace, cost: Mapping[str, float] | None = None) -> Subject:
+    def of(cls, home: Workspace) -> Subject:
         """What lies in the workspace, with the commit that it was registered with.
 
         Raises:
@@ -77,8 +78,8 @@ class Subject:
             verdict=verdict,
             params=Params.load(home.params) if home.params.exists() else None,
             commit=None if tags.get("commit") == "none" else tags.get("commit"),
-            data_version=data_version(home),
-            cost=cost,
+            data_version=versioning.data_version(home)[0],
+            cost=spent(home.state / "training" / model.key.id),
         )
 
     @property
@@ -92,13 +93,13 @@ class Subject:
         return self.model.image.labelled and self.model.training.network.conditional
 
 
-def attach(home: Workspace, cost: Mapping[str, float] | None = None) -> None:
+def attach(home: Workspace) -> None:
     """Put the cards, and the verdict if there is one, into the run of the registered version, and describe it.
 
     Raises:
         UserError: the model is not registered, or the server cannot be reached.
     """
-    subject = Subject.of(home, cost)
+    subject = Subject.of(home)
     registration = subject.registration
     if registration is None:
         raise UserError("this model is not registered: run `ganflow register`")
@@ -111,23 +112,6 @@ def attach(home: Workspace, cost: Mapping[str, float] | None = None) -> None:
     if subject.verdict is not None:
         files |= {file.name: file.read_bytes() for file in sorted(home.verdict.iterdir())}
     tracking.attach(registration.name, registration.version, home, files, model_summary(subject))
-
-
-def data_version(home: Workspace) -> str | None:
-    """DVC's hash of `data/`, where it is tracked.
-
-    Raises:
-        UserError: the file that holds it is damaged.
-    """
-    import yaml
-
-    path = home.root / "data.dvc"
-    try:
-        return str(yaml.safe_load(path.read_text())["outs"][0]["md5"])
-    except FileNotFoundError:
-        return None
-    except (yaml.YAMLError, KeyError, IndexError, TypeError):
-        raise UserError(f"{path} is damaged: run `dvc add data`") from None
 
 
 def model_card(subject: Subject) -> str:

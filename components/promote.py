@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import safetensors.torch
 
+from . import cards
 from .artifacts import Dataset, Evaluation, Model, Registration, Workspace, staging, unsealed
 from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
@@ -24,13 +25,13 @@ from .gan.distances import Features, kernel_distance
 from .gan.features import FeatureNet, feature_net
 from .gan.metrics import Resampled
 from .gan.options import Execution, ImageFormat, TrainingOptions, UserError
-from .measure import Networks, sampled
+from .measure import PART, Networks, sampled
 from .params import Promote
 from .services import tracking
 from .verdict import Check, Verdict, render
 
-# Pictures of each that the page shows, at the same seeds.
-SHOWN = 40
+# Pictures of each that the page shows, at the same seeds, at most.
+SHOWN = 60
 Labels = npt.NDArray[np.int64]
 
 
@@ -60,6 +61,7 @@ def promote(
     champion = tracking.champion(name, home)
     if champion is not None and champion.version == version:
         if known := Verdict.last(home.verdict, name, version):
+            cards.attach(home)
             return known
         raise UserError(f"{name} version {version} is the champion already, and how it became that is not known here")
     training = Split(dataset.folder, "training", dataset.image)
@@ -71,7 +73,7 @@ def promote(
     shown = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
     challenger = Contender(
         np.load(evaluation.folder / "features.npy", allow_pickle=False).astype(np.float64),
-        np.asarray(shown[:SHOWN]),
+        np.asarray(shown[_shown(labels)]),
         np.load(evaluation.folder / "training_images.npy", allow_pickle=False),
     )
     rival = None
@@ -87,10 +89,11 @@ def promote(
         raise UserError(f"another version of {name} became champion meanwhile: run `ganflow promote` again")
     history = tracking.champions(name, home)
     pictures = challenger.shown, None if rival is None else rival.shown
-    page = render(verdict, pictures, [model.image.classes[label] for label in labels[:SHOWN]], history)
+    page = render(verdict, pictures, [model.image.classes[label] for label in labels[_shown(labels)]], history)
     with staging(home.verdict) as folder:
         (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2) + "\n")
         (folder / "verdict.html").write_text(page, encoding="utf-8")
+    cards.attach(home)
     return verdict
 
 
@@ -266,6 +269,14 @@ def _least_class(evaluation: Evaluation, dataset: Dataset) -> tuple[float, str]:
     return float(ratios[least]), classes[least]
 
 
+def _shown(labels: Labels) -> npt.NDArray[np.int64]:
+    """Which samples the page shows: as many of each class, of those in the first part."""
+    table = pd.DataFrame({"label": labels[:PART]})
+    table["turn"] = table.groupby("label").cumcount()
+    each = max(1, SHOWN // table["label"].nunique())
+    return table[table["turn"] < each].sort_values(["label", "turn"]).index.to_numpy(np.int64)[:SHOWN]
+
+
 def _measured(
     champion: tracking.Published,
     judge: FeatureNet,
@@ -298,7 +309,7 @@ def _measured(
             features, shown = found["features"].astype(np.float64), found["shown"]
     else:
         parts = list(sampled(networks, judge, seeds, labels))
-        features, shown = np.concatenate([part.features for part in parts]), parts[0].pixels[:SHOWN]
+        features, shown = np.concatenate([part.features for part in parts]), parts[0].pixels[_shown(labels)]
         cached.parent.mkdir(parents=True, exist_ok=True)
         staged = cached.with_suffix(".tmp.npz")
         np.savez(staged, features=features.astype(np.float32), shown=shown)

@@ -8,6 +8,7 @@ import typer
 
 from components.artifacts import Dataset
 from components.params import Params
+from components.services import versioning
 from flows.cli_workspace import WorkspaceOption, check_servers, home_of
 
 
@@ -21,7 +22,8 @@ def card(
 
     if dataset:
         params = Params.load(home.params)
-        print(cards.dataset_card(Dataset.load(home.dataset), params.register.name, cards.data_version(home), params))
+        version, _ = versioning.data_version(home)
+        print(cards.dataset_card(Dataset.load(home.dataset), params.register.name, version, params))
     else:
         check_servers()
         print(cards.model_card(cards.Subject.of(home)))

@@ -338,12 +338,12 @@ def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) 
         kept = {n: Path(client.download_artifacts(version.run_id, n, str(tmp_path))).read_bytes() for n in names}
         return version.description, version.last_updated_timestamp, files, kept
 
-    cards.attach(home, {"cpu_seconds": 61.5})
+    cards.attach(home)
     first = seen()
-    cards.attach(home, {"cpu_seconds": 61.5})
+    cards.attach(home)
     assert seen() == first
     described, _, files, kept = first
-    subject = Subject.of(home, {"cpu_seconds": 61.5})
+    subject = Subject.of(home)
     assert described == model_summary(subject) and kept["model_card.md"].decode() == model_card(subject)
     assert {*names, "report.html", "metrics.json"} <= {*files}
     assert kept["verdict.html"] == (home.verdict / "verdict.html").read_bytes()

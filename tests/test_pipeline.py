@@ -92,12 +92,12 @@ def test_after_the_flow_every_way_in_has_nothing_to_do(flow: Clone) -> None:
     assert (flow.root / "dvc.lock").read_bytes() == before
 
 
-def test_prefect_keeps_the_run_and_its_five_tasks(flow: Clone) -> None:
+def test_prefect_keeps_the_run_and_its_tasks(flow: Clone) -> None:
     with sqlite3.connect(flow.root / ".ganflow" / "prefect" / "prefect.db") as database:
         assert database.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)]
         states = database.execute("SELECT name, state_type FROM task_run").fetchall()
     assert sorted(name.rpartition("-")[0] for name, _ in states) == sorted(
-        ["preprocess", "train", "evaluate", "postprocess", "register"]
+        ["preprocess", "train", "evaluate", "postprocess", "register", "promote"]
     )
     assert {state for _, state in states} == {"COMPLETED"}
 

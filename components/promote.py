@@ -78,7 +78,7 @@ def promote(
     )
     rival = None
     if champion is not None:
-        rival = _measured(champion, judge, model.image, seeds, labels, home)
+        rival = measured(champion, judge, model.image, seeds, labels, home)
     checks = tuple(_checks(options, model, evaluation, challenger, rival, judge, dataset))
     verdict = _concluded(options, registration, champion, challenger, rival, held, judge, evaluation, checks)
     if verdict.answer == "promote" and tracking.was_rolled_back(name, version, home):
@@ -277,7 +277,7 @@ def _shown(labels: Labels) -> npt.NDArray[np.int64]:
     return table[table["turn"] < each].sort_values(["label", "turn"]).index.to_numpy(np.int64)[:SHOWN]
 
 
-def _measured(
+def measured(
     champion: tracking.Published,
     judge: FeatureNet,
     image: ImageFormat,

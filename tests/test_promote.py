@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.artifacts import Workspace
-from components.promote import decide
+from components.artifacts import Dataset, Workspace
+from components.gan.dataset import Split
+from components.gan.features import feature_net
+from components.gan.options import UserError
+from components.promote import decide, measured
 from components.services import tracking
 from components.verdict import Verdict
 from tests.conftest import ganflow, refused, succeeded
@@ -35,17 +38,16 @@ def test_promotes_the_better_keeps_against_the_worse_and_abstains_in_between(rng
     assert few.needed is not None
     assert few.needed > 60
     assert few.low < few.margin < few.high
-    enough = 4 * few.needed
-    assert decide(model(0.25, enough), model(0.32, enough), rng.normal(size=(20_000, 8)), 0.1, 0.05).answer == "promote"
+    assert decide(model(0.25, 3000), model(0.32, 3000), rng.normal(size=(3000, 8)), 0.1, 0.05).answer == "promote"
 
 
 def test_luck_is_promoted_no_oftener_than_alpha(rng: np.random.Generator) -> None:
-    """At the margin itself; 21 of 200 at 0.05 would have a probability of 0.0007."""
-    real, wins = rng.normal(size=(400, 4)), 0
-    for _ in range(200):
-        a, b = rng.normal(size=(2, 300, 4)) + 0.3
+    """At the margin itself; 14 of 100 at 0.05 would have a probability of 0.0005."""
+    real, wins = rng.normal(size=(200, 4)), 0
+    for _ in range(100):
+        a, b = rng.normal(size=(2, 150, 4)) + 0.3
         wins += decide(a, b, real, 0.0, 0.05).answer == "promote"
-    assert wins <= 20
+    assert wins <= 13
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +105,12 @@ def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:
     assert "there is no one before" in refused(finished, "rollback")
 
 
-def test_a_champion_of_other_images_is_no_rival(judged: Path, tmp_path: Path) -> None:
-    root = tmp_path / "copy"
-    shutil.copytree(judged, root)
-    smaller = ["--set", "preprocess.resolution=16"]
-    for stage in ("preprocess", "train", "evaluate", "postprocess", "register"):
-        succeeded(ganflow(root, stage, *smaller))
-    assert "give it another register.name" in refused(root, "promote", *smaller)
+def test_a_champion_of_other_images_is_no_rival(finished: Path) -> None:
+    home = Workspace(finished)
+    champion, dataset = tracking.champion("ganflow", home), Dataset.load(home.dataset)
+    assert champion is not None
+    judge = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
+    labels = np.zeros(10, np.int64)
+    for change in ({"width": 32}, {"classes": ("cat", "dog")}):
+        with pytest.raises(UserError, match=r"give it another register\.name"):
+            measured(champion, judge, dataset.image.model_copy(update=change), range(10), labels, home)

@@ -53,12 +53,8 @@ def sampled(networks: Networks, judge: FeatureNet, seeds: range, labels: Labels)
     light = judge._replace(real=judge.real[:0])
     work = partial(sampled_part, networks=networks, judge=light, seeds=seeds, labels=labels)
     parts = [slice(start, min(start + PART, len(seeds))) for start in range(0, len(seeds), PART)]
-    if cluster.address() is None:
-        # One after the other: each takes all threads.
-        done: Iterable[Sampled] = (work(part, ()) for part in parts)
-    else:
-        gpu = any(node.gpus for node in cluster.nodes())
-        done = cluster.run_parts(work, lambda part: (), parts, gpu=gpu)
+    gpu = cluster.address() is not None and any(node.gpus for node in cluster.nodes())
+    done = cluster.run_parts(work, lambda part: (), parts, gpu=gpu)
     with tqdm(total=len(seeds), desc="samples", unit="img", disable=None, leave=False) as bar:
         for part in done:
             yield part
@@ -69,6 +65,8 @@ def sampled_part(
     part: slice, contents: Iterable[None], *, networks: Networks, judge: FeatureNet, seeds: range, labels: Labels
 ) -> Sampled:
     """The samples in `part` of the seeds, on the GPU where this process has one."""
+    # Sums are split by threads, which shows in the last bits: each part has one, wherever it is made.
+    torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = restored(networks.options, networks.image, load(networks.generator)).to(device)
     z = latents(seeds[part], networks.options.latent)

@@ -59,11 +59,13 @@ def promote(
     """
     name, version = registration.name, registration.version
     champion = tracking.champion(name, home)
-    if champion is not None and champion.version == version:
+    crowned = champion is not None and champion.version == version
+    if crowned:
         if known := Verdict.last(home.verdict, name, version):
             cards.attach(home)
             return known
-        raise UserError(f"{name} version {version} is the champion already, and how it became that is not known here")
+        # It is the workspace's model again, after another one was judged.
+        champion = None
     training = Split(dataset.folder, "training", dataset.image)
     judge = feature_net(training, dataset.content, home.state / "features")
     table = pd.read_csv(evaluation.folder / "samples.csv")
@@ -81,11 +83,13 @@ def promote(
         rival = measured(champion, judge, model.image, seeds, labels, home)
     checks = tuple(_checks(options, model, evaluation, challenger, rival, judge, dataset))
     verdict = _concluded(options, registration, champion, challenger, rival, held, judge, evaluation, checks)
-    if verdict.answer == "promote" and tracking.was_rolled_back(name, version, home):
+    if crowned:
+        verdict = verdict.model_copy(update={"answer": "promote", "reason": "it is the champion already"})
+    elif verdict.answer == "promote" and tracking.was_rolled_back(name, version, home):
         verdict = verdict.model_copy(
             update={"answer": "keep", "reason": f"version {version} was rolled back by `ganflow rollback`"}
         )
-    if verdict.answer == "promote" and not tracking.set_champion(name, version, verdict.champion, home):
+    if verdict.answer == "promote" and not crowned and not tracking.set_champion(name, version, verdict.champion, home):
         raise UserError(f"another version of {name} became champion meanwhile: run `ganflow promote` again")
     history = tracking.champions(name, home)
     pictures = challenger.shown, None if rival is None else rival.shown

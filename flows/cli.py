@@ -351,7 +351,8 @@ def _run_flow(params: Params, home: Workspace) -> None:
 def _show_plan(steps: Sequence[Step], judged: bool) -> None:
     for step in steps:
         print(f"  {step.stage.name:<12} {'would run: ' + step.reason if step.reason else 'up to date'}")
-    print(f"  {'promote':<12} {'up to date' if judged else 'would run: this version was not judged'}")
+    why = "register runs" if steps[-1].reason else "this version was not judged"
+    print(f"  {'promote':<12} {'up to date' if judged else 'would run: ' + why}")
 
 
 def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:

@@ -113,6 +113,6 @@ def test_no_space(make_workspace: Callable[..., Path]) -> None:
 
 def test_another_workspace_is_filled_from_the_project(tmp_path: Path) -> None:
     out = succeeded(ganflow(tmp_path, "run", "--dry-run", "--workspace", str(tmp_path / "new")))
-    assert out.count("would run") == 5
+    assert out.count("would run") == 6
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".ganflow", "data", "params.yaml"]
     shutil.rmtree(tmp_path / "new")

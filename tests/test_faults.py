@@ -15,7 +15,7 @@ from benchmarks.crash_points import loaded
 from benchmarks.faults import FAULTS, undisturbed, workers_of
 from tests.conftest import SMALL, ganflow, succeeded
 
-SHORT = ("worker killed", "SIGTERM", "disk full")
+SHORT = ("worker killed", "SIGTERM")
 
 
 @pytest.fixture(scope="session")

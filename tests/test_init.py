@@ -117,6 +117,7 @@ def short_run(root: Path, *more: str) -> str:
     return (root / "artifacts" / "gallery" / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_landscape_photographs_without_labels(tmp_path: Path) -> None:
     if not PHOTOS.is_dir():
         pytest.skip("the system's package endless-sky-data is not installed")
@@ -142,6 +143,7 @@ def test_landscape_photographs_without_labels(tmp_path: Path) -> None:
     assert "EfficientNet-Lite0" in page
 
 
+@pytest.mark.long
 def test_emoji_in_colour_with_their_categories(tmp_path: Path) -> None:
     root = tmp_path / "emoji"
     try:

@@ -128,20 +128,26 @@ def main() -> None:
             print(json.dumps({"trained on": name, "answer": verdict.answer, "vetoes": failed}), flush=True)
         bar = tqdm(range(given.models), desc="train", disable=None)
         equal = [trained(dataset.folder, keep / f"seed{seed}", images=given.images, seed=seed) for seed in bar]
-        less = trained(dataset.folder, keep / "less", images=given.images // 3, seed=given.models)
+        less = [
+            trained(dataset.folder, keep / f"less{part}", images=given.images // part, seed=given.models)
+            for part in (2, 3)
+        ]
         judge = feature_net(training, dataset.content, keep / "features")
         held = judge.read(holdout.pixels(np.arange(len(holdout)))).features
         resampled = [
             [kernel_resampled(features(model, judge, training, i), held, SETS * at + i) for i in range(SETS)]
-            for at, model in enumerate(tqdm([*equal, less], desc="sample", disable=None))
+            for at, model in enumerate(tqdm([*equal, *less], desc="sample", disable=None))
         ]
     options, rng = Promote(), np.random.default_rng(0)
     values = {f"model {at}": [round(r.value, 3) for r in sets] for at, sets in enumerate(resampled)}
     print(json.dumps({"kid_to_holdout": values}))
     for margin in sorted({0.0, 0.1, options.margin, 0.5}):
-        same = answers(pairs_of(resampled[:-1], resampled[:-1], rng), margin, options.alpha)
-        better = answers(pairs_of(resampled[:-1], resampled[-1:], rng), margin, options.alpha)
-        print(json.dumps({"margin": margin, "trials": TRIALS, "one recipe, other seeds": same, "better": better}))
+        champions = {"one recipe": resampled[:-2], "half the images": resampled[-2:-1], "a third": resampled[-1:]}
+        found = {
+            name: answers(pairs_of(resampled[:-2], sets, rng), margin, options.alpha)
+            for name, sets in champions.items()
+        }
+        print(json.dumps({"margin": margin, "trials": TRIALS, "champion of": found}))
 
 
 if __name__ == "__main__":

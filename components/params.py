@@ -139,6 +139,35 @@ class Promote(Options):
     max_overlap: float = Field(0.01, ge=0, le=1, description="share of the holdout that either was trained on")
 
 
+class Retrain(Options):
+    """On a schedule: new data or parameters -> a challenger."""
+
+    inbox: str | None = Field(
+        None, description="folder or s3://bucket/prefix whose new files become part of data/; none: data/ as it is"
+    )
+    notify: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        description="Prefect notification block that is told of every end of a scheduled run, "
+        "type/name such as slack-webhook/ops",
+    )
+
+
+class Drift(Options):
+    """Newly arrived images against those that the champion was trained on."""
+
+    min_images: int = Field(50, ge=20, description="fewer new images than that are not judged yet")
+    max_images: int = Field(500, ge=20, description="of more than that so many are drawn")
+    false_alarms: float = Field(1.0, gt=0, description="alarms without drift to be expected in so many ticks")
+    ticks: int = Field(365, ge=1, description="ticks of the schedule that this budget is for")
+
+
+class Clean(Options):
+    """What is no longer needed."""
+
+    keep_days: float = Field(7, ge=0, description="what is younger than that stays")
+
+
 with warnings.catch_warnings():
     # Every class has a `register` from abc.ABCMeta; as a field it hides nothing that is used.
     warnings.filterwarnings("ignore", message='Field name "register"', category=UserWarning)
@@ -152,6 +181,9 @@ with warnings.catch_warnings():
         postprocess: Postprocess = Postprocess()
         register: Register = Register()
         promote: Promote = Promote()
+        retrain: Retrain = Retrain()
+        drift: Drift = Drift()
+        clean: Clean = Clean()
 
         @classmethod
         def load(cls, path: Path, overrides: Sequence[str] = (), preset: Preset | None = None) -> Self:

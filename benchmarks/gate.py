@@ -99,7 +99,7 @@ def vetoed(data: Path, root: Path) -> Iterator[tuple[str, Verdict]]:
         "32 images": (np.arange(32), ["train.images=64000"]),
         # A class without any image is refused before the training.
         "a class seen twice": (np.r_[sevens[:2], np.flatnonzero(labels[:8_000] != 7)], ["train.images=48000"]),
-        "collapsed": (np.arange(8_000), ["train.images=16000", "train.network.latent=1"]),
+        "collapsed": (np.arange(8_000), ["train.images=16000", "train.network={name: dcgan, latent: 1}"]),
         "nothing wrong": (np.arange(8_000), ["train.images=48000"]),
     }
     for name, (chosen, options) in cases.items():

@@ -123,7 +123,7 @@ class Promote(Options):
     """Challenger against champion: what it takes to take its place."""
 
     margin: float = Field(
-        0.25,
+        0.1,
         ge=0,
         description="of the champion's KID: by how much the challenger's must be lower, for two "
         "trainings of one recipe differ too",

@@ -59,9 +59,8 @@ def frechet_estimate(fake: Features, real: Features) -> Estimate:
 
 def kernel_estimate(fake: Features, real: Features, resamples: int = 200) -> Estimate:
     """Kernel distance (KID), by resampling fakes and reals. Shapes: (N, F), (M, F)."""
-    x, y = _prepared(fake), _prepared(real)
-    wx, wy = _weights(len(x), resamples, 0), _weights(len(y), resamples, 1)
-    spread = _own(x, wx) + _own(y, wy) - 2 * _cross(x, y, wx, wy)
+    own, (x, y) = _own_pull(fake), _cross_pull(fake, real)
+    spread = _resampled(own - x, 0, resamples) + _resampled(_own_pull(real) - y, 1, resamples)
     return _around(kernel_distance(fake, real), float(spread.std()))
 
 
@@ -78,9 +77,9 @@ def kernel_resampled(fake: Features, real: Features, stream: int, resamples: int
     The reals are drawn alike whatever the `stream`, so that in the difference of two such distances what both owe to
     the choice of reals drops out, and it can be had without a comparison of the fakes. Shapes: (N, F), (M, F).
     """
-    x, r = _prepared(fake), _prepared(real)
-    wx, wr = _weights(len(x), resamples, 1 + stream), _weights(len(r), resamples, 0)
-    return Resampled(kernel_distance(fake, real), _own(x, wx) - 2 * _cross(x, r, wx, wr))
+    x, r = _cross_pull(fake, real)
+    spread = _resampled(_own_pull(fake) - x, 1 + stream, resamples) - _resampled(r, 0, resamples)
+    return Resampled(kernel_distance(fake, real), spread)
 
 
 def kernel_difference(a: Resampled, b: Resampled) -> tuple[float, float]:
@@ -97,30 +96,37 @@ def _prepared(features: Features) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(features, np.float32))
 
 
-def _weights(count: int, resamples: int, stream: int) -> Tensor:
-    """How often each of `count` images is drawn in each resample: (count, resamples)."""
-    rng = np.random.default_rng((0, stream))
-    drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamples)]
-    return torch.from_numpy(np.stack(drawn, axis=1).astype(np.float32))
+def _resampled(pull: Tensor, stream: int, resamples: int) -> Tensor:
+    """What a distance would have more if images, each with its `pull` on it (N,), were drawn again: (resamples,).
+
+    To first order (Hoeffding 1948): resamples of the distance itself repeat images, and what a repeated image adds to a
+    mean over pairs is several times of what chance does.
+    """
+    rng, count = np.random.default_rng((0, stream)), len(pull)
+    pull = pull - pull.mean()
+    return torch.stack([pull[torch.from_numpy(rng.integers(0, count, count))].mean() for _ in range(resamples)])
+
+
+def _own_pull(features: Features) -> Tensor:
+    """Pull of each image on the mean kernel of pairs of one set: (N,)."""
+    x = torch.from_numpy(np.asarray(features, np.float64))
+    pairs = torch.cat([_kernel(part, x).sum(1) for part in x.split(1000)])
+    return 2 * (pairs - ((x * x).sum(1) / x.shape[1] + 1) ** 3) / (len(x) - 1)
+
+
+def _cross_pull(fake: Features, real: Features) -> tuple[Tensor, Tensor]:
+    """Pull of each image of both sets on twice the mean kernel between them: (N,), (M,)."""
+    x, y = (torch.from_numpy(np.asarray(features, np.float64)) for features in (fake, real))
+    by_fake, by_real = [], torch.zeros(len(y), dtype=torch.float64)
+    for part in x.split(1000):
+        kernel = _kernel(part, y)
+        by_fake.append(kernel.mean(1))
+        by_real += kernel.sum(0)
+    return 2 * torch.cat(by_fake), 2 * by_real / len(x)
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return ((x @ y.T) / x.shape[1] + 1) ** 3
-
-
-def _cross(x: Tensor, y: Tensor, wx: Tensor, wy: Tensor) -> Tensor:
-    """Weighted mean kernel between two sets in each resample: (resamples,)."""
-    total = torch.zeros(wx.shape[1])
-    for i in range(0, len(x), 1000):
-        total += (wx[i : i + 1000] * (_kernel(x[i : i + 1000], y) @ wy)).sum(0)
-    return total / (len(x) * len(y))
-
-
-def _own(x: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean kernel of pairs of different images of one set: (resamples,)."""
-    diagonal = ((x * x).sum(1) / x.shape[1] + 1) ** 3
-    total = _cross(x, x, weights, weights) * len(x) ** 2 - (weights.square() * diagonal[:, None]).sum(0)
-    return total / (len(x) * (len(x) - 1))
 
 
 def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[Values, Values]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from .artifacts import Registration, Workspace
 from .gan.options import Options
 
 if TYPE_CHECKING:
@@ -93,6 +94,12 @@ class Verdict(Options):
         except (OSError, ValueError):
             return None
         return verdict if (verdict.name, verdict.challenger) == (name, version) else None
+
+    @classmethod
+    def of(cls, home: Workspace) -> Verdict | None:
+        """The verdict on the version that is registered."""
+        registration = Registration.load(home.registration)
+        return cls.last(home.verdict, registration.name, registration.version)
 
 
 def render(

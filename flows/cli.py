@@ -22,9 +22,11 @@ from components.params import Params
 from components.presets import preset as preset_named
 from components.services import cluster, tracking, versioning
 from components.verdict import Verdict
+from flows import local_platform
 from flows.cli_cards import card
 from flows.cli_data import data_app, init, shown
 from flows.cli_lineage import impact, rebuild_registry, trace
+from flows.cli_platform import down, status, up
 from flows.cli_presets import presets
 from flows.cli_sign import sign
 from flows.cli_sweep import sweep
@@ -93,7 +95,7 @@ def run(
     params = Params.load(home.params, overrides, preset_named(preset) if preset else None)
     steps = plan(home, params, tracking.address())
     due = [step for step in steps if step.reason]
-    judged = not due and _verdict(home) is not None
+    judged = not due and Verdict.of(home) is not None
     if dry_run or not due:
         _show_plan(steps, judged)
     if dry_run:
@@ -290,6 +292,11 @@ app.command(epilog="Examples: ganflow impact data/images-idx3-ubyte.gz | ganflow
 app.command(epilog="Example: ganflow rebuild-registry --workspace ~/faces")(rebuild_registry)
 
 
+app.command(epilog="Examples: ganflow up | ganflow up --detach | ganflow up --prefect-port 4201")(up)
+app.command(epilog="Example: ganflow down")(down)
+app.command(epilog="Examples: ganflow status | ganflow status --json")(status)
+
+
 @app.command(name="params")
 def list_params() -> None:
     """Every key of params.yaml with its default and what it does."""
@@ -322,6 +329,7 @@ def ui(
 
 
 def _run_flow(params: Params, home: Workspace) -> None:
+    local_platform.use(home)
     os.environ.setdefault("PREFECT_HOME", str(home.state / "prefect"))
     for name, value in _PREFECT.items():
         os.environ.setdefault(name, value)
@@ -383,7 +391,7 @@ def _summary(home: Workspace) -> None:
     print(f"  pictures     {shown(home.gallery / 'contact_sheet.png')}")
     print(f"  report       {shown(home.gallery / 'report.html')}")
     print(f"  model        {registration.name} version {registration.version} ({_aliases(home, registration)})")
-    if verdict := _verdict(home):
+    if verdict := Verdict.of(home):
         print(f"  verdict      {verdict.answer}: {verdict.reason}")
         print(f"               {shown(home.verdict / 'verdict.html')}")
 
@@ -391,12 +399,6 @@ def _summary(home: Workspace) -> None:
 def _champion(verdict: Verdict) -> str:
     version = verdict.challenger if verdict.answer == "promote" else verdict.champion
     return "nobody" if version is None else f"version {version}"
-
-
-def _verdict(home: Workspace) -> Verdict | None:
-    """What the gate said about the version that is registered."""
-    registration = Registration.load(home.registration)
-    return Verdict.last(home.verdict, registration.name, registration.version)
 
 
 def _aliases(home: Workspace, registration: Registration) -> str:

@@ -1,4 +1,4 @@
-"""The main flow: from raw images to a registered model."""
+"""The main flow: from raw images to a registered model, and the gate."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ from pathlib import Path
 
 from prefect import flow
 
-from components.artifacts import Registration, Workspace
+from components.artifacts import Workspace
 from components.params import Params
+from components.verdict import Verdict
 from flows import stages, temporary_server
+from flows.runs import introduce, named
 
 
-@flow
-def pipeline(params: Params | None = None, workspace: Path = Path()) -> Registration:
+@flow(flow_run_name=named)
+def pipeline(params: Params | None = None, workspace: Path = Path()) -> Verdict:
     """Preprocess, train, evaluate, postprocess, register, promote; by default with the workspace's parameters."""
     home = Workspace(workspace.absolute())
-    params = params or Params.load(home.params)
     with home.exclusive():
         temporary_server.note(home)
-        dataset = stages.preprocess(params.preprocess, home.data, home.dataset)
-        model = stages.train(params.train, dataset, home.model)
-        evaluation = stages.evaluate(params.evaluate, model, dataset, home.evaluation)
-        gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, home.gallery)
-        registration = stages.register(params.register, model, evaluation, gallery, home.registration)
-        stages.promote(params.promote, registration, model, evaluation, dataset, home)
-        return registration
+        introduce()
+        return run_stages(params or Params.load(home.params), home)
+
+
+def run_stages(params: Params, home: Workspace) -> Verdict:
+    """All stages, each skipped where nothing changed, and the gate's verdict. Called within a flow."""
+    dataset = stages.preprocess(params.preprocess, home.data, home.dataset)
+    model = stages.train(params.train, dataset, home.model)
+    evaluation = stages.evaluate(params.evaluate, model, dataset, home.evaluation)
+    gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, home.gallery)
+    registration = stages.register(params.register, model, evaluation, gallery, home.registration)
+    return stages.promote(params.promote, registration, model, evaluation, dataset, home)

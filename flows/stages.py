@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from prefect import task
@@ -20,11 +21,16 @@ import components.preprocess
 import components.promote
 import components.register
 import components.train
-from components import ledger
+from components import inbox, ledger
 from components.artifacts import Artifact, Dataset, Evaluation, Model, Registration, Workspace
-from components.params import Promote
+from components.keys import key_of
+from components.params import Evaluate, Promote, Retrain, Train
+from components.services import versioning
 from components.verdict import Verdict
+from flows import pages
 
+# DVC is slow on more files than that.
+MANY_FILES = 10_000
 P = ParamSpec("P")
 A = TypeVar("A", bound=Artifact)
 
@@ -39,9 +45,37 @@ def _recorded(stage: Callable[P, A]) -> Callable[P, A]:
     return run
 
 
+@task(cache_policy=NO_CACHE)
+def data(options: Retrain, home: Workspace) -> str:
+    """New files of the inbox, or of DVC's remote, into data/; a sentence about them if there are any."""
+    if options.inbox is None:
+        versioning.pull(home)
+        return ""
+    added = inbox.ingest(options.inbox, home)
+    if not added:
+        return ""
+    said = versioning.add(home, MANY_FILES)
+    pages.new_data(added, said, options.inbox)
+    return f"{len(added)} new files; "
+
+
 preprocess = task(cache_policy=NO_CACHE)(_recorded(components.preprocess.preprocess))
-train = task(cache_policy=NO_CACHE)(_recorded(components.train.train))
-evaluate = task(cache_policy=NO_CACHE)(_recorded(components.evaluate.evaluate))
+
+
+@task(cache_policy=NO_CACHE)
+def train(options: Train, dataset: Dataset, out: Path) -> Model:
+    key = key_of("train", options, dataset.content)
+    with pages.training(key.id, options.images, Workspace.around(out)):
+        return _recorded(components.train.train)(options, dataset, out)
+
+
+@task(cache_policy=NO_CACHE)
+def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Evaluation:
+    evaluation = _recorded(components.evaluate.evaluate)(options, model, dataset, out)
+    pages.scores(evaluation)
+    return evaluation
+
+
 postprocess = task(cache_policy=NO_CACHE)(_recorded(components.postprocess.postprocess))
 register = task(cache_policy=NO_CACHE)(_recorded(components.register.register))
 
@@ -57,4 +91,5 @@ def promote(
 ) -> Verdict:
     verdict = components.promote.promote(options, registration, model, evaluation, dataset, home)
     ledger.record(home, verdict, flow_run.id)
+    pages.verdict(verdict, home)
     return verdict

@@ -29,6 +29,7 @@ from ..gan.options import ImageFormat, UserError
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "ganflow"
@@ -188,6 +189,7 @@ class TrainingLog:
         # Of the run in MLflow, while it answers: asked for anew after every failure.
         self._sent: int | None = None
         self._told, self._next_try = False, 0.0
+        self._system: SystemMetricsMonitor | None = None
         self._try(lambda: None)
 
     def add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
@@ -203,6 +205,8 @@ class TrainingLog:
             self._send(samples)
             self._client.update_run(self._run_id, status="FINISHED")
 
+        if self._system:
+            self._system.finish()
         self._try(finish)
         if self._waiting:
             print("MLflow cannot be reached; `register` will log the rest of the curves", file=sys.stderr)
@@ -230,9 +234,21 @@ class TrainingLog:
         self._run_id = _run_id(self._client, home, key, _run_name(training, key))
         _log_params(self._client, self._run_id, training, dataset)
         self._client.update_run(self._run_id, status="RUNNING")
+        self._watch_system(home)
+        if "ended" in self._client.get_run(self._run_id).data.tags:
+            self._client.delete_tag(self._run_id, "ended")
         # What was logged before a resume, or by a call whose answer was lost, is not logged twice.
         logged = self._client.get_metric_history(self._run_id, "generator_loss")
         self._sent = max((metric.step for metric in logged), default=0)
+
+    def _watch_system(self, home: Workspace) -> None:
+        """Processor, memory, disk and GPU of this machine beside the curves, under MLflow's names `system/...`."""
+        if self._system is None:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+            self._system = SystemMetricsMonitor(self._run_id, tracking_uri=uri(home), resume_logging=True)
+            self._system.start()
 
     def _send(self, samples: Path) -> None:
         from PIL import Image
@@ -356,6 +372,25 @@ def attach(name: str, version: int, home: Workspace, files: Mapping[str, str | b
         # Even an equal one would show as a change of the version.
         if described.description != description:
             client.update_model_version(name, str(version), description)
+
+
+def end_dead_runs(home: Workspace) -> Iterator[str]:
+    """Mark runs of this workspace's trainings that MLflow believes to be running as killed; a sentence for each.
+
+    To be called by who holds the workspace, so that no training runs. Imports MLflow only if there is one.
+    """
+    ours = {folder.name for folder in (home.state / "training").glob("*")}
+    if address() == "embedded":
+        query = "SELECT run_uuid FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
+        if not _read(home, query):
+            return
+    with _alone(home), _server_errors():
+        client = _client(home)
+        for run in client.search_runs([_experiment(client, home)], "attributes.status = 'RUNNING'"):
+            if run.data.tags.get("key", "").partition("-")[0] in ours or address() == "embedded":
+                client.set_tag(run.info.run_id, "ended", "its process is gone; the same command goes on with it")
+                client.set_terminated(run.info.run_id, "KILLED")
+                yield f"MLflow's run {run.info.run_name} is marked killed, because nothing trains it"
 
 
 def is_registered(name: str, version: int, key: str, home: Workspace) -> bool:
@@ -713,6 +748,20 @@ def run_of(key: str, home: Workspace) -> str | None:
             if experiment is not None:
                 runs = client.search_runs([experiment.experiment_id], f"tags.key = '{key}'")
                 return next((str(run.info.run_id) for run in reversed(runs)), None)
+    return None
+
+
+def experiment_of(run_id: str | None, home: Workspace) -> str | None:
+    """The experiment of a run of the embedded database, or of the only one that a server has for us."""
+    if run_id is None:
+        return None
+    if address() == "embedded":
+        rows = _read(home, "SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id)
+        return next((str(row[0]) for row in rows), None)
+    with suppress(UserError):
+        client = _client(home)
+        with _server_errors():
+            return str(client.get_run(run_id).info.experiment_id)
     return None
 
 

@@ -42,6 +42,29 @@ def add(home: Workspace, many: int) -> str:
     return "data/ is tracked by data.dvc: commit it with params.yaml"
 
 
+def pull(home: Workspace) -> None:
+    """Get the data that `data.dvc` names from its remote, where they are not there already.
+
+    Raises:
+        UserError: the remote has them not or cannot be reached, or `data/` has changes that would be lost.
+    """
+    if not (home.root / "data.dvc").exists() or not any((f / ".dvc").is_dir() for f in (home.root, *home.root.parents)):
+        return
+    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        with Repo(str(home.root)) as repo:
+            repo.pull(["data.dvc"])
+    except (DvcException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"`dvc pull data.dvc` did not work: {reason}; mend that, or the remote in .dvc/config"
+        ) from None
+
+
 def record(home: Workspace, stages: Sequence[str]) -> str:
     """Write what lies in the workspace to `dvc.lock`, as if `dvc repro` had made it; one sentence on what was done.
 

@@ -1,0 +1,233 @@
+"""The commands of daily life: `ganflow up`, `down` and `status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from components.artifacts import Registration, Workspace
+from components.gan.options import UserError
+from components.params import Params
+from components.services import tracking
+from components.verdict import Verdict
+from flows import local_platform
+from flows.cli_workspace import WorkspaceOption, check_servers, home_of
+from flows.local_platform import Platform, answers
+
+_JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
+RUNS = 5
+
+
+def up(
+    workspace: WorkspaceOption = None,
+    prefect_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="of Prefect's server, on this machine only")
+    ] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="of MLflow's pages, on this machine only")] = 5000,
+    detach: Annotated[bool, typer.Option("--detach", help="come back when all runs; `ganflow down` ends it")] = False,
+) -> None:
+    """Start the platform on this machine: Prefect's server and worker, MLflow's pages, all of prefect.yaml."""
+    home = home_of(workspace)
+    Params.load(home.params)
+    check_servers()
+    platform = local_platform.find(home)
+    if platform and platform.running:
+        print(f"The platform runs already (process {platform.supervisor.pid}).")
+        _wait_until_ready(home, platform.supervisor.pid)
+        _show(home)
+        return
+    if detach:
+        _detached(home, prefect_port, mlflow_port)
+        _show(home)
+        return
+    print("Starting Prefect's server, its worker and MLflow: about half a minute")
+    local_platform.up(home, prefect_port, mlflow_port, lambda line: _tell(line, home))
+    print("All of it has ended.")
+
+
+def down(workspace: WorkspaceOption = None) -> None:
+    """End the platform with all its processes; a run in progress writes a checkpoint and goes on at the next start."""
+    home = home_of(workspace)
+    began = time.monotonic()
+    if local_platform.down(home):
+        print(f"The platform has ended ({time.monotonic() - began:.0f} s).")
+    else:
+        print("The platform does not run.")
+
+
+def status(workspace: WorkspaceOption = None, as_json: _JsonOption = False) -> None:
+    """Servers, current and last runs, next schedules, the champion and its age, disk use."""
+    home = home_of(workspace)
+    found = _status(home)
+    if as_json:
+        print(json.dumps(found, indent=2, default=str))
+        return
+    for part, lines in _lines(found):
+        for number, line in enumerate(lines):
+            print(f"{'' if number else part:<10} {line}")
+
+
+def _tell(line: str, home: Workspace) -> None:
+    """A line of the supervisor; an empty one when all runs."""
+    if line:
+        print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
+    else:
+        _show(home)
+        print("Ctrl-C ends all of it.", flush=True)
+
+
+def _detached(home: Workspace, prefect_port: int, mlflow_port: int) -> None:
+    log = home.state / "platform" / "platform.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    ports = ["--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)]
+    command = [str(Path(sys.executable).parent / "ganflow"), "up", "--workspace", str(home.root), *ports]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    _wait_until_ready(home, process.pid, process, log)
+
+
+def _wait_until_ready(
+    home: Workspace, pid: int, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+) -> None:
+    until = time.monotonic() + local_platform.START_SECONDS
+    while time.monotonic() < until:
+        platform = local_platform.find(home)
+        if platform and platform.supervisor.pid == pid and platform.ready:
+            return
+        if process and process.poll() is not None:
+            said = log.read_text(errors="replace").strip().splitlines() if log else []
+            raise UserError(said[-1].removeprefix("ganflow: ") if said else "the platform did not start")
+        time.sleep(0.2)
+    raise UserError("the platform is not ready after two minutes: `ganflow down`, then `ganflow up` again")
+
+
+def _show(home: Workspace) -> None:
+    platform = local_platform.find(home)
+    if platform is None:
+        return
+    print(f"Prefect   {platform.pages}")
+    print(f"MLflow    {platform.mlflow}")
+    for part, lines in _lines({"next": _next(platform)}):
+        for number, line in enumerate(lines):
+            print(f"{'' if number else part.capitalize():<9} {line}", flush=True)
+
+
+def _status(home: Workspace) -> dict[str, Any]:
+    platform = local_platform.find(home)
+    running = platform is not None and platform.running
+    server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform and running else None)
+    servers: dict[str, Any] = {}
+    if platform and running:
+        for name, part in platform.parts.items():
+            servers[name] = {"pid": part.pid, "healthy": part.find() is not None}
+        servers.setdefault("prefect", {})["address"] = platform.pages
+        servers.setdefault("mlflow", {})["address"] = platform.mlflow
+        for name, health in (("prefect", f"{platform.prefect}/health"), ("mlflow", f"{platform.mlflow}/health")):
+            servers[name]["healthy"] = answers(health)
+    found: dict[str, Any] = {"platform": "running" if running else "not running", "servers": servers}
+    if server and answers(f"{server}/health"):
+        os.environ["PREFECT_API_URL"] = server
+        found |= {"runs": _runs(), "next": _next_of(server)}
+    found["champion"] = _champion(home)
+    found["disk"] = {
+        name: _size(home.root / name) for name in ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")
+    }
+    return found
+
+
+def _runs() -> list[dict[str, Any]]:
+    from flows.prefect_server import last_runs
+
+    return [
+        {
+            "name": run.name,
+            "state": run.state_name,
+            "message": run.state.message if run.state else None,
+            "began": run.start_time,
+            "seconds": round(run.total_run_time.total_seconds()),
+        }
+        for run in last_runs(RUNS)
+    ]
+
+
+def _next(platform: Platform) -> list[dict[str, Any]]:
+    return _next_of(platform.prefect)
+
+
+def _next_of(server: str) -> list[dict[str, Any]]:
+    os.environ["PREFECT_API_URL"] = server
+    from flows.prefect_server import next_runs
+
+    return [{"deployment": name, "at": due} for name, due in next_runs()]
+
+
+def _champion(home: Workspace) -> dict[str, Any] | None:
+    name = Params.load(home.params).register.name
+    changes = tracking.champions(name, home)
+    if not changes:
+        return None
+    since = datetime.fromisoformat(changes[-1]["time"])
+    found: dict[str, Any] = {"name": name, "version": changes[-1]["version"], "since": since}
+    try:
+        judged = Verdict.of(home)
+        registered = Registration.load(home.registration)
+    except UserError:
+        return found
+    found["last_registered"] = registered.version
+    if judged:
+        found["last_verdict"] = f"version {judged.challenger}: {judged.answer}"
+    return found
+
+
+def _size(folder: Path) -> int:
+    """Bytes below a folder; files that vanish meanwhile count for nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(Path(place) / name).st_size
+            except OSError:
+                continue
+    return total
+
+
+def _lines(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """What `status` found, in words."""
+    if "platform" in found:
+        yield "platform", [found["platform"] + ("" if found["servers"] else ": `ganflow up` starts it")]
+        for name, server in found["servers"].items():
+            health = "healthy" if server["healthy"] else "DOES NOT ANSWER"
+            process = f"process {server['pid']}, " if "pid" in server else ""
+            yield name, [f"{process}{health}{', ' + server['address'] if 'address' in server else ''}"]
+    if "runs" in found:
+        told = [
+            f"{run['name']}: {run['state']}, {run['seconds']} s{'; ' + run['message'] if run['message'] else ''}"[:200]
+            for run in found["runs"]
+        ]
+        yield "runs", told or ["none yet"]
+    if "next" in found:
+        told = [f"{run['deployment']} at {run['at'].astimezone():%a %Y-%m-%d %H:%M %Z}" for run in found["next"]]
+        yield "next", told or ["nothing is scheduled"]
+    if "champion" in found:
+        champion = found["champion"]
+        if champion is None:
+            yield "champion", ["none yet"]
+        else:
+            days = (datetime.now(UTC) - champion["since"]).total_seconds() / 86_400
+            age = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
+            lines = [f"{champion['name']} version {champion['version']}, for {age}"]
+            yield "champion", lines + ([champion["last_verdict"]] if "last_verdict" in champion else [])
+    if "disk" in found:
+        sizes = [f"{name} {size / 1e6:,.0f} MB" for name, size in found["disk"].items() if size]
+        yield "disk", [", ".join(sizes) or "nothing"]

@@ -1,0 +1,375 @@
+"""The platform on one machine: Prefect's server, a worker and MLflow's pages, kept running by one process.
+
+What is named by `PREFECT_API_URL` or `MLFLOW_TRACKING_URI` is used instead of started. MLflow's server shows the
+workspace's own database, which runs go on writing directly: faster, and its end costs no run anything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+import yaml
+from pydantic import Field
+
+from components.artifacts import Workspace, disk_errors
+from components.gan.options import Options, UserError
+from components.params import Params
+from components.services import tracking
+
+POOL = "ganflow"
+START_SECONDS = 120
+# Of both, with a margin, before `ganflow down` has taken ten seconds.
+STOP_RUNS_SECONDS, STOP_SECONDS = 6.0, 1.5
+# A part that ends so often, so soon after its start, will not get better by another start.
+MAX_QUICK_ENDS, QUICK_SECONDS = 4, 30
+RECONCILE_SECONDS = 20
+_PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Process(Options):
+    """A process that is known again after its number was given to another one."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        return cls(pid=pid, started=psutil.Process(pid).create_time())
+
+    def find(self) -> psutil.Process | None:
+        """The process if it still lives."""
+        with suppress(psutil.Error):
+            found = psutil.Process(self.pid)
+            if found.create_time() == self.started and found.status() != psutil.STATUS_ZOMBIE:
+                return found
+        return None
+
+
+class Platform(Options):
+    """What runs for a workspace: `.ganflow/platform.json`."""
+
+    supervisor: Process
+    parts: Mapping[str, Process] = Field(default_factory=dict)
+    prefect: str
+    mlflow: str
+    ready: bool = False
+
+    @property
+    def running(self) -> bool:
+        return self.supervisor.find() is not None
+
+    @property
+    def pages(self) -> str:
+        """Where Prefect's pages are."""
+        return self.prefect.removesuffix("/api")
+
+
+def find(home: Workspace) -> Platform | None:
+    """The platform of the workspace, running or not; None if there is no record of one, or not a whole one."""
+    try:
+        return Platform.model_validate_json(_record(home).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def use(home: Workspace) -> None:
+    """Let this process's flows go to the platform's Prefect server, where one runs and no other is named."""
+    platform = find(home)
+    if platform and platform.running and answers(f"{platform.prefect}/health"):
+        os.environ.setdefault("PREFECT_API_URL", platform.prefect)
+
+
+def answers(address: str, seconds: float = 2) -> bool:
+    try:
+        with urlopen(address, timeout=seconds) as response:
+            return bool(response.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str], None]) -> None:
+    """Start all parts, deploy, and keep them running until SIGINT or SIGTERM; then end them all.
+
+    Raises:
+        UserError: a port is in use, or a part does not start.
+    """
+    prefect = os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{prefect_port}/api"
+    mlflow = f"http://127.0.0.1:{mlflow_port}" if tracking.address() == "embedded" else tracking.address()
+    ours = {"prefect": not os.environ.get("PREFECT_API_URL"), "mlflow": tracking.address() == "embedded"}
+    # What another supervisor, killed meanwhile, has left.
+    down(home)
+    for name, port, option in (("prefect", prefect_port, "--prefect-port"), ("mlflow", mlflow_port, "--mlflow-port")):
+        if ours[name] and _taken(port):
+            raise UserError(f"port {port} is in use{_user_of(port)}: name another by {option}")
+    environment = _environment(home, prefect)
+    commands = _commands(home, prefect_port, mlflow_port)
+    platform = Platform(supervisor=Process.of(os.getpid()), prefect=prefect, mlflow=mlflow)
+    with _ended_by_signals(), _supervised(home, platform, environment, tell) as parts:
+        # Both at once, since each takes seconds of imports.
+        for name in ("prefect", "mlflow"):
+            if ours[name]:
+                parts.start(name, commands[name])
+        parts.wait("prefect", f"{prefect}/health")
+        os.environ |= environment
+        from flows.prefect_server import cancel_missed, make_pool, notify
+        from flows.reconcile import reconcile
+
+        make_pool(POOL)
+        notify(Params.load(home.params).retrain.notify)
+        for line in [*cancel_missed(), *reconcile(home)]:
+            tell(line)
+        deploying = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", _deployments(home)],
+            cwd=_PROJECT,
+            env={**environment, "PWD": str(_PROJECT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        parts.start("worker", commands["worker"])
+        if ours["mlflow"]:
+            parts.wait("mlflow", f"{mlflow}/health")
+        said, _ = deploying.communicate(timeout=START_SECONDS)
+        if deploying.returncode:
+            raise UserError(f"prefect.yaml was not deployed: {' '.join(said.split())[-300:]}")
+        parts.ready()
+        tell("")
+        parts.keep(lambda: reconcile(home))
+
+
+def down(home: Workspace) -> bool:
+    """End the platform of the workspace, or what is left of it; whether there was something to end."""
+    platform = find(home)
+    if platform is None:
+        return False
+    supervisor = platform.supervisor.find()
+    if supervisor and supervisor.pid != os.getpid():
+        supervisor.terminate()
+        with suppress(psutil.TimeoutExpired):
+            supervisor.wait(STOP_RUNS_SECONDS + 2 * STOP_SECONDS)
+        with suppress(psutil.Error):
+            supervisor.kill()
+    left = [part for part in platform.parts.values() if part.find()]
+    _end(platform.parts)
+    _record(home).unlink(missing_ok=True)
+    return supervisor is not None or bool(left)
+
+
+class _Parts:
+    """The processes of the platform, as their supervisor sees them."""
+
+    def __init__(
+        self, home: Workspace, platform: Platform, environment: Mapping[str, str], tell: Callable[[str], None]
+    ) -> None:
+        self.platform = platform
+        self._home, self._environment, self._tell = home, environment, tell
+        self._commands: dict[str, list[str]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ends: dict[str, list[float]] = {}
+        self._write()
+
+    def start(self, name: str, command: list[str]) -> None:
+        """Start the part, in a session of its own, so that Ctrl-C reaches only who ends them in order."""
+        log = _log(self._home, name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=self._home.root,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._commands[name], self._processes[name] = command, process
+        parts = {**self.platform.parts, name: Process.of(process.pid)}
+        self.platform = self.platform.model_copy(update={"parts": parts})
+        self._write()
+
+    def wait(self, name: str, address: str) -> None:
+        """Until the part answers at `address`.
+
+        Raises:
+            UserError: it ended, or does not answer.
+        """
+        until = time.monotonic() + START_SECONDS
+        while not answers(address):
+            process = self._processes.get(name)
+            if process is None and time.monotonic() > until - START_SECONDS + 5:
+                raise UserError(f"{address} does not answer: start that server, or unset its variable")
+            if (process and process.poll() is not None) or time.monotonic() > until:
+                raise UserError(f"{name} did not start: {self._last_words(name)}")
+            time.sleep(0.2)
+
+    def ready(self) -> None:
+        self.platform = self.platform.model_copy(update={"ready": True})
+        self._write()
+
+    def keep(self, reconcile: Callable[[], Iterable[str]]) -> None:
+        """Start again what ends, and close what died, for ever."""
+        due = time.monotonic()
+        while True:
+            for name, process in list(self._processes.items()):
+                if process.poll() is not None:
+                    self._again(name)
+            if time.monotonic() >= due:
+                # The server may be on its way back.
+                with suppress(Exception):
+                    for line in reconcile():
+                        self._tell(line)
+                due = time.monotonic() + RECONCILE_SECONDS
+            time.sleep(0.5)
+
+    def _again(self, name: str) -> None:
+        now = time.monotonic()
+        ends = [end for end in self._ends.get(name, []) if now - end < MAX_QUICK_ENDS * QUICK_SECONDS]
+        self._ends[name] = [*ends, now]
+        if len(ends) >= MAX_QUICK_ENDS:
+            raise UserError(f"{name} ends again and again: {self._last_words(name)}")
+        self._tell(f"{name} ended (exit code {self._processes[name].returncode}) and is started again")
+        self.start(name, self._commands[name])
+
+    def _last_words(self, name: str) -> str:
+        log = _log(self._home, name)
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        return f"{' '.join(lines[-1:])[-300:] or 'it said nothing'} (all of it: {log})"
+
+    def _write(self) -> None:
+        record = _record(self._home)
+        with disk_errors(record):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            staged = record.with_suffix(".tmp")
+            staged.write_text(self.platform.model_dump_json(indent=2))
+            staged.replace(record)
+
+
+@contextmanager
+def _supervised(
+    home: Workspace, platform: Platform, environment: Mapping[str, str], tell: Callable[[str], None]
+) -> Iterator[_Parts]:
+    parts = _Parts(home, platform, environment, tell)
+    try:
+        yield parts
+    except KeyboardInterrupt:
+        tell("Ending the platform")
+    finally:
+        # A second Ctrl-C shall not leave half of it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        _end(parts.platform.parts)
+        _record(home).unlink(missing_ok=True)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT, which a background process may have inherited as ignored, both raise KeyboardInterrupt."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    yield
+
+
+def _end(parts: Mapping[str, Process]) -> None:
+    """Runs first, which write a checkpoint while the server can still be told of it; then worker and servers."""
+    found = {name: process for name, part in parts.items() if (process := part.find())}
+    everything = {process for part in found.values() for process in [part, *_children(part)]}
+    worker = found.get("worker")
+    if worker:
+        # The worker would take the next run; it does not end by SIGTERM as long as one runs.
+        runs = [process for process in _children(worker) if _is_run(process)]
+        for process in runs:
+            with suppress(psutil.Error):
+                process.terminate()
+        psutil.wait_procs(runs, STOP_RUNS_SECONDS)
+    everything |= {process for part in found.values() for process in _children(part)}
+    for process in found.values():
+        with suppress(psutil.Error):
+            process.terminate()
+    psutil.wait_procs(list(found.values()), STOP_SECONDS)
+    for process in everything:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(list(everything), STOP_SECONDS)
+
+
+def _is_run(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return "prefect.flow_engine" in " ".join(process.cmdline())
+    return False
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _commands(home: Workspace, prefect_port: int, mlflow_port: int) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+    return {
+        "prefect": [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)],
+        "worker": [*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL],
+        "mlflow": [
+            *[*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"],
+            *["--backend-store-uri", tracking.uri(home), "--artifacts-destination", f"{home.mlruns}/artifacts"],
+        ],
+    }
+
+
+def _environment(home: Workspace, prefect: str) -> dict[str, str]:
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    named = {"PREFECT_HOME": str(home.state / "prefect"), **os.environ, "PREFECT_API_URL": prefect, "PATH": path}
+    return {**quiet, **named}
+
+
+def _deployments(home: Workspace) -> Path:
+    """The workspace's prefect.yaml, or the project's, with deployments that work in this workspace."""
+    own = home.root / "prefect.yaml"
+    described: dict[str, Any] = yaml.safe_load((own if own.exists() else _PROJECT / "prefect.yaml").read_text())
+    for deployment in described["deployments"]:
+        deployment["parameters"] = {**(deployment.get("parameters") or {}), "workspace": str(home.root)}
+    file = home.state / "platform" / "prefect.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(described, sort_keys=False))
+    return file
+
+
+def _record(home: Workspace) -> Path:
+    return home.state / "platform.json"
+
+
+def _log(home: Workspace, name: str) -> Path:
+    return home.state / "platform" / f"{name}.log"
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _user_of(port: int) -> str:
+    """By whom, where that can be seen."""
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid and connection.status == "LISTEN":
+                return f" by process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return ""

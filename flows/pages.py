@@ -1,0 +1,127 @@
+"""What Prefect's pages show of a run: progress and the latest grid while it trains, scores, verdict and links."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from components.artifacts import Evaluation, Workspace
+from components.checkpoints import TrainingFolder
+from components.services import tracking
+from components.verdict import Verdict
+from flows import local_platform
+
+UPDATE_SECONDS = 5
+# Pictures travel inside of the artifact, as no server can be counted on to have the file.
+MAX_PIXELS = 640
+
+
+@contextmanager
+def training(key: str, images: int, home: Workspace) -> Iterator[None]:
+    """Progress of the training with this key, and its latest grid, kept up to date until the block ends."""
+    run = TrainingFolder(home.state / "training" / key)
+    ids: dict[str, UUID] = {}
+    with suppress(Exception):
+        text = f"of {images:,} images"
+        ids["progress"] = create_progress_artifact(_share(run, images), "training", text)  # type: ignore[assignment]
+        ids["samples"] = create_image_artifact(_picture(run), "samples", "the latest samples")  # type: ignore[assignment]
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(run, images, ids, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def new_data(added: Sequence[str], said: str, inbox: str) -> None:
+    """What came from the inbox, and that the new version waits to be committed."""
+    names = "\n".join(f"- `{name}`" for name in added[:20])
+    more = f"\n- and {len(added) - 20} more" if len(added) > 20 else ""
+    text = f"## {len(added)} new files from {inbox}\n\n{said[0].upper()}{said[1:]}.\n\n{names}{more}"
+    create_markdown_artifact(text, "data", "New data")
+
+
+def scores(evaluation: Evaluation) -> None:
+    """The table of scores, each beside its floor and its interval."""
+    rows: list[dict[str, Any]] = []
+    for name, value in evaluation.metrics.items():
+        if not name.endswith("_floor"):
+            low, high = evaluation.intervals.get(name, (None, None))
+            floor = evaluation.metrics.get(f"{name}_floor")
+            between = "" if low is None else f"{low:.4g} to {high:.4g}"
+            rows.append({"score": name, "value": f"{value:.4g}", "95 %": between, "floor": _number(floor)})
+    create_table_artifact(rows, "scores", "What the scores mean: docs/evaluation.md; floor: the same of real images")
+
+
+def verdict(judged: Verdict, home: Workspace) -> None:
+    """The gate's answer with its reasons, and where to look further."""
+    checks = "\n".join(
+        f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
+    )
+    run_id = tracking.run_of(judged.challenger_key, home)
+    platform = local_platform.find(home)
+    server = platform.mlflow if platform and tracking.address() == "embedded" else tracking.address()
+    links = ""
+    if server.startswith("http"):
+        version = f"{server}/#/models/{judged.name}/versions/{judged.challenger}"
+        links = f"[version {judged.challenger} in MLflow]({version})"
+        if experiment := tracking.experiment_of(run_id, home):
+            links += f", [its run]({server}/#/experiments/{experiment}/runs/{run_id})"
+    text = (
+        f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n{judged.reason[0].upper()}"
+        f"{judged.reason[1:]}.\n\n{links}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
+        f"The whole page: `{home.verdict / 'verdict.html'}`"
+    )
+    create_markdown_artifact(text, "verdict", "Challenger against champion")
+
+
+def _follow(run: TrainingFolder, images: int, ids: dict[str, UUID], done: threading.Event) -> None:
+    shown = ""
+    while ids:
+        last = done.wait(UPDATE_SECONDS)
+        # The server may be away for a moment; the next time tells all.
+        with suppress(Exception), get_client(sync_client=True) as client:
+            client.update_artifact(ids["progress"], ArtifactUpdate(data=100.0 if last else _share(run, images)))
+            if (picture := _picture(run)) != shown:
+                client.update_artifact(ids["samples"], ArtifactUpdate(data=picture))
+                shown = picture
+        if last:
+            return
+
+
+def _share(run: TrainingFolder, images: int) -> float:
+    """Per cent of the training that are done."""
+    rows, _ = run.read_progress()
+    return min(100.0, 100 * max((row.get("images", 0) for row in rows), default=0) / images)
+
+
+def _picture(run: TrainingFolder) -> str:
+    """The latest grid as an address that holds the picture itself; an empty pixel before there is one."""
+    from PIL import Image
+
+    grids = sorted(run.samples.glob("*.png"))
+    packed = io.BytesIO()
+    with Image.open(grids[-1]) if grids else Image.new("L", (1, 1)) as image:
+        image.thumbnail((MAX_PIXELS, MAX_PIXELS))
+        image.save(packed, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,125 @@
+"""What is asked of Prefect's server: the worker's pool, who is told of runs, which were missed, ran or come next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.actions import SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.states import Cancelled
+
+from components.gan.options import UserError
+
+_TELLS = "ganflow tells how runs ended"
+_ENDS = ("Completed", "Failed", "Crashed", "TimedOut")
+
+
+def cancel_missed() -> Iterator[str]:
+    """Of the runs of each schedule that were missed while nothing ran only the last one is left to be made up for."""
+    with get_client(sync_client=True) as client:
+        waiting = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+        past = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))
+        late: dict[UUID, list[FlowRun]] = {}
+        for run in runs(client, FlowRunFilter(state=waiting, expected_start_time=past)):
+            if run.deployment_id and run.auto_scheduled:
+                late.setdefault(run.deployment_id, []).append(run)
+        for deployment, waited in late.items():
+            *missed, last = sorted(waited, key=lambda run: run.expected_start_time or datetime.now(UTC))
+            for run in missed:
+                reason = f"Missed while the platform was down; {last.name} stands for it."
+                client.set_flow_run_state(run.id, Cancelled(message=reason))
+            if missed:
+                name = client.read_deployment(deployment).name
+                yield f"{name}: {len(missed)} missed runs are cancelled, one is made up for"
+
+
+def runs(client: SyncPrefectClient, chosen: FlowRunFilter) -> Iterator[FlowRun]:
+    """All flow runs that are asked for."""
+    found: list[FlowRun] = []
+    # Read whole before anything changes: pages would shift.
+    while page := client.read_flow_runs(flow_run_filter=chosen, limit=200, offset=len(found)):
+        found += page
+    yield from found
+
+
+def make_pool(name: str) -> None:
+    """The pool of the platform's worker, made once."""
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+
+
+def notify(block: str | None) -> None:
+    """Have the server tell the notification block, `type/name`, of every end of a run; None: tell nobody.
+
+    Raises:
+        UserError: there is no such block.
+    """
+    with get_client(sync_client=True) as client:
+        for automation in client.read_automations_by_name(_TELLS):
+            client.delete_automation(automation.id)
+        if block is None:
+            return
+        kind, _, name = block.partition("/")
+        try:
+            document = client.read_block_document_by_name(name, kind).id
+        except ObjectNotFound:
+            raise UserError(
+                f"retrain.notify: Prefect has no block {block}: make it under Blocks in its pages, or remove the key"
+            ) from None
+        client.create_automation(
+            AutomationCore(
+                name=_TELLS,
+                trigger=EventTrigger(
+                    expect={f"prefect.flow-run.{end}" for end in _ENDS},
+                    match={"prefect.resource.id": "prefect.flow-run.*"},
+                    posture=Posture.Reactive,
+                    threshold=1,
+                    within=0,
+                ),
+                actions=[
+                    SendNotification(
+                        block_document_id=document,
+                        subject="{{ flow_run.name }}: {{ flow_run.state.name }}",
+                        body="{{ flow_run.name }}: {{ flow_run.state.name }}. {{ flow_run.state.message }}",
+                    )
+                ],
+            )
+        )
+
+
+def last_runs(count: int) -> list[FlowRun]:
+    """What runs, and what ran last, the newest first."""
+    begun = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=[StateType.SCHEDULED])))
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=begun, sort=FlowRunSort.START_TIME_DESC, limit=count)
+    return [run for run in found if run.parent_task_run_id is None]
+
+
+def next_runs() -> list[tuple[str, datetime]]:
+    """For each deployment with a schedule its name and when it runs next, the soonest first."""
+    with get_client(sync_client=True) as client:
+        soonest: dict[str, datetime] = {}
+        names = {deployment.id: deployment.name for deployment in client.read_deployments()}
+        scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+        for run in runs(client, FlowRunFilter(state=scheduled)):
+            if run.deployment_id in names and run.expected_start_time:
+                name = names[run.deployment_id]
+                soonest[name] = min(soonest.get(name, run.expected_start_time), run.expected_start_time)
+    return sorted(soonest.items(), key=lambda item: item[1])

@@ -1,0 +1,41 @@
+"""The scheduled flow: new data, parameters or code -> a challenger, and the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+
+from components import ledger
+from components.artifacts import Workspace
+from components.gan.options import UserError
+from components.keys import STAGES, plan
+from components.params import Params
+from components.services import cluster, tracking, versioning
+from components.verdict import Verdict
+from flows import stages
+from flows.pipeline import run_stages
+from flows.runs import named, told, turn
+
+
+@flow(flow_run_name=named)
+@told
+def retrain(params: Params | None = None, workspace: Path = Path()) -> str:
+    """Fetch new data, then run what changed since the last verdict; none given: the workspace's parameters."""
+    home = Workspace(workspace.absolute())
+    chosen = params or Params.load(home.params)
+    with turn(home):
+        arrived = stages.data(chosen.retrain, home)
+        due = [step.stage.name for step in plan(home, chosen, tracking.address()) if step.reason]
+        if not due and (judged := Verdict.of(home)):
+            ledger.record(home)
+            return f"Nothing new: data, parameters and code are those of {judged.name} version {judged.challenger}"
+        if "train" in due:
+            cluster.start()
+        verdict = run_stages(chosen, home)
+        if params is None:
+            try:
+                get_run_logger().info(versioning.record(home, [stage.name for stage in STAGES]))
+            except UserError as error:
+                get_run_logger().warning(str(error))
+        return f"{arrived}{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}"

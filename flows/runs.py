@@ -1,0 +1,85 @@
+"""What every flow run does: has a readable name, says which process it is, waits its turn, and tells why it ended."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from inspect import signature
+from typing import ParamSpec, get_type_hints
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Crashed, Failed
+
+from components.artifacts import BusyError, Workspace
+from components.gan.options import StoppedError, UserError
+from flows import temporary_server
+
+P = ParamSpec("P")
+# Of a run that was interrupted; the platform's next start goes on with it.
+STOPPED = "Stopped"
+WAIT_SECONDS = 24 * 3600
+
+
+def named() -> str:
+    """Name of a flow run: what it does, and when it was due."""
+    due = flow_run.scheduled_start_time or datetime.now(UTC)
+    return f"{flow_run.flow_name} {due.astimezone():%Y-%m-%d %H:%M}"
+
+
+@contextmanager
+def turn(home: Workspace) -> Iterator[None]:
+    """Hold the workspace; a run that finds another one at work waits for its end.
+
+    Raises:
+        BusyError: the other one works for longer than a day.
+    """
+    until, told = time.monotonic() + WAIT_SECONDS, False
+    while True:
+        try:
+            held = home.exclusive()
+            break
+        except BusyError as busy:
+            if time.monotonic() > until:
+                raise
+            if not told:
+                get_run_logger().info("waits: %s", str(busy).partition(":")[0])
+            told = True
+            time.sleep(2)
+    with held:
+        temporary_server.note(home)
+        yield
+
+
+def introduce() -> None:
+    """Tell the server which process this flow run is."""
+    if flow_run.id:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), infrastructure_pid=f"{socket.gethostname()}:{os.getpid()}")
+
+
+def told(work: Callable[P, str]) -> Callable[P, State[str]]:
+    """`work` as a flow's body: the sentence that it returns, or that says what went wrong, is the run's last state."""
+
+    @wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> State[str]:
+        introduce()
+        try:
+            return Completed(message=work(*args, **kwargs))
+        except StoppedError as stopped:
+            return Crashed(name=STOPPED, message=str(stopped))
+        except UserError as error:
+            return Failed(message=str(error))
+
+    # Prefect would look for the types of the parameters among the names of this module.
+    run.__annotations__ = get_type_hints(work)
+    run.__signature__ = signature(work, eval_str=True)  # type: ignore[attr-defined]
+    return run

@@ -50,12 +50,12 @@ def trained(dataset: Path, root: Path, **options: object) -> Model:
     return Model.load(root / "artifacts" / "model")
 
 
-def features(model: Model, judge: FeatureNet, training: Split, index: int) -> Features:
+def features(model: Model, judge: FeatureNet, labels: npt.NDArray[np.int64], index: int) -> Features:
     """Features of the model's sample set `index`; no two sets of any models share a seed with equal `index`."""
     weights = (model.folder / "generator.safetensors").read_bytes()
     networks = Networks(model.training.network, model.image, model.execution.precision, weights)
     seeds = range(2_000_000 + index * SAMPLES, 2_000_000 + (index + 1) * SAMPLES)
-    parts = sampled(networks, judge, seeds, labels_like(training.class_shares, SAMPLES))
+    parts = sampled(networks, judge, seeds, labels)
     return np.concatenate([part.features for part in parts])
 
 
@@ -135,9 +135,10 @@ def main() -> None:
             for part in (2, 3)
         ]
         judge = feature_net(training, dataset.content, keep / "features")
+        labels = labels_like(training.class_shares, SAMPLES)
         held = judge.read(holdout.pixels(np.arange(len(holdout)))).features
         resampled = [
-            [kernel_resampled(features(model, judge, training, i), held, SETS * at + i) for i in range(SETS)]
+            [kernel_resampled(features(model, judge, labels, i), held, labels, SETS * at + i) for i in range(SETS)]
             for at, model in enumerate(tqdm([*equal, *less], desc="sample", disable=None))
         ]
     options, rng = Promote(), np.random.default_rng(0)

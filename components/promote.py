@@ -32,6 +32,8 @@ from .verdict import Check, Verdict, render
 
 # Pictures of each that the page shows, at the same seeds, at most.
 SHOWN = 60
+# More than that nobody makes for a verdict.
+MAX_SAMPLES = 1_000_000
 Labels = npt.NDArray[np.int64]
 
 
@@ -82,7 +84,7 @@ def promote(
     if champion is not None:
         rival = measured(champion, judge, model.image, seeds, labels, home)
     checks = tuple(_checks(options, model, evaluation, challenger, rival, judge, dataset))
-    verdict = _concluded(options, registration, champion, challenger, rival, held, judge, evaluation, checks)
+    verdict = _concluded(options, registration, champion, challenger, rival, held, labels, judge, evaluation, checks)
     if crowned:
         verdict = verdict.model_copy(update={"answer": "promote", "reason": "it is the champion already"})
     elif verdict.answer == "promote" and tracking.was_rolled_back(name, version, home):
@@ -112,12 +114,14 @@ class Decision(NamedTuple):
     needed: int | None = None
 
 
-def decide(challenger: Features, champion: Features, held: Features, margin: float, alpha: float) -> Decision:
+def decide(
+    challenger: Features, champion: Features, held: Features, labels: Labels, margin: float, alpha: float
+) -> Decision:
     """Whether the challenger is nearer to the holdout than the champion, by more than `margin` of its KID.
 
-    Shapes: (N, F), (M, F), (L, F).
+    Shapes: (N, F), (N, F), (M, F), and the labels of both, (N,).
     """
-    new, old = (metrics.kernel_resampled(f, held, stream) for stream, f in enumerate((challenger, champion)))
+    new, old = (metrics.kernel_resampled(f, held, labels, stream) for stream, f in enumerate((challenger, champion)))
     return decided(new, old, margin, alpha, len(challenger))
 
 
@@ -126,17 +130,19 @@ def decided(new: Resampled, old: Resampled, margin: float, alpha: float, samples
 
     Two trainings of one recipe differ too, which no number of samples tells: that is what the margin is for.
     """
-    improvement, error = metrics.kernel_difference(new, old)
+    improvement, by_samples, by_held = metrics.kernel_difference(new, old)
     wanted = margin * max(old.value, 0.0)
-    reach = NormalDist().inv_cdf(1 - alpha) * error
+    z = NormalDist().inv_cdf(1 - alpha)
+    reach = z * math.hypot(by_samples, by_held)
     low, high = improvement - reach, improvement + reach
     if low > wanted:
         return Decision("promote", improvement, low, high, wanted)
     if high < wanted:
         return Decision("keep", improvement, low, high, wanted)
-    # The error falls with the root of their number.
-    needed = samples * (reach / max(abs(improvement - wanted), reach / 100)) ** 2
-    return Decision("abstain", improvement, low, high, wanted, math.ceil(needed))
+    # An error falls with the root of the number; more samples make up for no choice of held-out images.
+    left = (abs(improvement - wanted) / z) ** 2 - by_held**2
+    needed = math.ceil(samples * by_samples**2 / left) if left > 0 else None
+    return Decision("abstain", improvement, low, high, wanted, needed if needed and needed <= MAX_SAMPLES else None)
 
 
 def _concluded(
@@ -146,6 +152,7 @@ def _concluded(
     challenger: Contender,
     rival: Contender | None,
     held: Features,
+    labels: Labels,
     judge: FeatureNet,
     evaluation: Evaluation,
     checks: tuple[Check, ...],
@@ -156,13 +163,17 @@ def _concluded(
     kid_champion = None
     if champion is not None and rival is not None:
         kid_champion = kernel_distance(rival.features, held)
-        found = decide(challenger.features, rival.features, held, options.margin, options.alpha)
+        found = decide(challenger.features, rival.features, held, labels, options.margin, options.alpha)
         both = f"its KID is {kid:.4g}, that of version {champion.version} {kid_champion:.4g}"
         reason = {
             "promote": f"{both}: better by more than the margin of {found.margin:.3g}, and not by luck",
             "keep": f"{both}: not better by the margin of {found.margin:.3g}",
-            "abstain": f"{both}: too few samples to tell whether that is more than the margin of {found.margin:.3g}; "
-            f"about {found.needed or 0:,} would do (evaluate.samples)",
+            "abstain": f"{both}: too few to tell whether that is more than the margin of {found.margin:.3g}; "
+            + (
+                f"about {found.needed:,} samples would do (evaluate.samples)"
+                if found.needed
+                else f"{len(held):,} held-out images cannot tell so small a difference"
+            ),
         }[found.answer]
     if failed := [check for check in checks if not check.passed]:
         found = found._replace(answer="keep", needed=None)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -75,23 +77,25 @@ def test_intervals_hold_the_truth_as_often_as_they_say(rng: np.random.Generator)
 def test_the_difference_of_kernel_distances_tells_the_nearer(rng: np.random.Generator) -> None:
     real, near, far = rng.normal(size=(800, 8)), rng.normal(size=(900, 8)) + 0.1, rng.normal(size=(900, 8)) + 0.4
     again = rng.normal(size=(900, 8)) + 0.1
-    one, other, same = (metrics.kernel_resampled(x, real, stream) for stream, x in enumerate((near, far, again)))
-    difference, error = metrics.kernel_difference(one, other)
+    labels = np.zeros(900, np.int64)
+    one, other, same = (metrics.kernel_resampled(x, real, labels, s) for s, x in enumerate((near, far, again)))
+    difference, *errors = metrics.kernel_difference(one, other)
     assert difference == pytest.approx(kernel_distance(far, real) - kernel_distance(near, real))
-    assert difference > 5 * error
-    equal, error = metrics.kernel_difference(one, same)
-    assert abs(equal) < 3 * error
+    assert difference > 5 * math.hypot(*errors)
+    equal, *errors = metrics.kernel_difference(one, same)
+    assert abs(equal) < 3 * math.hypot(*errors)
 
 
 def test_the_error_of_a_difference_is_its_spread(rng: np.random.Generator) -> None:
     """Over 60 draws of everything; the spread of 60 values is known to 9 %."""
-    differences, errors = [], []
+    differences, errors, labels = [], [], np.arange(1500) % 3
     for _ in range(60):
-        real = rng.normal(size=(1500, 16))
-        pair = [metrics.kernel_resampled(rng.normal(size=(1500, 16)) * 1.3, real, stream) for stream in range(2)]
-        difference, error = metrics.kernel_difference(*pair)
+        real = rng.normal(size=(1500, 16)) + 0.5 * rng.integers(0, 3, 1500)[:, None]
+        fakes = [rng.normal(size=(1500, 16)) * 1.3 + 0.5 * labels[:, None] for _ in range(2)]
+        pair = [metrics.kernel_resampled(fake, real, labels, stream) for stream, fake in enumerate(fakes)]
+        difference, *by = metrics.kernel_difference(*pair)
         differences.append(difference)
-        errors.append(error)
+        errors.append(math.hypot(*by))
     assert np.mean(errors) == pytest.approx(np.std(differences), rel=0.25)
 
 

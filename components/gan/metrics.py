@@ -65,26 +65,37 @@ def kernel_estimate(fake: Features, real: Features, resamples: int = 200) -> Est
 
 
 class Resampled(NamedTuple):
-    """A kernel distance, and what it would be had other images been drawn: (resamples,)."""
+    """A kernel distance, and what it would have more had other fakes, or other reals, been drawn: (resamples,)."""
 
     value: float
-    resamples: Tensor
+    by_fakes: Tensor
+    by_reals: Tensor
 
 
-def kernel_resampled(fake: Features, real: Features, stream: int, resamples: int = 400) -> Resampled:
+def kernel_resampled(
+    fake: Features, real: Features, labels: npt.NDArray[np.int64], stream: int, resamples: int = 400
+) -> Resampled:
     """KID of fakes to reals with resamples of both; less what the reals have among themselves.
+
+    Fakes are drawn again within their class, as the shares of classes are no accident: they are given by `labels` (N,).
 
     The reals are drawn alike whatever the `stream`, so that in the difference of two such distances what both owe to
     the choice of reals drops out, and it can be had without a comparison of the fakes. Shapes: (N, F), (M, F).
     """
     x, r = _cross_pull(fake, real)
-    spread = _resampled(_own_pull(fake) - x, 1 + stream, resamples) - _resampled(r, 0, resamples)
-    return Resampled(kernel_distance(fake, real), spread)
+    pull = _own_pull(fake) - x
+    for label in np.unique(labels):
+        pull[labels == label] -= pull[labels == label].mean()
+    by_fakes, by_reals = _resampled(pull, 1 + stream, resamples), -_resampled(r, 0, resamples)
+    return Resampled(kernel_distance(fake, real), by_fakes, by_reals)
 
 
-def kernel_difference(a: Resampled, b: Resampled) -> tuple[float, float]:
-    """KID of `b` minus KID of `a`, above 0 where `a` is nearer to the same reals, and its standard error."""
-    return b.value - a.value, float((b.resamples - a.resamples).std())
+def kernel_difference(a: Resampled, b: Resampled) -> tuple[float, float, float]:
+    """KID of `b` minus KID of `a`, above 0 where `a` is nearer to the same reals, and its standard errors.
+
+    The first error is that of the choice of fakes, the second that of the choice of reals.
+    """
+    return b.value - a.value, float((b.by_fakes - a.by_fakes).std()), float((b.by_reals - a.by_reals).std())
 
 
 def _around(value: float, error: float) -> Estimate:

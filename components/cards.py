@@ -111,7 +111,9 @@ def attach(home: Workspace) -> None:
     }
     if subject.verdict is not None:
         files |= {file.name: file.read_bytes() for file in sorted(home.verdict.iterdir())}
-    tracking.attach(registration.name, registration.version, home, files, model_summary(subject))
+    facts = {"splits": subject.dataset.splits, "classes": len(subject.dataset.image.classes)}
+    data = tracking.UsedData(subject.data_version or subject.dataset.source, facts)
+    tracking.attach(registration.name, registration.version, home, files, model_summary(subject), data)
 
 
 def model_card(subject: Subject) -> str:
@@ -148,7 +150,7 @@ def model_summary(subject: Subject) -> str:
             ("Score", "Value", "Real images"),
             [(f"`{_code(name)}`", value, floor) for name, _, value, _, floor, _ in rows],
         ),
-        [*_copying(subject)][-1].strip() + "\n",
+        f"\n{[*_copying(subject)][-1].strip()}\n",
     ]
     page = ""
     if verdict is not None:

@@ -14,9 +14,13 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateName,
     FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry, Crashed
@@ -69,8 +73,13 @@ def _dead(run: FlowRun) -> str | None:
 
 
 def _close(client: SyncPrefectClient, run: FlowRun, reason: str) -> str:
+    message = f"{reason[0].upper()}{reason[1:]}."
+    unfinished = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    for task in client.read_task_runs(flow_run_filter=of_run, task_run_filter=TaskRunFilter(state=unfinished)):
+        client.set_task_run_state(task.id, Crashed(message=message), force=True)
     # Crashed first: this gives back its place among the runs that its deployment may have at once.
-    client.set_flow_run_state(run.id, Crashed(message=f"{reason[0].upper()}{reason[1:]}."))
+    client.set_flow_run_state(run.id, Crashed(message=message))
     return _go_on(client, run, reason)
 
 

@@ -344,7 +344,8 @@ def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) 
     assert described == model_summary(subject) and kept["model_card.md"].decode() == model_card(subject)
     assert {*names, "report.html", "metrics.json"} <= {*files}
     assert kept["verdict.html"] == (home.verdict / "verdict.html").read_bytes()
-    tracking.attach("ganflow", 1, home, {"verdict.json": "[]"}, "other")
+    data = tracking.UsedData("e3f4078c", {})
+    tracking.attach("ganflow", 1, home, {"verdict.json": "[]"}, "other", data)
     assert seen()[0] == "other" and seen()[3]["verdict.json"] == b"[]"
     shutil.rmtree(home.registration)
     with pytest.raises(UserError, match="run `ganflow register`"):

@@ -122,7 +122,9 @@ def _experiment(client: MlflowClient, home: Workspace) -> str:
     if experiment is None:
         place = (home.mlruns.absolute() / "artifacts").as_uri() if address() == "embedded" else None
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=place))
+            # Else MLflow's pages take it for one of language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind))
         except MlflowException as error:
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
@@ -357,8 +359,17 @@ def register(
         return version
 
 
-def attach(name: str, version: int, home: Workspace, files: Mapping[str, str | bytes], description: str) -> None:
-    """Put `files`, by their names, into the run of a version, and describe the version in Markdown.
+class UsedData(NamedTuple):
+    """The data set of a run: its version by DVC's hash where it has one, and what is in it."""
+
+    version: str
+    facts: Mapping[str, Any]
+
+
+def attach(
+    name: str, version: int, home: Workspace, files: Mapping[str, str | bytes], description: str, data: UsedData
+) -> None:
+    """Put `files`, by their names, and the data set into the run of a version, and describe it in Markdown.
 
     Raises:
         UserError: the server cannot be reached or refuses.
@@ -369,9 +380,25 @@ def attach(name: str, version: int, home: Workspace, files: Mapping[str, str | b
         for file, content in files.items():
             (Path(folder) / file).write_bytes(content.encode() if isinstance(content, str) else content)
         client.log_artifacts(described.run_id, folder)
+        _log_data(client, described.run_id, home, data)
         # Even an equal one would show as a change of the version.
         if described.description != description:
             client.update_model_version(name, str(version), description)
+
+
+def _log_data(client: MlflowClient, run_id: str, home: Workspace, data: UsedData) -> None:
+    from mlflow.entities import Dataset as UsedDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    used = UsedDataset(
+        name=home.data.name,
+        digest=data.version.removesuffix(".dir")[:32],
+        source_type="dvc" if data.version.endswith(".dir") else "ganflow",
+        source=json.dumps({"file": "data.dvc", "version": data.version}),
+        profile=json.dumps(dict(data.facts)),
+    )
+    # MLflow keeps one of equal ones.
+    client.log_inputs(run_id, [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
 
 
 def end_dead_runs(home: Workspace) -> Iterator[str]:

@@ -1,0 +1,284 @@
+"""The platform on one machine as its users have it: real servers, a real worker, a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from components.artifacts import Workspace
+from flows.local_platform import Platform
+from tests.conftest import environment, ganflow, refused, succeeded
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """A workspace with its platform."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ports = free_port(), free_port()
+        self.seconds = 0.0
+
+    @property
+    def platform(self) -> Platform:
+        return Platform.model_validate_json((self.root / ".ganflow" / "platform.json").read_text())
+
+    def up(self) -> str:
+        began = time.monotonic()
+        ports = ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
+        said = succeeded(ganflow(self.root, "up", "--detach", *ports))
+        self.seconds = time.monotonic() - began
+        return said
+
+    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        return httpx.post(f"http://127.0.0.1:{self.ports[0]}/api/{path}", json=body, timeout=30)
+
+    def get(self, path: str) -> Any:
+        return httpx.get(f"http://127.0.0.1:{self.ports[0]}/api/{path}", timeout=30).raise_for_status().json()
+
+    def start(self, deployment: str, **parameters: Any) -> httpx.Response:
+        """Ask for a run, as Prefect's form does."""
+        name = f"deployments/name/{deployment}/{deployment}"
+        return self.post(f"deployments/{self.get(name)['id']}/create_flow_run", {"parameters": parameters})
+
+    def ended(self, run: str, seconds: float = 240) -> dict[str, Any]:
+        """The run, once it has ended."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            found: dict[str, Any] = self.get(f"flow_runs/{run}")
+            if found["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return found
+            time.sleep(0.5)
+        raise AssertionError(self.get(f"flow_runs/{run}")["state"])
+
+    def processes(self) -> list[psutil.Process]:
+        parts = [self.platform.supervisor, *self.platform.parts.values()]
+        found = [process for part in parts if (process := part.find())]
+        return [below for process in found for below in [process, *process.children(recursive=True)]]
+
+
+@pytest.fixture(scope="module")
+def running(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    root = tmp_path_factory.mktemp("platform") / "copy"
+    shutil.copytree(finished, root)
+    running = Running(root)
+    try:
+        running.up()
+        yield running
+    finally:
+        ganflow(root, "down")
+
+
+def test_a_second_up_finds_the_running_platform(running: Running) -> None:
+    said = running.up()
+    assert f"runs already (process {running.platform.supervisor.pid})" in said
+    assert f"http://127.0.0.1:{running.ports[0]}" in said
+    assert set(running.platform.parts) == {"prefect", "mlflow", "worker"}
+    for process in running.processes():
+        for connection in process.net_connections("inet"):
+            # Nothing of it can be reached from elsewhere.
+            assert connection.status != psutil.CONN_LISTEN or connection.laddr.ip in ("127.0.0.1", "::1")
+
+
+def test_a_port_in_use_is_named_with_its_user(running: Running, make_workspace: Any) -> None:
+    root = make_workspace()
+    sentence = refused(root, "up", "--prefect-port", str(running.ports[0]), "--mlflow-port", str(free_port()))
+    assert f"port {running.ports[0]} is in use by process {running.platform.parts['prefect'].pid}" in sentence
+    assert "--prefect-port" in sentence
+
+
+def test_nothing_new_ends_as_a_success_within_fifteen_seconds(running: Running) -> None:
+    run = running.ended(running.start("retrain").json()["id"])
+    assert run["state"]["type"] == "COMPLETED"
+    assert run["state"]["message"].startswith("Nothing new: ")
+    assert run["total_run_time"] < 15
+    assert re.fullmatch(r"retrain \d{4}-\d\d-\d\d \d\d:\d\d", run["name"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"train": {"images": -5}}, "images"),
+        ({"train": {"loss": "wassertsein"}}, "loss"),
+        ({"preprocess": {"fit": "squeeze"}}, "fit"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_the_form(running: Running, wrong: dict[str, Any], named: str) -> None:
+    answer = running.start("retrain", params=wrong)
+    assert answer.status_code in (409, 422)
+    assert named in answer.text or "params" in answer.text
+
+
+def test_what_is_wrong_is_the_state_of_the_run(running: Running) -> None:
+    broken = {"preprocess": {"resolution": 28}, "train": {"images": 4096}, "retrain": {"inbox": "/nowhere/at/all"}}
+    run = running.ended(running.start("retrain", params=broken).json()["id"])
+    assert run["state"]["type"] == "FAILED"
+    assert "/nowhere/at/all" in run["state"]["message"]
+    assert "Traceback" not in run["state"]["message"]
+
+
+@pytest.fixture(scope="module")
+def retrained(running: Running) -> dict[str, Any]:
+    """A run of the worker, with parameters that were chosen in the form, during which the platform was killed."""
+    (running.root / "params.yaml").write_text(
+        (running.root / "params.yaml").read_text().replace("images: 4096", "images: 12288")
+    )
+    run = running.start("retrain").json()["id"]
+    progress = running.root / ".ganflow" / "training"
+    before = set(progress.iterdir())
+    until = time.monotonic() + 90
+    while not any((new / "checkpoints").glob("0*[0-9]") for new in set(progress.iterdir()) - before):
+        assert time.monotonic() < until, running.get(f"flow_runs/{run}")["state"]
+        time.sleep(0.1)
+    # All of it at once, as when the machine loses its power.
+    for process in running.processes():
+        process.kill()
+    assert "not running" in succeeded(ganflow(running.root, "status"))
+    running.up()
+    return running.ended(run)
+
+
+def test_a_run_whose_machine_died_goes_on_from_its_checkpoint(running: Running, retrained: dict[str, Any]) -> None:
+    assert retrained["state"]["type"] == "COMPLETED", retrained["state"]
+    assert "version 2: " in retrained["state"]["message"]
+    assert retrained["run_count"] == 2
+    states = running.get(f"flow_run_states/?flow_run_id={retrained['id']}")
+    crashed = [state for state in states if state["type"] == "CRASHED"]
+    assert len(crashed) == 1
+    assert "is gone" in crashed[0]["message"]
+    told = running.post("task_runs/filter", {"flow_runs": {"id": {"any_": [retrained["id"]]}}}).json()
+    assert {task["state"]["type"] for task in told} <= {"COMPLETED", "CRASHED"}
+    assert [task["name"].partition("-")[0] for task in told].count("train") == 2
+    worker = (running.root / ".ganflow" / "platform" / "worker.log").read_text()
+    assert "training goes on at image" in worker
+    database = sqlite3.connect(running.root / "mlruns" / "mlflow.db")
+    assert {status for (status,) in database.execute("SELECT status FROM runs")} == {"FINISHED"}
+
+
+def test_the_run_tells_progress_samples_scores_and_verdict(running: Running, retrained: dict[str, Any]) -> None:
+    found = running.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [retrained["id"]]}}}).json()
+    artifacts = {artifact["key"]: artifact for artifact in sorted(found, key=lambda a: a["created"])}
+    assert artifacts["training"]["type"] == "progress"
+    assert artifacts["training"]["data"] == 100
+    assert artifacts["samples"]["data"].startswith("data:image/png;base64,")
+    assert len(artifacts["samples"]["data"]) > 2_000
+    scores = {row["score"] for row in json.loads(artifacts["scores"]["data"])}
+    assert any(name.startswith("agreement_classifier") for name in scores)
+    assert f"http://127.0.0.1:{running.ports[1]}/#/models/ganflow/versions/2" in artifacts["verdict"]["data"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+def test_the_pages_show_it(running: Running, retrained: dict[str, Any], tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    # GANFLOW_SCREENSHOTS=docs makes those that README shows.
+    shots = Path(os.environ.get("GANFLOW_SCREENSHOTS") or tmp_path)
+    prefect, mlflow = (f"http://127.0.0.1:{port}" for port in running.ports)
+    database = sqlite3.connect(running.root / "mlruns" / "mlflow.db")
+    version = "(SELECT run_id FROM model_versions WHERE version = 2)"
+    query = f"SELECT run_uuid, name, experiment_id FROM runs WHERE run_uuid IN {version}"
+    ((run_id, name, experiment),) = database.execute(query).fetchall()
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{prefect}/runs/flow-run/{retrained['id']}")
+        page.get_by_text(retrained["name"]).first.wait_for()
+        page.get_by_text("Completed").first.wait_for()
+        page.get_by_text("Task Runs").first.wait_for()
+        page.wait_for_timeout(2000)
+        page.screenshot(path=shots / "prefect_run.png")
+        page.get_by_text("Artifacts", exact=True).last.click()
+        for key in ("training", "samples", "scores", "verdict"):
+            page.get_by_text(key).first.wait_for()
+        page.goto(f"{prefect}/artifacts/key/samples")
+        page.locator("img[src^='data:image/png']").first.wait_for()
+        page.goto(f"{prefect}/artifacts/key/verdict")
+        page.get_by_text("version 2").first.wait_for()
+        page.screenshot(path=shots / "prefect_verdict.png")
+        page.goto(f"{mlflow}/#/experiments/{experiment}/runs/{run_id}")
+        page.get_by_text(name).first.wait_for()
+        page.get_by_text("Finished").first.wait_for()
+        page.screenshot(path=shots / "mlflow_run.png")
+        page.goto(f"{mlflow}/#/experiments/{experiment}/runs/{run_id}/model-metrics")
+        page.get_by_text("Model metrics").first.wait_for()
+        page.goto(f"{mlflow}/#/models/ganflow/versions/2")
+        page.get_by_text("challenger").first.wait_for()
+        page.get_by_text("The whole card").first.wait_for()
+        page.screenshot(path=shots / "mlflow_version.png")
+        browser.close()
+    assert not errors
+
+
+def test_missed_runs_are_not_piled_up(running: Running, retrained: dict[str, Any]) -> None:
+    """The scheduled runs of the next days become those of the last days, as after three days without power."""
+    succeeded(ganflow(running.root, "down"))
+    database = sqlite3.connect(running.root / ".ganflow" / "prefect" / "prefect.db")
+    with database:
+        rows = database.execute("SELECT count(*) FROM flow_run WHERE state_type = 'SCHEDULED' AND auto_scheduled")
+        ((planned,),) = rows.fetchall()
+        assert planned >= 3
+        for column in ("expected_start_time", "next_scheduled_start_time"):
+            database.execute(f"UPDATE flow_run SET {column} = datetime({column}, '-200 days') WHERE auto_scheduled")
+    database.close()
+    running.up()
+    body = {"flow_runs": {"state": {"type": {"any_": ["CANCELLED"]}}}, "limit": 200}
+    cancelled = running.post("flow_runs/filter", body).json()
+    late = [run for run in cancelled if "Missed while" in run["state"]["message"]]
+    assert len(late) >= 2
+    until = time.monotonic() + 60
+    while True:
+        body = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "sort": "START_TIME_DESC"}
+        done = [run for run in running.post("flow_runs/filter", body).json() if run["auto_scheduled"]]
+        if done:
+            break
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert len(done) == len({run["deployment_id"] for run in done})
+
+
+def test_down_leaves_no_process_within_ten_seconds(running: Running) -> None:
+    processes = running.processes()
+    assert len(processes) >= 4
+    began = time.monotonic()
+    assert "has ended" in succeeded(ganflow(running.root, "down"))
+    assert time.monotonic() - began < 10
+    _, alive = psutil.wait_procs(processes, timeout=0.1)
+    assert not alive
+    assert "does not run" in succeeded(ganflow(running.root, "down"))
+    assert not (running.root / ".ganflow" / "platform.json").exists()
+
+
+def test_a_stale_record_is_no_platform(finished: Path, tmp_path: Path) -> None:
+    home = Workspace(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", ""], env=environment())
+    process.wait()
+    home.state.mkdir(parents=True)
+    gone = {"pid": process.pid, "started": 1.0}
+    record = {"supervisor": gone, "parts": {"worker": gone}, "prefect": "http://x/api", "mlflow": "http://x"}
+    (home.state / "platform.json").write_text(json.dumps(record))
+    assert "not running" in succeeded(ganflow(tmp_path, "status"))
+    assert "does not run" in succeeded(ganflow(tmp_path, "down"))
+    assert not (home.state / "platform.json").exists()

@@ -8,10 +8,13 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 PYTHON ?= python3
 
-.PHONY: run test ui repro install
+.PHONY: run up test ui repro install
 
 run: $(BIN)/.installed data
 	@ganflow run $(ARGS)
+
+up: $(BIN)/.installed data
+	@ganflow up $(ARGS)
 
 test: $(BIN)/.installed-test data
 	@ruff format --check .

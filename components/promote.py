@@ -71,7 +71,7 @@ def promote(
     training = Split(dataset.folder, "training", dataset.image)
     judge = feature_net(training, dataset.content, home.state / "features")
     table = pd.read_csv(evaluation.folder / "samples.csv")
-    labels: Labels = table["label"].to_numpy(np.int64)
+    labels: Labels = table["label"].to_numpy(np.int64, copy=True)
     seeds = range(int(table["seed"].iloc[0]), int(table["seed"].iloc[-1]) + 1)
     held: Features = np.load(evaluation.folder / "holdout.npy", allow_pickle=False).astype(np.float64)
     shown = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)

@@ -34,6 +34,7 @@ STOP_RUNS_SECONDS, STOP_SECONDS = 6.0, 1.5
 # A part that ends so often, so soon after its start, will not get better by another start.
 MAX_QUICK_ENDS, QUICK_SECONDS = 4, 30
 RECONCILE_SECONDS = 20
+PLAN_SECONDS = 8
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -122,7 +123,7 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
                 parts.start(name, commands[name])
         parts.wait("prefect", f"{prefect}/health")
         os.environ |= environment
-        from flows.prefect_server import cancel_missed, make_pool, notify
+        from flows.prefect_server import cancel_missed, make_pool, next_runs, notify
         from flows.reconcile import reconcile
 
         make_pool(POOL)
@@ -143,6 +144,10 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
         said, _ = deploying.communicate(timeout=START_SECONDS)
         if deploying.returncode:
             raise UserError(f"prefect.yaml was not deployed: {' '.join(said.split())[-300:]}")
+        # The server plans the runs of new deployments every five seconds.
+        planned_until = time.monotonic() + PLAN_SECONDS
+        while not next_runs() and time.monotonic() < planned_until:
+            time.sleep(0.3)
         parts.ready()
         tell("")
         parts.keep(lambda: reconcile(home))

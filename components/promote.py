@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import safetensors.torch
 
-from . import cards
+from . import cards, drift
 from .artifacts import Dataset, Evaluation, Model, Registration, Workspace, staging, unsealed
 from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
@@ -99,6 +99,8 @@ def promote(
     with staging(home.verdict) as folder:
         (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2) + "\n")
         (folder / "verdict.html").write_text(page, encoding="utf-8")
+    if verdict.answer == "promote":
+        drift.keep_reference(dataset, judge, held, home)
     cards.attach(home)
     return verdict
 

@@ -26,7 +26,7 @@ from flows import local_platform
 from flows.cli_cards import card
 from flows.cli_data import data_app, init, shown
 from flows.cli_lineage import impact, rebuild_registry, trace
-from flows.cli_platform import down, status, up
+from flows.cli_platform import down, drift, status, up
 from flows.cli_presets import presets
 from flows.cli_sign import sign
 from flows.cli_sweep import sweep
@@ -294,6 +294,7 @@ app.command(epilog="Example: ganflow rebuild-registry --workspace ~/faces")(rebu
 
 app.command(epilog="Examples: ganflow up | ganflow up --detach | ganflow up --prefect-port 4201")(up)
 app.command(epilog="Example: ganflow down")(down)
+app.command(epilog="Example: ganflow drift --set retrain.inbox=~/incoming")(drift)
 app.command(epilog="Examples: ganflow status | ganflow status --json")(status)
 
 

@@ -1,4 +1,4 @@
-"""The commands of daily life: `ganflow up`, `down` and `status`."""
+"""The commands of daily life: `ganflow up`, `down`, `status` and `drift`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.params import Params
 from components.services import tracking
 from components.verdict import Verdict
 from flows import local_platform
-from flows.cli_workspace import WorkspaceOption, check_servers, home_of
+from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
 from flows.local_platform import Platform, answers
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
@@ -74,6 +74,14 @@ def status(workspace: WorkspaceOption = None, as_json: _JsonOption = False) -> N
     for part, lines in _lines(found):
         for number, line in enumerate(lines):
             print(f"{'' if number else part:<10} {line}")
+
+
+def drift(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Compare new images in `retrain.inbox` with those that the champion learned from; nothing is started."""
+    home, params = ready(workspace, overrides)
+    from components.drift import drift as compare
+
+    print(compare(params, home).words)
 
 
 def _tell(line: str, home: Workspace) -> None:

@@ -169,7 +169,8 @@ def told(running: Running) -> Iterator[list[str]]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     block = (
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block;"
-        f"Block(name='ops', url='http://127.0.0.1:{server.server_port}', json_data={{'text': '{{{{body}}}}'}}).save('ops')"
+        f"url = 'http://127.0.0.1:{server.server_port}';"
+        "Block(name='ops', url=url, json_data={'text': '{{body}}'}).save('ops')"
     )
     api = environment(PREFECT_API_URL=f"http://127.0.0.1:{running.ports[0]}/api")
     subprocess.run([sys.executable, "-c", block], env=api, check=True, cwd=running.root)

@@ -1,0 +1,162 @@
+"""Newly arrived images against those that the champion learned from: a test with a budget of false alarms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.torch
+
+from .artifacts import Dataset, Workspace, staging
+from .containers import find_raw_images
+from .decoding import make_part
+from .gan.dataset import Pixels, Split
+from .gan.distances import Features
+from .gan.features import Classifier, EfficientNetLite0, FeatureNet, feature_net
+from .gan.options import ImageFormat, Options, UserError
+from .gan.two_sample import two_sample
+from .inbox import arrived
+from .params import Params
+from .raw_images import read, thinned
+from .services import cluster, tracking
+
+# The least p-value is a tenth of the false-alarm rate, or less.
+PERMUTATIONS_PER_ALARM = 10
+MAX_REFERENCE = 2_000
+PART = 64
+
+
+class Drift(Options):
+    """What a tick found; without enough new images there is no p-value."""
+
+    champion: int
+    new: int
+    used: int
+    statistic: float | None = None
+    p_value: float | None = None
+    alpha: float
+    drifted: bool = False
+
+    @property
+    def words(self) -> str:
+        if self.p_value is None:
+            return f"{self.new} new images are too few to be judged against those of version {self.champion}"
+        told = f"p = {self.p_value:.2g}, alarm below {self.alpha:.2g}"
+        if self.drifted:
+            return f"{self.new} new images differ from what version {self.champion} learned from ({told})"
+        return f"{self.new} new images look like what version {self.champion} learned from ({told})"
+
+
+class Reference(NamedTuple):
+    """What the champion's data look like to the net that judges them, in images that this net has not learned from."""
+
+    image: ImageFormat
+    net: FeatureNet
+    held: Features
+
+
+def drift(params: Params, home: Workspace) -> Drift:
+    """Judge what lies in `retrain.inbox` and is not in `data/`.
+
+    Raises:
+        UserError: there is no inbox, no champion, or nothing is known any more of what it learned from.
+    """
+    if params.retrain.inbox is None:
+        raise UserError("there is no inbox to look into: name a folder or bucket as retrain.inbox in params.yaml")
+    champion = tracking.champion(params.register.name, home)
+    if champion is None:
+        raise UserError("there is no champion to compare with: run `ganflow run`")
+    data = tracking.tags(champion.name, champion.version, home)["data"]
+    options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
+    files = arrived(params.retrain.inbox, home)
+    reference = _reference(data, home)
+    pixels, count = _pixels(files, reference.image, params, home) if files else (None, 0)
+    if pixels is None or len(pixels) < options.min_images:
+        return Drift(champion=champion.version, new=count, used=0, alpha=alpha)
+    features = reference.net.read(pixels).features.astype(np.float64)
+    seed = int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")
+    permutations = max(1000, round(PERMUTATIONS_PER_ALARM / alpha))
+    found = two_sample(features, reference.held, permutations, np.random.default_rng(seed))
+    return Drift(
+        champion=champion.version,
+        new=count,
+        used=len(pixels),
+        statistic=found.statistic,
+        p_value=found.p_value,
+        alpha=alpha,
+        drifted=found.p_value <= alpha,
+    )
+
+
+def keep_reference(dataset: Dataset, net: FeatureNet, held: Features, home: Workspace) -> None:
+    """Keep what is needed to compare with this data set when `artifacts/` holds another one.
+
+    `held`: the net's features of its holdout (M, F), which unlike those of training images are as new images' are.
+    """
+    folder = home.state / "drift" / dataset.content[:16]
+    if folder.exists():
+        return
+    chosen = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE)).astype(int)
+    with staging(folder) as staged:
+        np.save(staged / "held.npy", held[chosen].astype(np.float32))
+        (staged / "image.json").write_text(json.dumps(dataset.image.model_dump(mode="json")))
+        if isinstance(net.net, Classifier):
+            safetensors.torch.save_file(dict(net.net.state_dict()), staged / "classifier.safetensors")
+
+
+def _reference(data: str, home: Workspace) -> Reference:
+    folder = home.state / "drift" / data[:16]
+    if not folder.exists():
+        dataset = Dataset.load(home.dataset)
+        if dataset.content != data:
+            raise UserError(
+                "what the champion learned from is no longer known (artifacts/dataset is of other data): "
+                "`ganflow run` and `ganflow promote` make a champion of the present data"
+            )
+        net = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
+        holdout = Split(dataset.folder, "holdout", dataset.image)
+        keep_reference(dataset, net, net.read(holdout.pixels(np.arange(len(holdout)))).features, home)
+    image = ImageFormat.model_validate_json((folder / "image.json").read_text())
+    held = np.load(folder / "held.npy", allow_pickle=False).astype(np.float64)
+    net_of: Classifier | EfficientNetLite0
+    weights = folder / "classifier.safetensors"
+    if weights.exists():
+        net_of, name = Classifier(image), "classifier"
+        net_of.load_state_dict(safetensors.torch.load_file(weights))
+    else:
+        net_of, name = EfficientNetLite0(), "efficientnet_lite0"
+    net_of.eval().requires_grad_(False)
+    return Reference(image, FeatureNet(name, net_of, "", held[:0]), held)
+
+
+def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, home: Workspace) -> tuple[Pixels, int]:
+    """At most `drift.max_images` of the new images (N, H, W, C), evenly spread, and how many there are."""
+    options = params.preprocess.model_copy(
+        update={"resolution": (image.height, image.width), "channels": image.channels}
+    )
+    scratch = home.state / "drift.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        # Links, so that only what is new is seen, by the same reader as data/.
+        for name, file in files.items():
+            link = scratch / "new" / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, link)
+            except OSError:
+                # On another disk; a symbolic link would lead outside, which no reader follows.
+                shutil.copyfile(file, link)
+        source = find_raw_images(scratch / "new", scratch, PART)
+        parts = thinned(source, params.drift.max_images)
+        made = [pixels for _, pixels in cluster.run_parts(partial(make_part, options=options), read, parts)]
+        whole = [pixels for pixels in made if len(pixels) and pixels.shape[3] == image.channels]
+        pixels = np.concatenate(whole) if whole else np.empty((0, image.height, image.width, image.channels), np.uint8)
+        return pixels[: params.drift.max_images], len(source)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

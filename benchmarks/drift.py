@@ -1,6 +1,6 @@
 """How often drift is seen, with real digits: `python -m benchmarks.drift [--ticks N]`.
 
-A classifier learns 4,000 digits, 2,000 others are the reference, and each tick draws 100 of the remaining 4,000, as they
+A classifier learns 5,000 digits, 1,000 others are the reference, and each tick draws 100 of the remaining 4,000, as they
 are or changed. Prints a JSON line for each change: alarms without one against the budget, and with one at which tick
 the first alarm came.
 """
@@ -25,7 +25,7 @@ from components.gan.features import feature_net
 from components.gan.options import ImageFormat
 from components.gan.two_sample import two_sample
 
-LEARNED, REFERENCE, ARRIVING = 4_000, 2_000, 100
+LEARNED, REFERENCE, ARRIVING = 5_000, 1_000, 100
 ALPHAS = (1 / 365, 0.05)
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,7 +48,7 @@ def main() -> None:
     images, labels = (
         gzip.decompress((given.data / f"{n}-ubyte.gz").read_bytes()) for n in ("images-idx3", "labels-idx1")
     )
-    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28, 1)
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28, 1).copy()
     classes = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
     image = ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789"))
     rng = np.random.default_rng(0)
@@ -83,15 +83,18 @@ def main() -> None:
     }
     for name, change in changes.items():
         first = []
-        for _ in range(given.repeats):
-            for tick in range(1, 101):
+        for _ in tqdm(range(given.repeats), desc=name, disable=None):
+            for tick in range(1, 101):  # noqa: B007
                 weights = sevens / sevens.sum() if change is None else None
                 drawn = pixels[rest[rng.choice(len(rest), ARRIVING, replace=False, p=weights)]]
                 if p_value(net.read(change(drawn) if change else drawn).features, ALPHAS[0]) <= ALPHAS[0]:
                     break
             first.append(tick)
         median, late = np.percentile(first, [50, 99])
-        print(json.dumps({"drift": name, "alpha": round(ALPHAS[0], 5), "tick of alarm, median": median, "99 %": late}))
+        print(
+            json.dumps({"drift": name, "alpha": round(ALPHAS[0], 5), "tick of alarm, median": median, "99 %": late}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

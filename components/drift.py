@@ -28,7 +28,7 @@ from .services import cluster, tracking
 
 # The least p-value is a tenth of the false-alarm rate, or less.
 PERMUTATIONS_PER_ALARM = 10
-MAX_REFERENCE = 2_000
+MAX_REFERENCE = 1_000
 PART = 64
 
 

@@ -1,17 +1,20 @@
-"""What a picture's own file says of it, wherever it is copied to: that it was generated, by what, and from what.
+"""A picture's file, and what it says of it wherever it is copied to: that it was generated, by what, and from what.
 
 No date, so that a marked picture is still a pure function of its facts.
 """
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
+
+    from .gan.finishing import Draft
 
 # IPTC's term for what a model made that learned from sampled content.
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -49,6 +52,28 @@ def png_text(facts: Mapping[str, str]) -> PngInfo:
         info.add_text(f"ganflow:{name}", _written(value))
     info.add_itxt("XML:com.adobe.xmp", xmp(facts).decode())
     return info
+
+
+def names_of(seed: int, label: int, classes: Sequence[str], channels: int) -> tuple[str, ...]:
+    """The files of a picture: `<class>-<seed>.png`, and `.npy` where no picture shows all the channels."""
+    # What any file system takes; seeds keep apart classes whose names become equal.
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", classes[label])[:60].strip("-.") or f"class{label}"
+    kinds = ("png",) if channels in (1, 3, 4) else ("png", "npy")
+    return tuple(f"{stem}-{seed}.{kind}" for kind in kinds)
+
+
+def files_of(draft: Draft, classes: Sequence[str], facts: Mapping[str, str]) -> dict[str, bytes]:
+    """What is to stand in the files of a finished picture, by name: it is marked with `facts` and its own."""
+    import numpy as np
+
+    from .gan.dataset import to_image
+
+    own = {"class": classes[draft.label], "seed": str(draft.seed), "steps": ", ".join(draft.steps)}
+    picture, array = io.BytesIO(), io.BytesIO()
+    to_image(draft.pixels).save(picture, "PNG", pnginfo=png_text({**facts, **own}))
+    np.save(array, draft.pixels)
+    names = names_of(draft.seed, draft.label, classes, draft.pixels.shape[2])
+    return dict(zip(names, (picture.getvalue(), array.getvalue()), strict=False))
 
 
 def _written(value: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from . import marks, report
 from .artifacts import Dataset, Evaluation, Gallery, Model, Picture, staging
-from .gan.dataset import Pixels, to_image
+from .gan.dataset import Pixels
 from .gan.finishing import Draft, ImageStep, Step, one_of_each_class
 from .gan.models import restored
 from .gan.sampling import latents, sample
@@ -105,16 +104,11 @@ def save(
     (folder / "images").mkdir()
     pictures = []
     for draft in drafts:
-        name = classes[draft.label]
-        # What any file system takes; seeds keep apart classes whose names become equal.
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-.") or f"class{draft.label}"
-        own = {"class": name, "seed": str(draft.seed), "steps": ", ".join(draft.steps)}
-        file = f"images/{stem}-{draft.seed}.png"
-        to_image(draft.pixels).save(folder / file, pnginfo=marks.png_text({**facts, **own}))
-        if draft.pixels.shape[2] not in (1, 3, 4):
-            # The picture shows some of the channels, the array holds them all.
-            np.save(folder / f"images/{stem}-{draft.seed}.npy", draft.pixels)
-        pictures.append(Picture(file=file, seed=draft.seed, label=name, steps=draft.steps))
+        files = marks.files_of(draft, classes, facts)
+        for name, content in files.items():
+            (folder / "images" / name).write_bytes(content)
+        file = f"images/{next(iter(files))}"
+        pictures.append(Picture(file=file, seed=draft.seed, label=classes[draft.label], steps=draft.steps))
     return tuple(pictures)
 
 

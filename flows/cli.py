@@ -28,6 +28,7 @@ from flows.cli_data import data_app, init, shown
 from flows.cli_lineage import impact, rebuild_registry, trace
 from flows.cli_platform import down, drift, status, up
 from flows.cli_presets import presets
+from flows.cli_render import render
 from flows.cli_sign import sign
 from flows.cli_sweep import sweep
 from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
@@ -265,6 +266,10 @@ def sample(
     print(f"{n} images in {out}")
 
 
+app.command(
+    epilog="Examples: ganflow render --n 1000 --class 7 --out renders/sevens | "
+    "ganflow render --n 100000 --out s3://bucket/digits"
+)(render)
 app.command(epilog="Example: ganflow sign --certificate chain.pem --key key.pem --out signed")(sign)
 
 

@@ -7,7 +7,7 @@ import io
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -21,9 +21,13 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from components.artifacts import Evaluation, Workspace
 from components.checkpoints import TrainingFolder
+from components.render import MANIFEST, Rendered, preview
 from components.services import tracking
 from components.verdict import Verdict
 from flows import local_platform
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 UPDATE_SECONDS = 5
 # Pictures travel inside of the artifact, as no server can be counted on to have the file.
@@ -91,6 +95,21 @@ def verdict(judged: Verdict, home: Workspace) -> None:
     create_markdown_artifact(text, "verdict", "Challenger against champion")
 
 
+def rendered(done: Rendered) -> None:
+    """How many pictures are where, by which version, and the first of them."""
+    batch = done.batch
+    steps = ", ".join(step.name for step in batch.steps) or "none"
+    text = (
+        f"## {batch.images:,} images of {batch.name} version {batch.version}\n\n"
+        f"In `{done.storage.uri}`; {done.made:,} were made by this run. `{MANIFEST}` has the hash of each file.\n\n"
+        "| class | seeds | truncation | finishing steps | model |\n|---|---|---|---|---|\n"
+        f"| {batch.label or 'all in turn'} | {batch.seed} to {batch.seed + batch.images - 1} | {batch.truncation:g} | "
+        f"{steps} | `{batch.model}` |"
+    )
+    create_markdown_artifact(text, "render", "A batch of finished images")
+    create_image_artifact(_inline(preview(done)), "rendered", "the first of them")
+
+
 def _follow(run: TrainingFolder, images: int, ids: dict[str, UUID], done: threading.Event) -> None:
     shown = ""
     while ids:
@@ -116,10 +135,15 @@ def _picture(run: TrainingFolder) -> str:
     from PIL import Image
 
     grids = sorted(run.samples.glob("*.png"))
-    packed = io.BytesIO()
     with Image.open(grids[-1]) if grids else Image.new("L", (1, 1)) as image:
-        image.thumbnail((MAX_PIXELS, MAX_PIXELS))
-        image.save(packed, "PNG", optimize=True)
+        return _inline(image)
+
+
+def _inline(image: Image.Image) -> str:
+    """A picture as the address of itself."""
+    packed = io.BytesIO()
+    image.thumbnail((MAX_PIXELS, MAX_PIXELS))
+    image.save(packed, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
 

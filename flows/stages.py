@@ -20,11 +20,13 @@ import components.postprocess
 import components.preprocess
 import components.promote
 import components.register
+import components.render
 import components.train
 from components import inbox, ledger
 from components.artifacts import Artifact, Dataset, Evaluation, Model, Registration, Workspace
 from components.keys import key_of
-from components.params import Evaluate, Promote, Retrain, Train
+from components.params import Evaluate, Params, Promote, Retrain, Train
+from components.render import Batch, Rendered
 from components.services import versioning
 from components.verdict import Verdict
 from flows import pages
@@ -93,3 +95,10 @@ def promote(
     ledger.record(home, verdict, flow_run.id)
     pages.verdict(verdict, home)
     return verdict
+
+
+@task(cache_policy=NO_CACHE)
+def render(batch: Batch, params: Params, home: Workspace) -> Rendered:
+    rendered = components.render.render(batch, params, home)
+    pages.rendered(rendered)
+    return rendered

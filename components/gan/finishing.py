@@ -214,10 +214,9 @@ class Sharpen(ImageStep):
         return _pixels(_image(pixels).filter(mask))
 
 
-FinishingStep = Annotated[
-    Curate | Repair | Denoise | Tone | Color | Upscale | Sharpen,
-    Field(discriminator="name"),
-]
+# A new step that finishes each picture by itself goes into the first line, one that chooses among them into the second.
+PictureStep = Repair | Denoise | Tone | Color | Upscale | Sharpen
+FinishingStep = Annotated[Curate | PictureStep, Field(discriminator="name")]
 
 
 def _image(pixels: Pixels) -> Image.Image:

@@ -573,7 +573,7 @@ class Published(NamedTuple):
 
 
 def champion(name: str, home: Workspace) -> Published | None:
-    """The champion of the registered model `name`, its files fetched if they lie elsewhere.
+    """The champion of the registered model `name`, its files fetched if they lie elsewhere; None if there is none.
 
     Raises:
         UserError: the server cannot be reached, or the files are gone.
@@ -582,7 +582,8 @@ def champion(name: str, home: Workspace) -> Published | None:
 
     with _alone(home), _server_errors():
         client = _client(home)
-        number = _champion(client, home, name)
+        known = client.search_registered_models(f"name = '{name}'")
+        number = _champion(client, home, name) if known else None
         if number is None:
             return None
         version = client.get_model_version(name, str(number))

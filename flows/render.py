@@ -1,0 +1,22 @@
+"""The flow for a batch of finished pictures by the champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from components.artifacts import Workspace
+from components.params import Params
+from components.render import Batch
+from flows import stages
+from flows.runs import named, told, turn
+
+
+@flow(flow_run_name=named)
+@told
+def render(batch: Batch, workspace: Path = Path()) -> str:
+    """Make the pictures that a batch lacks; those that an earlier run made stay."""
+    home = Workspace(workspace.absolute())
+    with turn(home):
+        return str(stages.render(batch, Params.load(home.params), home))

@@ -1,0 +1,240 @@
+"""A batch of finished pictures: the same bytes however it is made, marked, whole, and never mixed with others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from components import marks
+from components.artifacts import Model, Workspace
+from components.gan.finishing import Upscale
+from components.gan.options import UserError
+from components.params import Params
+from components.render import Batch, Rendered, preview, render
+from components.services.storage import Storage
+from tests.conftest import environment, ganflow, refused, succeeded
+from tests.test_cluster import running  # noqa: F401
+from tests.test_storage import bucket, server  # noqa: F401
+
+# Three parts, of which the last is short.
+COUNT = 230
+
+
+@pytest.fixture(scope="module")
+def home(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished workspace with a champion, where pictures may be added."""
+    root = tmp_path_factory.mktemp("render") / "home"
+    shutil.copytree(finished, root)
+    return Workspace(root)
+
+
+@pytest.fixture(scope="module")
+def whole(home: Workspace) -> dict[str, bytes]:
+    """The files of a batch, by name."""
+    assert made(home, out="renders/whole").made == COUNT
+    return contents(home.root / "renders" / "whole")
+
+
+def made(home: Workspace, images: int = COUNT, **options: object) -> Rendered:
+    return render(Batch.model_validate({"images": images, **options}), Params.load(home.params), home)
+
+
+def sentence(home: Workspace, **options: object) -> str:
+    with pytest.raises(UserError) as error:
+        made(home, **options)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_the_number_of_cores_changes_no_byte(home: Workspace, whole: dict[str, bytes]) -> None:
+    with one_core():
+        made(home, out="renders/one core")
+    assert contents(home.root / "renders" / "one core") == whole
+    assert len(whole) == COUNT + 1
+
+
+def test_what_was_lost_is_made_again_and_the_rest_left_alone(home: Workspace, whole: dict[str, bytes]) -> None:
+    folder = home.root / "renders" / "lost"
+    shutil.copytree(home.root / "renders" / "whole", folder)
+    lost = ["0-0.png", "7-57.png", *(f"{seed % 10}-{seed}.png" for seed in range(100, 200))]
+    for name in lost:
+        (folder / name).unlink()
+    # What a machine that crashed may leave.
+    (folder / "9-229.png").write_bytes(b"")
+    (folder / f"8-228.png.{'0' * 32}.part").write_bytes(b"begun")
+    kept = folder / "1-1.png"
+    os.utime(kept, (1, 1))
+    rendered = made(home, out="renders/lost")
+    assert rendered.made == len(lost) + 1
+    assert str(rendered) == f"{COUNT} images of ganflow version 1 in renders/lost, 127 of them from before"
+    assert kept.stat().st_mtime == 1
+    assert contents(folder) == whole
+    assert made(home, out="renders/lost").made == 0
+
+
+def test_an_interrupted_batch_goes_on_and_ends_the_same(home: Workspace, whole: dict[str, bytes]) -> None:
+    folder = home.root / "renders" / "interrupted"
+    shutil.copytree(home.root / "renders" / "whole", folder)
+    begun = json.loads(whole["render.json"]) | {"files": None}
+    (folder / "render.json").write_text(json.dumps(begun))
+    for seed in range(150, COUNT):
+        (folder / f"{seed % 10}-{seed}.png").unlink()
+    assert made(home, out="renders/interrupted").made == 80
+    assert contents(folder) == whole
+
+
+def test_ctrl_c_leaves_whole_files_only(home: Workspace) -> None:
+    folder = home.root / "renders" / "stopped"
+    command = [str(Path(sys.executable).parent / "ganflow"), "render", "--n", "100000", "--out", "renders/stopped"]
+    process = subprocess.Popen(
+        command,
+        cwd=home.root,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("*.png"))) < 150:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    # As a terminal does: to all its processes.
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert said.strip().splitlines()[-1] == "ganflow: stopped; the same command goes on with what is lacking"
+    assert "Traceback" not in said
+    names = {file.name for file in folder.iterdir()}
+    assert json.loads((folder / "render.json").read_text())["files"] is None
+    assert len(names) < 100_000
+    for name in names - {"render.json"}:
+        with Image.open(folder / name) as image:
+            image.load()
+
+
+def test_pictures_say_what_made_them_and_trace_finds_it(home: Workspace, whole: dict[str, bytes]) -> None:
+    described = json.loads(whole["render.json"])
+    assert described["files"] == {
+        name: hashlib.sha256(content).hexdigest() for name, content in whole.items() if name != "render.json"
+    }
+    # Not curate, which chooses among pictures.
+    assert [step["name"] for step in described["steps"]] == ["upscale"]
+    model = Model.load(home.model).key.id
+    picture = home.root / "renders" / "whole" / "7-117.png"
+    with Image.open(picture) as image:
+        assert image.size == (56, 56)
+        text = dict(image.info)
+    expected = {"model": model, "version": "ganflow 1", "class": "7", "seed": "117", "steps": "upscale"}
+    assert {name.removeprefix("ganflow:"): v for name, v in text.items() if name.startswith("ganflow:")} == expected
+    assert marks.GENERATED in text["XML:com.adobe.xmp"]
+    found = json.loads(succeeded(ganflow(home.root, "trace", str(picture), "--json", "--html", "chain.html")))
+    assert (found["model"]["key"], found["version"]["version"], found["gallery"]) == (model, 1, None)
+    assert (found["image"]["class"], found["image"]["seed"], found["image"]["found_by"]) == ("7", 117, "marks")
+    assert len(found["data"]["nearest"]) == 5
+    assert "7-117.png" in (home.root / "chain.html").read_text()
+
+
+def test_options_are_kept(home: Workspace) -> None:
+    steps = [{"name": "upscale", "factor": 3}, {"name": "sharpen"}]
+    rendered = made(home, images=12, label="3", seed=5, truncation=0.5, steps=steps)
+    folder = home.root / rendered.place
+    assert folder.parent == home.root / "renders"
+    assert {file.name for file in folder.glob("*.png")} == {f"3-{seed}.png" for seed in range(5, 17)}
+    with Image.open(folder / "3-16.png") as image:
+        assert image.size == (84, 84)
+        assert (image.info["ganflow:truncation"], image.info["ganflow:steps"]) == ("0.5", "upscale, sharpen")
+    assert preview(rendered).width > preview(rendered).height
+    # A batch of its own has a folder of its own.
+    assert made(home, images=12, label="3", seed=5, truncation=0.6, steps=steps).place != rendered.place
+
+
+def test_nothing_is_mixed(home: Workspace, whole: dict[str, bytes]) -> None:
+    folder = home.root / "renders" / "whole"
+    assert "230 images of ganflow version 1" in sentence(home, out="renders/whole", seed=1)
+    assert "choose another folder" in sentence(home, out="renders/whole", images=COUNT + 1)
+    assert "choose another folder" in sentence(home, out="renders/whole", steps=[])
+    assert contents(folder) == whole
+    assert "choose another folder" in sentence(home, out=".")
+    assert "data/, which is not for pictures" in sentence(home, out="data/more")
+    assert "mlruns/" in sentence(home, out=str(home.mlruns))
+    (home.root / "foreign").mkdir()
+    (home.root / "foreign" / "render.json").write_text("{}")
+    assert "not of a rendering" in sentence(home, out="foreign")
+    assert "cannot use the storage" in sentence(home, out="params.yaml")
+
+
+def test_what_cannot_be_made_is_refused_before_anything_is(home: Workspace) -> None:
+    assert "there is no class 'x'; choose one of 0, 1" in sentence(home, label="x", out="renders/no")
+    assert "take a smaller factor" in sentence(home, steps=[Upscale(factor=8)] * 3, out="renders/no")
+    assert not (home.root / "renders" / "no").exists()
+
+
+def test_a_damaged_champion_makes_nothing(home: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(home.root, tmp_path / "own", ignore=shutil.ignore_patterns("renders"))
+    (weights,) = (tmp_path / "own" / "mlruns" / "artifacts").rglob("generator.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "version 1 of ganflow is damaged: `ganflow verify`" in sentence(Workspace(tmp_path / "own"))
+
+
+def test_without_a_champion_it_says_how_to_get_one(home: Workspace) -> None:
+    told = refused(home.root, "render", "--n", "3", "--set", "register.name=nobody")
+    assert told.startswith("ganflow: nobody has no champion: run `ganflow run`")
+
+
+def test_into_a_bucket(home: Workspace, whole: dict[str, bytes], bucket: str, tmp_path: Path) -> None:  # noqa: F811
+    out = f"{bucket}/some/prefix"
+    assert made(home, out=out).made == COUNT
+    storage = Storage(out)
+    for name in ("0-0.png", "4-104.png"):
+        storage.delete(name)
+    (tmp_path / "begun").write_text(json.dumps(json.loads(whole["render.json"]) | {"files": None}))
+    storage.put(tmp_path / "begun", "render.json")
+    rendered = made(home, out=out)
+    assert rendered.made == 2
+    assert storage.sizes() == {name: len(content) for name, content in whole.items()}
+    for name in ("0-0.png", "4-104.png", "render.json"):
+        storage.get(name, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == whole[name]
+    assert "choose another folder" in sentence(home, out=out, seed=1)
+    assert "no such bucket" in sentence(home, out=f"{bucket}-that-is-not/there")
+
+
+@pytest.mark.long
+def test_ray_tasks_make_the_same_bytes(
+    home: Workspace,
+    whole: dict[str, bytes],
+    running: dict[str, str],  # noqa: F811
+) -> None:
+    succeeded(ganflow(home.root, "render", "--n", str(COUNT), "--out", "renders/ray", **running))
+    assert contents(home.root / "renders" / "ray") == whole

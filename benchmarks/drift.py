@@ -1,6 +1,6 @@
 """How often drift is seen, with real digits: `python -m benchmarks.drift [--ticks N]`.
 
-A classifier learns 5,000 digits, 1,000 others are the reference, and each tick draws 100 of the remaining 4,000, as they
+A classifier learns 5,000 digits, 1,000 others are the reference, and each tick draws 100 of the other 4,000, as they
 are or changed. Prints a JSON line for each change: alarms without one against the budget, and with one at which tick
 the first alarm came.
 """

@@ -6,19 +6,30 @@ Not part of any stage's key: the validated values themselves are.
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from .gan.finishing import FinishingStep
 from .gan.options import Options, Size, TrainingOptions, UserError, network_class
 from .presets import Preset
 
 Side = Annotated[int, Field(ge=8, le=1024)]
+
+
+def _without_password(place: str) -> str:
+    # With the keys in it, it would be written down wherever parameters are.
+    if re.search(r"://[^@\s]*:[^\s]*@|[?&][^=&]*(?:secret|password|token)[^=&]*=", place, re.IGNORECASE):
+        raise ValueError("a password does not belong here: keys are read from AWS_* variables alone")
+    return place
+
+
+Place = Annotated[str, AfterValidator(_without_password)]
 
 
 class Preprocess(Options):
@@ -68,7 +79,7 @@ class Train(TrainingOptions):
         description="training processes; auto: one for each GPU, else one for each machine with all its cores; "
         "{min: 1, max: 4}: as many as find room, while nodes come and go",
     )
-    storage: str | None = Field(
+    storage: Place | None = Field(
         None,
         description="for a cluster that shares no disk: s3://bucket/prefix, where data and training state travel",
     )
@@ -142,7 +153,7 @@ class Promote(Options):
 class Retrain(Options):
     """On a schedule: new data or parameters -> a challenger."""
 
-    inbox: str | None = Field(
+    inbox: Place | None = Field(
         None, description="folder or s3://bucket/prefix whose new files become part of data/; none: data/ as it is"
     )
     notify: str | None = Field(

@@ -21,10 +21,12 @@ from components.keys import STAGES, Step, key_of, plan
 from components.params import Params
 from components.presets import preset as preset_named
 from components.services import cluster, tracking, versioning
+from components.services.address import masked
 from components.verdict import Verdict
 from flows import local_platform
 from flows.cli_cards import card
 from flows.cli_data import data_app, init, shown
+from flows.cli_doctor import doctor
 from flows.cli_lineage import impact, rebuild_registry, trace
 from flows.cli_platform import down, drift, status, up
 from flows.cli_presets import presets
@@ -301,6 +303,7 @@ app.command(epilog="Examples: ganflow up | ganflow up --detach | ganflow up --pr
 app.command(epilog="Example: ganflow down")(down)
 app.command(epilog="Example: ganflow drift --set retrain.inbox=~/incoming")(drift)
 app.command(epilog="Examples: ganflow status | ganflow status --json")(status)
+app.command(epilog="Exit code 0: all is well; 1: something is to be done. Example: ganflow doctor --json")(doctor)
 
 
 @app.command(name="params")
@@ -353,8 +356,8 @@ def _run_flow(params: Params, home: Workspace) -> None:
         from httpx import HTTPError
 
         if isinstance(error, HTTPError):
-            server = os.environ.get("PREFECT_API_URL", "its temporary server")
-            told = f"Prefect cannot be reached any more ({server}: {error}); what is done is kept, and the same command"
+            server = masked(f"{os.environ.get('PREFECT_API_URL', 'its temporary server')}: {error}")
+            told = f"Prefect cannot be reached any more ({server}); what is done is kept, and the same command"
             print(f"ganflow: {told} goes on from there", file=sys.stderr, flush=True)
             cluster.stop()
             # Prefect would try for minutes to tell the server that has gone what happened.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from components.artifacts import Workspace
 from components.gan.options import UserError
 from components.params import Params
+from components.services.address import SERVERS, masked, unanswered
 
 _PROJECT = Path(__file__).resolve().parents[1]
 WorkspaceOption = Annotated[
@@ -54,13 +53,7 @@ def ready(workspace: Path | None, overrides: Sequence[str]) -> tuple[Workspace, 
 
 def check_servers() -> None:
     """Ask the servers that the user named for an answer, before any work is done for them."""
-    for variable, port in (("RAY_ADDRESS", 6379), ("PREFECT_API_URL", 4200), ("MLFLOW_TRACKING_URI", 5000)):
+    for variable, port in SERVERS.items():
         address = os.environ.get(variable, "")
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        if not parts.hostname or parts.scheme in ("sqlite", "file", "postgresql", "mysql") or address == "auto":
-            continue
-        default = {"http": 80, "https": 443}.get(parts.scheme, port)
-        try:
-            socket.create_connection((parts.hostname, parts.port or default), timeout=5).close()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{variable}={address} does not answer ({error}): start that server or unset it") from None
+        if error := unanswered(address, port):
+            raise UserError(f"{variable}={masked(address)} does not answer ({error}): start that server or unset it")

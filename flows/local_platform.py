@@ -26,6 +26,7 @@ from components.artifacts import Workspace, disk_errors
 from components.gan.options import Options, UserError
 from components.params import Params
 from components.services import tracking
+from components.services.address import masked
 
 POOL = "ganflow"
 START_SECONDS = 120
@@ -115,7 +116,8 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
             raise UserError(f"port {port} is in use{_user_of(port)}: name another by {option}")
     environment = _environment(home, prefect)
     commands = _commands(home, prefect_port, mlflow_port)
-    platform = Platform(supervisor=Process.of(os.getpid()), prefect=prefect, mlflow=mlflow)
+    # Written down, and shown: without the password that the user's own server may have in its address.
+    platform = Platform(supervisor=Process.of(os.getpid()), prefect=masked(prefect), mlflow=mlflow)
     with _ended_by_signals(), _supervised(home, platform, environment, tell) as parts:
         # Both at once, since each takes seconds of imports.
         for name in ("prefect", "mlflow"):
@@ -213,7 +215,7 @@ class _Parts:
         while not answers(address):
             process = self._processes.get(name)
             if process is None and time.monotonic() > until - START_SECONDS + 5:
-                raise UserError(f"{address} does not answer: start that server, or unset its variable")
+                raise UserError(f"{masked(address)} does not answer: start that server, or unset its variable")
             if (process and process.poll() is not None) or time.monotonic() > until:
                 raise UserError(f"{name} did not start: {self._last_words(name)}")
             time.sleep(0.2)

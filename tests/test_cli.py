@@ -20,7 +20,18 @@ from tests.conftest import environment, ganflow, refused, succeeded
 
 def test_help_has_examples_and_every_command() -> None:
     out = succeeded(ganflow(Path.cwd(), "--help"))
-    for command in ("run", "preprocess", "train", "evaluate", "postprocess", "register", "sample", "sweep", "ui"):
+    for command in (
+        "run",
+        "preprocess",
+        "train",
+        "evaluate",
+        "postprocess",
+        "register",
+        "sample",
+        "sweep",
+        "doctor",
+        "ui",
+    ):
         assert f"\n  {command} " in out
     assert "--set train.images=64000" in succeeded(ganflow(Path.cwd(), "run", "--help"))
 

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from ..artifacts import Evaluation, Gallery, Model, Workspace, disk_errors, sha256_of
 from ..gan.options import ImageFormat, UserError
+from .address import masked
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -52,13 +53,13 @@ _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch"
 
 
 def address() -> str:
-    """The tracking server that the user named, or `embedded`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "embedded"
+    """The tracking server that the user named, as it may be shown and written down, or `embedded`."""
+    return masked(os.environ.get("MLFLOW_TRACKING_URI") or "embedded")
 
 
 def uri(home: Workspace) -> str:
-    """What MLflow is to connect to."""
-    return f"sqlite:///{home.mlruns.absolute()}/mlflow.db" if address() == "embedded" else address()
+    """What MLflow is to connect to; it may hold a password."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.mlruns.absolute()}/mlflow.db"
 
 
 def _client(home: Workspace) -> MlflowClient:
@@ -67,6 +68,8 @@ def _client(home: Workspace) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # It would print the run's address with the password that the server's has.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     home.mlruns.mkdir(parents=True, exist_ok=True)
     if address() == "embedded":
         _relocate(home)
@@ -92,7 +95,7 @@ def _server_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.exceptions.RequestException) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = masked(" ".join(str(error).split()))[:300]
         raise UserError(
             f"MLflow at {address()} did not do what was asked ({reason}); run the same command again"
         ) from None
@@ -226,7 +229,7 @@ class TrainingLog:
             self._sent = None
             self._next_try = time.monotonic() + self.RETRY_SECONDS
             if not self._told:
-                reason = " ".join(str(error).split())[:200]
+                reason = masked(" ".join(str(error).split()))[:200]
                 print(f"MLflow cannot be reached ({reason}); training goes on, its curves are kept", file=sys.stderr)
             self._told = True
 
@@ -307,7 +310,7 @@ class SweepLog:
             action()
         except Exception as error:
             self._broken = True
-            reason = " ".join(str(error).split())[:200]
+            reason = masked(" ".join(str(error).split()))[:200]
             print(
                 f"MLflow cannot be reached ({reason}); the sweep goes on, the same command will log it", file=sys.stderr
             )

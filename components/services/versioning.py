@@ -14,6 +14,7 @@ import yaml
 
 from ..artifacts import Workspace
 from ..gan.options import UserError
+from .address import masked
 
 
 def add(home: Workspace, many: int) -> str:
@@ -38,7 +39,7 @@ def add(home: Workspace, many: int) -> str:
         with repo:
             repo.add(str(home.data))
     except (DvcException, OSError) as error:
-        return f"data/ is not tracked: {' '.join(str(error).split())}; run `dvc add data`"
+        return f"data/ is not tracked: {masked(' '.join(str(error).split()))}; run `dvc add data`"
     return "data/ is tracked by data.dvc: commit it with params.yaml"
 
 
@@ -59,7 +60,7 @@ def pull(home: Workspace) -> None:
         with Repo(str(home.root)) as repo:
             repo.pull(["data.dvc"])
     except (DvcException, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = masked(" ".join(str(error).split()))
         raise UserError(
             f"`dvc pull data.dvc` did not work: {reason}; mend that, or the remote in .dvc/config"
         ) from None
@@ -87,8 +88,9 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
             for stage in stages:
                 repo.commit(stage, force=True)
     except DvcException as error:
+        reason = masked(str(error))
         raise UserError(
-            f"the results are complete, but DVC could not record them ({error}): run `dvc repro`, which will"
+            f"the results are complete, but DVC could not record them ({reason}): run `dvc repro`, which will"
         ) from None
     return "recorded in dvc.lock"
 

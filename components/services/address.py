@@ -1,0 +1,47 @@
+"""Addresses of the servers that the user named: where they answer, and how they may be shown."""
+
+from __future__ import annotations
+
+import re
+import socket
+from urllib.parse import urlsplit
+
+# The variables that name servers, each with the port that its tool takes if the address has none.
+SERVERS = {"RAY_ADDRESS": 6379, "PREFECT_API_URL": 4200, "MLFLOW_TRACKING_URI": 5000}
+# Not a server that listens, or one that the tool finds by itself.
+_ELSEWHERE = ("sqlite", "file", "postgresql", "mysql")
+# A password may hold what should have been encoded, /, ? or #; what follows the colon is then no port.
+_USER = re.compile(r"(?<=://)(?:[^/\s?#]*|[^/\s?#:]*:(?!\d{1,5}(?:[/?#\s]|$))\S*)@")
+_QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|token|secret|key|sig|credential)[^=&\s]*=)[^&#\s'\")]+", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """`text` as it may be shown, logged and stored: addresses in it without user, password and secret query values."""
+    return _QUERY.sub(r"\1***", _USER.sub("", text))
+
+
+def endpoint(address: str, port: int) -> tuple[str, int] | None:
+    """(host, port) of an address such as `host:6379` or `http://host/api`; None where there is nothing to connect to.
+
+    `port`: where the address has none, nor its scheme.
+
+    Raises:
+        ValueError: the port is no number.
+    """
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if not parts.hostname or parts.scheme in _ELSEWHERE or address == "auto":
+        return None
+    return parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, port)
+
+
+def unanswered(address: str, port: int) -> str | None:
+    """Why nothing answers at `address`, if so."""
+    try:
+        if where := endpoint(address, port):
+            socket.create_connection(where, timeout=5).close()
+    except OSError as error:
+        return masked(str(error))
+    except ValueError:
+        # What it says may quote a part of the password.
+        return "that is no address with a host and a port"
+    return None

@@ -1,0 +1,434 @@
+"""Every check with something wrong and with nothing wrong, on real processes, ports, folders and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components import doctor
+from components.artifacts import Workspace
+from components.doctor import Diagnosis
+from tests.conftest import PROJECT, environment, ganflow
+
+LISTENS = """
+import socket, sys
+server = socket.create_server((sys.argv[1], 0))
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+RAY = """
+import sys, ray
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Workspace:
+    home = Workspace(tmp_path / "workspace")
+    for folder in (home.state, home.mlruns, home.root / "artifacts"):
+        folder.mkdir(parents=True)
+    home.params.write_text("")
+    return home
+
+
+@contextmanager
+def started(*command: str, **extra: str) -> Iterator[tuple[psutil.Process, str]]:
+    """A process and the first line that it says."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env=environment(**extra),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        yield psutil.Process(process.pid), process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def found(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
+    """The only one; where something is wrong it says what to do."""
+    (diagnosis,) = diagnoses
+    assert bool(diagnosis.mends) == (diagnosis.ok is False)
+    return diagnosis
+
+
+# --- versions ---
+
+
+@pytest.mark.parametrize(
+    ("package", "bad", "good", "id"),
+    [
+        ("torch", "2.5.1+cpu", "2.6.0", "CVE-2025-32434"),
+        ("ray", "2.55.1", "2.56.0", "CVE-2026-57516"),
+        ("mlflow", "3.10.1", "3.11.0rc0", "CVE-2026-0545"),
+        ("prefect", "3.6.13", "3.6.14", "CVE-2026-7723"),
+        ("pillow", "12.3.0", "13.0.0", "CVE-2026-112403"),
+        ("starlette", "1.3.0", "1.3.1", "CVE-2026-54283"),
+        ("pyarrow", "14.0.0", "14.0.1", "CVE-2023-47248"),
+        ("fastapi", "0.147.0", "0.146.9", "incompatible"),
+    ],
+)
+def test_advisories(package: str, bad: str, good: str, id: str) -> None:
+    wrong = found([doctor.advisories({package: bad})])
+    assert wrong.ok is False
+    assert id in wrong.words and package in wrong.mends
+    assert doctor.advisories({package: good, "unheard-of": "1"}).ok
+
+
+def test_no_advisory_applies_to_the_pinned_versions() -> None:
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE)
+    assert {each.package for each in doctor.ADVISORIES} <= {name.lower() for name, _ in pins}
+    assert doctor.advisories({name.lower(): version for name, version in pins}).ok
+
+
+def test_versions(tmp_path: Path) -> None:
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("# tried\ntorch==2.13.0\nGitPython==3.2.1\n")
+    assert doctor.versions({"torch": "2.13.0+cpu", "gitpython": "3.2.1", "other": "1"}, pins).ok
+    wrong = found([doctor.versions({"torch": "2.12.0", "gitpython": "3.2.1"}, pins)])
+    assert wrong.ok is False
+    assert "torch 2.12.0 (2.13.0)" in wrong.words and "GitPython" not in wrong.words
+    assert doctor.versions({}, tmp_path / "none").ok is None
+
+
+def test_dvc_cache(tmp_path: Path) -> None:
+    (tmp_path / "repo").mkdir()
+    tmp_path.chmod(0o755)
+    assert doctor.dvc_cache(tmp_path).ok
+    (tmp_path / "repo").chmod(0o777)
+    wrong = found([doctor.dvc_cache(tmp_path)])
+    assert wrong.ok is False and f"chmod o-w {tmp_path / 'repo'}," in wrong.mends
+
+
+# --- who can reach what ---
+
+
+@pytest.mark.parametrize("tool", ["mlflow server", "prefect server start"])
+def test_ports_of_servers(tool: str) -> None:
+    # A real port of a real process, which is known by its command line.
+    with started("-c", LISTENS, "0.0.0.0", *tool.split()) as (process, port):
+        (wrong,) = doctor.ports(doctor.related([process]))
+        assert wrong.ok is False and f"process {process.pid} at 0.0.0.0:{port}" in wrong.words
+        assert "--host 127.0.0.1" in wrong.mends
+    with started("-c", LISTENS, "127.0.0.1", *tool.split()) as (process, _):
+        assert found(doctor.ports(doctor.related([process]))).ok
+    guarded = {"PREFECT_SERVER_API_AUTH_STRING": "admin:hush"} if "prefect" in tool else {}
+    with started("-c", LISTENS, "0.0.0.0", *tool.split(), "--app-name", "basic-auth", **guarded) as (process, _):
+        assert found(doctor.ports(doctor.related([process]))).ok
+
+
+def test_ports_of_strangers_are_not_ours() -> None:
+    with started("-c", LISTENS, "0.0.0.0", "something", "else") as (process, _):
+        assert doctor.related([process]) == []
+
+
+def test_ray_itself_with_and_without_tokens_and_what_it_leaves() -> None:
+    # Ray's sockets need a short path.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        left: list[psutil.Process] = []
+        try:
+            with started("-c", RAY, RAY_TMPDIR=folder, RAY_AUTH_MODE="token") as (driver, said):
+                assert said == "ready"
+                ours = doctor.related(driver.children(recursive=True))
+                left += ours
+                assert {process.name() for process in ours} >= {"raylet", "gcs_server"}
+                assert found(doctor.ports(ours)).ok
+                assert found(doctor.orphans(ours, {})).ok
+                assert doctor.ray_sessions(Path(folder, "ray"), ours, allowed=0).ok
+                reaper = driver.parents()[-1].pid
+            # The driver was killed; some of Ray's processes are slow to notice it.
+            wrong = [each for each in doctor.orphans(ours, {}, reaper) if each.ok is False]
+            assert {each.mends.split()[1].strip(",") for each in wrong} & {str(process.pid) for process in ours}
+            ended = found([doctor.ray_sessions(Path(folder, "ray"), [], allowed=0)])
+            assert ended.ok is False and "1 ended sessions" in ended.words and f"rm -r {folder}/ray" in ended.mends
+            assert doctor.ray_sessions(Path(folder, "ray"), [], allowed=1e9).ok
+            with started("-c", RAY, RAY_TMPDIR=folder, RAY_AUTH_MODE="disabled") as (driver, _):
+                ours = doctor.related(driver.children(recursive=True))
+                left += ours
+                (wrong_port,) = doctor.ports(ours)
+                assert wrong_port.ok is False and "RAY_AUTH_MODE=token" in wrong_port.mends
+        finally:
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, 5)
+
+
+def test_a_named_server_is_no_orphan() -> None:
+    with started("-c", LISTENS, "127.0.0.1", "mlflow", "server") as (process, port):
+        parent = os.getpid()
+        wrong = found(doctor.orphans([process], {}, parent))
+        assert wrong.ok is False and f"kill {process.pid}" in wrong.mends
+        assert found(doctor.orphans([process], {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}, parent)).ok
+        assert found(doctor.orphans([process], {})).ok
+
+
+@pytest.mark.parametrize(
+    ("variable", "address", "credentials"),
+    [
+        ("PREFECT_API_URL", "https://prefect.example/api", {"PREFECT_API_AUTH_STRING": "a:b"}),
+        ("MLFLOW_TRACKING_URI", "https://mlflow.example", {"MLFLOW_TRACKING_TOKEN": "t"}),
+        ("RAY_ADDRESS", "head.example:6379", {"RAY_AUTH_MODE": "token"}),
+        ("RAY_ADDRESS", "head.example:6379", {"RAY_AUTH_TOKEN": "t"}),
+    ],
+)
+def test_authentication(variable: str, address: str, credentials: dict[str, str]) -> None:
+    wrong = found(doctor.authentication({variable: address}))
+    assert wrong.ok is False and "no password" in wrong.words
+    assert found(doctor.authentication({variable: address, **credentials})).ok
+    assert found(doctor.authentication({variable: re.sub(r"[a-z]+[.]example", "127.0.0.1", address)})).ok
+    clear = found(doctor.authentication({variable: f"http://{address.rpartition('//')[2]}", **credentials}))
+    assert clear.ok is False and "in the clear" in clear.words and "https://" in clear.mends
+
+
+def test_ray_without_its_token_although_there_is_one() -> None:
+    named = {"RAY_ADDRESS": "head.example:6379", "RAY_AUTH_TOKEN": "t", "RAY_AUTH_MODE": "disabled"}
+    assert found(doctor.authentication(named)).ok is False
+
+
+def test_no_server_needs_no_authentication() -> None:
+    assert found(doctor.authentication({})).ok is None
+    assert found(doctor.authentication({"MLFLOW_TRACKING_URI": "sqlite:////tmp/mlflow.db"})).ok
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "key: AKIAIOSFODNN7EXAMPLE",
+        "repository: https://me:hush@example.org/repo.git",
+        "    password: hush",
+        'MLFLOW_TRACKING_TOKEN: "hush"',
+        "aws_secret_access_key: hush",
+    ],
+)
+def test_secrets_in_files_of_git(tmp_path: Path, line: str) -> None:
+    params, deployments = tmp_path / "params.yaml", tmp_path / "prefect.yaml"
+    params.write_text(f"train: {{}}\n{line}\n")
+    wrong = found([doctor.secrets(params, deployments)])
+    assert wrong.ok is False and "params.yaml line 2" in wrong.words
+    assert "hush" not in wrong.words and "AKIA" not in wrong.words
+
+
+def test_no_secrets_in_files_of_git(tmp_path: Path) -> None:
+    params, deployments = tmp_path / "params.yaml", PROJECT / "prefect.yaml"
+    params.write_text(
+        "a: {password: null}\nb: {token: '{{ prefect.blocks.secret.name }}'}\nc: s3://bucket/p\npassword:\n"
+    )
+    assert doctor.secrets(params, deployments).ok
+    assert doctor.secrets(PROJECT / "params.yaml").ok
+
+
+# --- the machine ---
+
+
+def test_disk(tmp_path: Path) -> None:
+    assert found(doctor.disk([tmp_path, tmp_path / "missing", tmp_path.parent], needed=1, share=0)).ok
+    assert found(doctor.disk([tmp_path], needed=1e18)).ok is False
+    assert found(doctor.disk([tmp_path], needed=0, share=1)).ok is False
+
+
+def test_shared_memory(tmp_path: Path) -> None:
+    assert doctor.shared_memory(tmp_path, needed=1).ok
+    assert found([doctor.shared_memory(tmp_path, needed=1e18)]).ok is False
+    assert doctor.shared_memory(tmp_path / "missing").ok is None
+
+
+def test_open_files() -> None:
+    assert doctor.open_files(1024).ok
+    assert doctor.open_files(-1).ok
+    wrong = found([doctor.open_files(256)])
+    assert wrong.ok is False and "ulimit -n" in wrong.mends
+
+
+@contextmanager
+def clock_server(seconds: float, status: int) -> Iterator[str]:
+    """The address of a server whose clock is so many seconds ahead."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(time.time() + seconds)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://somebody:hush@127.0.0.1:{server.server_port}/api"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_the_clock_against_a_server(status: int) -> None:
+    for ahead, ok in ((0, True), (600, False), (-600, False)):
+        with clock_server(ahead, status) as address:
+            diagnosis = found([doctor.clock(time.time(), [], {"PREFECT_API_URL": address})])
+        assert diagnosis.ok is ok
+        assert "hush" not in str(diagnosis)
+
+
+def test_the_clock_against_files(home: Workspace) -> None:
+    home.ledger.write_text("{}")
+    now = time.time()
+    assert doctor.clock(now, [home.ledger, home.state / "holder.json"], {}).ok
+    os.utime(home.ledger, (now + 3600, now + 3600))
+    wrong = found([doctor.clock(now, [home.ledger], {})])
+    assert wrong.ok is False and "ledger.jsonl was written 3,600 s from now" in wrong.words
+    assert doctor.clock(0, [], {}).ok is False
+    assert doctor.clock(5e9, [], {}).ok is False
+
+
+# --- what dead runs left ---
+
+
+def test_staging(home: Workspace) -> None:
+    now = time.time()
+    for parent in ("artifacts", "mlruns"):
+        (home.root / parent / ".model-x1y2z3").mkdir()
+    assert doctor.staging(home, now).ok
+    wrong = found([doctor.staging(home, now + 2 * doctor.STAGING_SECONDS)])
+    assert wrong.ok is False and "artifacts/.model-x1y2z3, mlruns/.model-x1y2z3" in wrong.words
+    code = (
+        "import sys; from pathlib import Path; from components.artifacts import Workspace\n"
+        "with Workspace(Path(sys.argv[1])).exclusive():\n"
+        "    Path(sys.argv[1], 'artifacts', '.model-x1y2z3').mkdir(); print('held', flush=True); sys.stdin.read()"
+    )
+    with started("-c", code, str(home.root), PYTHONPATH=str(PROJECT)) as (_, said):
+        assert said == "held"
+        assert doctor.staging(home, now + 2 * doctor.STAGING_SECONDS).ok
+    # It was only looked at.
+    assert (home.root / "artifacts" / ".model-x1y2z3").exists()
+    assert doctor.staging(home, now + 2 * doctor.STAGING_SECONDS).ok is False
+
+
+def test_the_platform(home: Workspace) -> None:
+    record = home.state / "platform.json"
+    assert doctor.platform(home).ok is None
+    with started("-c", LISTENS, "127.0.0.1") as (process, _):
+        living = {"pid": process.pid, "started": process.create_time()}
+        record.write_text(json.dumps({"supervisor": living, "parts": {"worker": living}, "prefect": "x"}))
+        assert doctor.platform(home).ok
+        another = {"pid": process.pid, "started": process.create_time() - 100}
+        record.write_text(json.dumps({"supervisor": another, "parts": {"worker": living}}))
+        wrong = found([doctor.platform(home)])
+        assert wrong.ok is False and "supervisor ended" in wrong.words and "ganflow down" in wrong.mends
+    for damaged in ("{", "[]", '{"supervisor": null}'):
+        record.write_text(damaged)
+        assert found([doctor.platform(home)]).ok is False
+
+
+# --- what must answer ---
+
+
+def test_servers() -> None:
+    with started("-c", LISTENS, "127.0.0.1") as (_, port):
+        named = {
+            "RAY_ADDRESS": f"127.0.0.1:{port}",
+            "PREFECT_API_URL": f"http://a:hush@127.0.0.1:{port}/api",
+            "MLFLOW_TRACKING_URI": "sqlite:////tmp/mlflow.db",
+        }
+        assert [each.ok for each in doctor.servers(named)] == [True, True, True]
+        assert "hush" not in str(list(doctor.servers(named)))
+    wrong = list(doctor.servers(named))
+    assert [each.ok for each in wrong] == [False, False, True]
+    assert "unset RAY_ADDRESS" in wrong[0].mends and "hush" not in str(wrong)
+    assert {each.ok for each in doctor.servers({})} == {None}
+
+
+def test_folders_and_buckets(home: Workspace, tmp_path: Path) -> None:
+    def of(name: str, **environment: str) -> Diagnosis:
+        return found(each for each in doctor.places(home, environment) if name in each.words)
+
+    assert {each.ok for each in doctor.places(home, {})} == {None}
+    home.params.write_text(f"train: {{storage: {tmp_path}}}\nretrain: {{inbox: new}}")
+    assert of("train.storage").ok
+    assert of("retrain.inbox").ok is False
+    (home.root / "new").mkdir()
+    assert of("retrain.inbox").ok
+    home.params.write_text("train: {storage: s3://bucket/prefix}")
+    with started("-c", LISTENS, "127.0.0.1") as (_, port):
+        assert of("train.storage", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}").ok
+    assert of("train.storage", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}").ok is False
+    home.params.write_text("train: {imgaes: 3}")
+    assert "did you mean images" in of("imgaes").words
+
+
+@pytest.mark.parametrize("file", ["config", "config.local"])
+def test_the_remote_of_dvc(home: Workspace, tmp_path: Path, file: str) -> None:
+    def of() -> Diagnosis:
+        return found(each for each in doctor.places(home, {}) if "DVC" in each.words)
+
+    assert of().ok is None
+    # As `dvc init` and `dvc remote add -d` write it, one folder up.
+    subprocess.run(["dvc", "init", "--no-scm", "-q"], cwd=tmp_path, env=environment(), check=True)
+    local = ["--local"] if file == "config.local" else []
+    add = ["dvc", "remote", "add", *local, "-d", "storage", str(tmp_path / "remote")]
+    subprocess.run(add, cwd=tmp_path, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    assert of().ok is False
+    (tmp_path / "remote").mkdir()
+    assert of().ok
+
+
+# --- the command ---
+
+
+def test_the_command(home: Workspace, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        address = f"http://me:hush@127.0.0.1:{unused.getsockname()[1]}/api"
+    before = sorted(home.root.rglob("*"))
+    result = ganflow(home.root, "doctor", PREFECT_API_URL=address)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert re.search(
+        r"^warning  servers +PREFECT_API_URL = http://127.0.0.1:\d+/api does not answer", result.stdout, re.M
+    )
+    assert "start that server, or unset PREFECT_API_URL" in result.stdout
+    assert "hush" not in result.stdout + result.stderr
+    described = ganflow(home.root, "doctor", "--json", DVC_SITE_CACHE_DIR=str(tmp_path))
+    listed = json.loads(described.stdout)
+    assert described.returncode == int(any(each["ok"] is False for each in listed))
+    assert {each["check"] for each in listed} >= {"advisories", "disk", "clock", "servers", "staging", "secrets"}
+    assert {each["check"]: each["ok"] for each in listed}["DVC's cache"] is True
+    # It only looks.
+    assert sorted(home.root.rglob("*")) == before
+
+
+def test_it_starts_quickly(make_workspace: Callable[..., Path]) -> None:
+    code = (
+        "import sys; from flows.cli import app; app(['doctor', '--json'], standalone_mode=False);"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'prefect', 'dvc', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=make_workspace(),
+        capture_output=True,
+        text=True,
+        env=environment(PYTHONPATH=str(PROJECT)),
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -340,6 +340,8 @@ def _environment(home: Workspace, prefect: str) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Eight processes of 240 MB, for judges of language models.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
         "DVC_NO_ANALYTICS": "1",
     }

@@ -22,14 +22,18 @@ from .presets import Preset
 Side = Annotated[int, Field(ge=8, le=1024)]
 
 
+# With a password in it, a place would be written down wherever parameters are.
+_NO_PASSWORD = r"^(?!.*(://[^@\s]*:\S*@|[?&][^=&]*([Ss]ecret|[Pp]assword|[Tt]oken)[^=&]*=))"
+
+
 def _without_password(place: str) -> str:
-    # With the keys in it, it would be written down wherever parameters are.
-    if re.search(r"://[^@\s]*:[^\s]*@|[?&][^=&]*(?:secret|password|token)[^=&]*=", place, re.IGNORECASE):
+    if not re.search(_NO_PASSWORD, place):
         raise ValueError("a password does not belong here: keys are read from AWS_* variables alone")
     return place
 
 
-Place = Annotated[str, AfterValidator(_without_password)]
+# The pattern is for Prefect's form, which refuses before anything is stored; pydantic's own message would quote it.
+Place = Annotated[str, AfterValidator(_without_password), Field(json_schema_extra={"pattern": _NO_PASSWORD})]
 
 
 class Preprocess(Options):

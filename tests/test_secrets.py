@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from components.gan.options import UserError
 from components.params import Params
@@ -57,12 +58,21 @@ def test_the_server_is_reached_with_its_password_and_named_without(monkeypatch: 
 @pytest.mark.parametrize("key", ["train.storage", "retrain.inbox"])
 def test_no_password_in_parameters(tmp_path: Path, key: str) -> None:
     (tmp_path / "params.yaml").write_text("")
+    # By which Prefect's server checks what was typed.
+    form = Draft202012Validator(Params.model_json_schema())
+    section, name = key.split(".")
+
+    def nested(place: str) -> dict[str, dict[str, str]]:
+        return {section: {name: place}}
+
     for place in (f"s3://me:{PLANTED}@bucket/p", f"s3://bucket/p?secret_key={PLANTED}", f"s3://me:{PLANTED}/x@bucket"):
         with pytest.raises(UserError, match="AWS_") as refusal:
             Params.load(tmp_path / "params.yaml", [f"{key}={place}"])
         assert PLANTED not in str(refusal.value)
+        assert not form.is_valid(nested(place))
     for place in ("s3://bucket/p", "abfs://container@account/p", "/shared/a:b@c", "inbox"):
         Params.load(tmp_path / "params.yaml", [f"{key}={place}"])
+        assert form.is_valid(nested(place))
 
 
 @pytest.mark.parametrize("variable", ["RAY_ADDRESS", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"])

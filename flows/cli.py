@@ -334,7 +334,8 @@ def ui(
             raise UserError(f"port {port} is in use: name another by --port")
     print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    subprocess.run([*command, "--backend-store-uri", tracking.uri(home)], check=False)
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    subprocess.run([*command, "--backend-store-uri", tracking.uri(home)], env=quiet, check=False)
 
 
 def _run_flow(params: Params, home: Workspace) -> None:

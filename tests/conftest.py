@@ -100,7 +100,9 @@ def environment(**extra: str) -> dict[str, str]:
     names = ("RAY_ADDRESS", "PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI")
     clean = {name: value for name, value in os.environ.items() if name not in names}
     path = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
-    return {**clean, "PATH": path, "DVC_NO_ANALYTICS": "1", **extra}
+    # MLflow's server has eight processes more with job execution.
+    quiet = {"DVC_NO_ANALYTICS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return {**clean, "PATH": path, **quiet, **extra}
 
 
 def ganflow(root: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:

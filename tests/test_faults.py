@@ -15,7 +15,7 @@ from benchmarks.crash_points import loaded
 from benchmarks.faults import FAULTS, undisturbed, workers_of
 from tests.conftest import SMALL, ganflow, succeeded
 
-SHORT = ("worker killed", "SIGTERM")
+SHORT = ("worker killed",)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,8 @@ def test_a_training_survives(fault: str, tmp_path: Path, expected: Callable[[str
         assert found["model"] == expected(workers_of(fault))
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reason(
     make_workspace: Callable[..., Path], workers: int
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reas
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.long
 def test_no_crash_point_leaves_half_of_anything(finished: Path, tmp_path: Path) -> None:
     """Some of the points; all of them by `python -m benchmarks.crash_points`."""
     results = tmp_path / "results"

@@ -191,6 +191,7 @@ def test_dvc_shows_metrics_and_plots_and_runs_experiments(flow: Clone) -> None:
     assert "images: 2048" in (flow.root / "params.yaml").read_text()
 
 
+@pytest.mark.long
 def test_another_version_of_the_data_is_trained_on_and_the_first_comes_back(
     flow: Clone, digits: tuple[Pixels, Pixels]
 ) -> None:

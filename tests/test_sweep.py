@@ -157,6 +157,7 @@ def test_the_best_trial_is_found_written_logged_and_not_run_again(make_workspace
     assert len(client.search_runs([experiment.experiment_id])) == 4
 
 
+@pytest.mark.long
 def test_after_ctrl_c_the_same_command_runs_what_is_left(make_workspace: Callable[..., Path]) -> None:
     root = make_workspace()
     (root / "params.yaml").write_text(COMMENTED)

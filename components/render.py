@@ -7,10 +7,13 @@ written first, so that nothing else is ever mixed with them, and again at the en
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -188,11 +191,16 @@ def preview(rendered: Rendered) -> Image.Image:
     return grid(shown, COLUMNS, tile_size(shown[0], SIDE))
 
 
-def finished_part(part: Part, contents: Iterable[None], *, batch: Rendering, networks: Networks) -> dict[str, bytes]:
+def finished_part(
+    part: Part, contents: Iterable[None], *, batch: Rendering, networks: Networks, driver: int
+) -> dict[str, bytes]:
     """The files of the wanted images of a part, by name; sampled on the GPU where this process has one.
 
     The whole part is sampled, whatever is wanted of it, as the last bits depend on the size of what is sampled at once.
+    `driver` is the process that wants them.
     """
+    if os.getppid() == driver:
+        _end_with(driver)
     # For the same reason each part has one thread.
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -211,6 +219,18 @@ def finished_part(part: Part, contents: Iterable[None], *, batch: Rendering, net
         draft = _finished(Draft(pixels[i], seeds[i], int(labels[i]), {}), batch.steps)
         files |= marks.files_of(draft, classes, facts)
     return files
+
+
+@cache
+def _end_with(driver: int) -> None:
+    """Let this process end when the one that started it was killed: it would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == driver:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _finished(draft: Draft, steps: Steps) -> Draft:
@@ -288,7 +308,7 @@ def _fill(
     """Make the pictures with these numbers; the sha256 of each file by its name."""
     wanted = {start: tuple(group) for start, group in groupby(lacking, lambda i: i // PART * PART)}
     parts = [Part(range(start, min(start + PART, batch.images)), images) for start, images in wanted.items()]
-    work = partial(finished_part, batch=batch, networks=networks)
+    work = partial(finished_part, batch=batch, networks=networks, driver=os.getpid())
     gpu = bool(parts) and cluster.address() is not None and any(node.gpus for node in cluster.nodes())
     # Finishing steps hold Python's lock for much of their time; but not every process shall take a share of a GPU.
     processes = not torch.cuda.is_available()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -110,30 +111,32 @@ def test_an_interrupted_batch_goes_on_and_ends_the_same(home: Workspace, whole: 
     assert contents(folder) == whole
 
 
-def test_ctrl_c_leaves_whole_files_only(home: Workspace) -> None:
-    folder = home.root / "renders" / "stopped"
-    command = [str(Path(sys.executable).parent / "ganflow"), "render", "--n", "100000", "--out", "renders/stopped"]
-    process = subprocess.Popen(
-        command,
-        cwd=home.root,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_or_killed_it_leaves_whole_pictures_and_no_process(home: Workspace, how: signal.Signals) -> None:
+    folder = home.root / "renders" / how.name
+    command = [str(Path(sys.executable).parent / "ganflow"), "render", "--n", "100000", "--out", f"renders/{how.name}"]
+    log = home.root / f"{how.name}.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=home.root, env=environment(), stdout=file, stderr=file, start_new_session=True
+        )
     deadline = time.monotonic() + 60
     while len(list(folder.glob("*.png"))) < 150:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    # As a terminal does: to all its processes.
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
-    assert said.strip().splitlines()[-1] == "ganflow: stopped; the same command goes on with what is lacking"
-    assert "Traceback" not in said
-    names = {file.name for file in folder.iterdir()}
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    if how == signal.SIGINT:
+        # As a terminal does: to all its processes.
+        os.killpg(process.pid, how)
+        assert process.wait(30) == 130
+        assert log.read_text().splitlines()[-1] == "ganflow: stopped; the same command goes on with what is lacking"
+        assert "Traceback" not in log.read_text()
+    else:
+        process.kill()
+        process.wait(30)
+    assert not psutil.wait_procs(helpers, 10)[1]
+    names = {file.name for file in folder.iterdir() if how == signal.SIGINT or file.suffix != ".part"}
     assert json.loads((folder / "render.json").read_text())["files"] is None
     assert len(names) < 100_000
     for name in names - {"render.json"}:

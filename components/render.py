@@ -31,7 +31,7 @@ from .gan.models import restored
 from .gan.options import Execution, ImageFormat, Options, StoppedError, TrainingOptions, UserError
 from .gan.sampling import labels_by_name, latents, sample
 from .measure import Networks
-from .params import Params
+from .params import Params, Place
 from .services import cluster, tracking
 from .services.storage import Storage
 from .services.tracking import Published
@@ -62,7 +62,7 @@ class Batch(Options):
         description="finishing steps, in this order; none given: postprocess.steps of params.yaml, without those that "
         "choose among pictures",
     )
-    out: str = Field(
+    out: Place = Field(
         "",
         description="folder, relative to the workspace, or s3://bucket/prefix; empty: a folder of its own in renders/ "
         "for each version and choice of options",

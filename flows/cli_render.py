@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
+from components.gan.options import UserError
 from flows.cli_workspace import SetOption, WorkspaceOption, ready
 
 
@@ -31,4 +33,8 @@ def render(
     from components.render import Batch
     from components.render import render as rendered
 
-    print(rendered(Batch(images=n, label=label, seed=seed, truncation=truncation, out=out), params, home))
+    try:
+        batch = Batch(images=n, label=label, seed=seed, truncation=truncation, out=out)
+    except ValidationError as error:
+        raise UserError(f"--out: {error.errors()[0]['ctx']['error']}") from None
+    print(rendered(batch, params, home))

@@ -215,6 +215,11 @@ def test_without_a_champion_it_says_how_to_get_one(home: Workspace) -> None:
     assert told.startswith("ganflow: nobody has no champion: run `ganflow run`")
 
 
+def test_a_password_in_the_address_is_refused_and_not_repeated(home: Workspace) -> None:
+    told = refused(home.root, "render", "--n", "3", "--out", "s3://someone:hush-hush@bucket/there")
+    assert told == "ganflow: --out: a password does not belong here: keys are read from AWS_* variables alone"
+
+
 def test_into_a_bucket(home: Workspace, whole: dict[str, bytes], bucket: str, tmp_path: Path) -> None:  # noqa: F811
     out = f"{bucket}/some/prefix"
     assert made(home, out=out).made == COUNT

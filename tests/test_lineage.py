@@ -234,7 +234,9 @@ def registry(home: Workspace) -> dict[str, list[Any]]:
         "runs": "SELECT run_uuid, name, status, lifecycle_stage, artifact_uri FROM runs ORDER BY 1",
         "run tags": "SELECT run_uuid, key, value FROM tags ORDER BY 1, 2",
         "params": "SELECT run_uuid, key, value FROM params ORDER BY 1, 2",
-        "metrics": "SELECT DISTINCT run_uuid, key, step, value FROM metrics ORDER BY 1, 2, 3, 4",
+        "metrics": "SELECT DISTINCT run_uuid, key, step, value FROM metrics "
+        # How busy the machine was is written down nowhere else.
+        "WHERE key NOT LIKE 'system/%' ORDER BY 1, 2, 3, 4",
         "models": "SELECT model_id, name, artifact_location, status, source_run_id FROM logged_models ORDER BY 1",
     }
     with sqlite3.connect(home.mlruns / "mlflow.db") as database:

@@ -33,7 +33,7 @@ def verify(home: Workspace) -> Iterator[Finding]:
         if (folder / stage.artifact.manifest).exists():
             again = f"`ganflow {stage.name}` makes it again, once {folder.relative_to(home.root)} is deleted"
             yield Finding(str(folder.relative_to(home.root)), _damage(stage.artifact, folder), again)
-    for training in sorted((home.state / "training").glob("*/checkpoints")):
+    for training in sorted((home.state / "training").glob("[!.]*/checkpoints")):
         name = str(training.relative_to(home.root))
         damaged = list(TrainingFolder(training.parent).damaged())
         for folder, reason in damaged:

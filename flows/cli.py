@@ -25,6 +25,7 @@ from components.services.address import masked
 from components.verdict import Verdict
 from flows import local_platform
 from flows.cli_cards import card
+from flows.cli_clean import clean
 from flows.cli_data import data_app, init, shown
 from flows.cli_doctor import doctor
 from flows.cli_lineage import impact, rebuild_registry, trace
@@ -297,6 +298,7 @@ app.command(epilog="Examples: ganflow trace ~/Desktop/7-1000004.png | ganflow tr
 )
 app.command(epilog="Examples: ganflow impact data/images-idx3-ubyte.gz | ganflow impact e3f4078c")(impact)
 app.command(epilog="Example: ganflow rebuild-registry --workspace ~/faces")(rebuild_registry)
+app.command(epilog="Examples: ganflow clean | ganflow clean --remove | ganflow clean --set clean.keep_days=1")(clean)
 
 
 app.command(epilog="Examples: ganflow up | ganflow up --detach | ganflow up --prefect-port 4201")(up)

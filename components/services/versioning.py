@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -58,7 +60,8 @@ def pull(home: Workspace) -> None:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
         with Repo(str(home.root)) as repo:
-            repo.pull(["data.dvc"])
+            # DVC takes names from where the process is.
+            repo.pull([str(home.root / "data.dvc")])
     except (DvcException, OSError) as error:
         reason = masked(" ".join(str(error).split()))
         raise UserError(
@@ -83,16 +86,84 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         with Repo(str(home.root)) as repo:
-            if (home.root / "data.dvc").exists() and repo.status(["data.dvc"]):
+            if (home.root / "data.dvc").exists() and repo.status([str(home.root / "data.dvc")]):
                 return "not recorded: data/ differs from data.dvc: run `dvc add data`, then `dvc repro`"
             for stage in stages:
-                repo.commit(stage, force=True)
+                repo.commit(f"{home.root / 'dvc.yaml'}:{stage}", force=True)
     except DvcException as error:
         reason = masked(str(error))
         raise UserError(
             f"the results are complete, but DVC could not record them ({reason}): run `dvc repro`, which will"
         ) from None
     return "recorded in dvc.lock"
+
+
+@contextmanager
+def own_cache(home: Workspace, hold: bool) -> Iterator[Path | None]:
+    """Folder of the objects in DVC's cache, None if there are none; with `hold`, no command of DVC runs meanwhile.
+
+    Raises:
+        UserError: other workspaces may use the cache too, or DVC is busy.
+    """
+    objects = home.root / ".dvc" / "cache" / "files" / "md5"
+    if not objects.is_dir():
+        yield None
+        return
+    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    with ExitStack() as opened:
+        try:
+            repo = opened.enter_context(Repo(str(home.root)))
+            settings = repo.config["cache"]
+            if (
+                settings.get("dir")
+                or settings.get("shared")
+                or objects.resolve() != home.root.resolve().joinpath(".dvc", "cache", "files", "md5")
+            ):
+                raise UserError("DVC's cache is shared by its settings, and other workspaces may need them")
+            if hold:
+                opened.enter_context(repo.lock)
+        except (DvcException, OSError) as error:
+            raise UserError(f"DVC cannot tell ({' '.join(str(error).split())})") from None
+        yield objects
+
+
+def named_objects(home: Workspace) -> tuple[set[str], set[str]]:
+    """Hashes that `*.dvc` and `dvc.lock` in the workspace name, and those in git: of all commits, logs and the index.
+
+    Raises:
+        UserError: git cannot be asked, or has not the whole history.
+    """
+    now: set[str] = set()
+    for place, folders, names in os.walk(home.root):
+        here = Path(place)
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and here / name not in (home.data, home.mlruns)
+        ]
+        for name in names:
+            if name == "dvc.lock" or name.endswith(".dvc"):
+                now |= _hashes((here / name).read_text(errors="replace"))
+    if not any((folder / ".git").exists() for folder in (home.root, *home.root.parents)):
+        return now, set()
+    files = ("--", ":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock")
+    every = ("--all", "--reflog", "--full-history", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=")
+    shallow = _git(home.root, "rev-parse", "--is-shallow-repository")
+    logged = _git(home.root, "-c", "log.showRoot=true", "log", *every, *files)
+    staged = _git(home.root, "ls-files", "--stage", *files)
+    if shallow != "false" or logged is None or staged is None:
+        raise UserError("git may name them, and cannot tell, or has not the whole history: `git fetch --unshallow`")
+    blobs = {name for name in re.findall(r"\b[0-9a-f]{40,64}\b", f"{logged} {staged}") if name.strip("0")}
+    contents = _git(home.root, "cat-file", "--batch", stdin="\n".join(sorted(blobs)))
+    if contents is None or re.search(r"^[0-9a-f]+ missing$", contents, re.MULTILINE):
+        raise UserError("git may name them, and has not all that its commits hold: `git fetch --refetch`")
+    return now, _hashes(contents)
+
+
+def _hashes(text: str) -> set[str]:
+    return {*re.findall(r"\b[0-9a-f]{32}(?:\.dir)?\b", text)}
 
 
 def data_version(home: Workspace) -> tuple[str | None, str | None]:
@@ -129,9 +200,10 @@ def code_commit() -> str | None:
     return _git(project, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str, stdin: str = "") -> str | None:
     try:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        asked = subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", check=True)
+        return asked.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

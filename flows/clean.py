@@ -1,0 +1,31 @@
+"""The flow that lists what nobody needs any more, and removes it if it is told to."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+
+from components.artifacts import Workspace
+from components.cleanup import cleanup
+from components.params import Clean, Params
+from flows.runs import named, told, turn
+
+
+@flow(flow_run_name=named)
+@told
+def clean(remove: bool = False, params: Clean | None = None, workspace: Path = Path()) -> str:
+    """List what nobody needs any more, and `remove` it; without `params` by the workspace's parameters."""
+    home = Workspace(workspace.absolute())
+    with turn(home) if remove else nullcontext():
+        found = cleanup(params or Params.load(home.params).clean, home, remove)
+    for sentence in found.kept:
+        get_run_logger().warning(sentence)
+    rows = [
+        {"kind": kind, "items": len(items), "MB": round(sum(item.bytes for item in items) / 1e6, 1)}
+        for kind, items in found.kinds()
+    ]
+    create_table_artifact(rows, "clean", "\n\n".join(["What nobody needs any more", *found.kept]))
+    return found.told(remove, "set remove to remove them")

@@ -129,7 +129,6 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
         from flows.reconcile import reconcile
 
         make_pool(POOL)
-        notify(Params.load(home.params).retrain.notify)
         for line in [*cancel_missed(), *reconcile(home)]:
             tell(line)
         deploying = subprocess.Popen(
@@ -150,6 +149,8 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
         planned_until = time.monotonic() + PLAN_SECONDS
         while not next_runs() and time.monotonic() < planned_until:
             time.sleep(0.3)
+        # At last, because the server overlooks an automation that is made while its services start.
+        notify(Params.load(home.params).retrain.notify)
         parts.ready()
         tell("")
         parts.keep(lambda: reconcile(home))

@@ -72,9 +72,10 @@ def notify(block: str | None) -> None:
         UserError: there is no such block.
     """
     with get_client(sync_client=True) as client:
-        for automation in client.read_automations_by_name(_TELLS):
-            client.delete_automation(automation.id)
+        present = client.read_automations_by_name(_TELLS)
         if block is None:
+            for automation in present:
+                client.delete_automation(automation.id)
             return
         kind, _, name = block.partition("/")
         try:
@@ -83,6 +84,10 @@ def notify(block: str | None) -> None:
             raise UserError(
                 f"retrain.notify: Prefect has no block {block}: make it under Blocks in its pages, or remove the key"
             ) from None
+        for automation in present:
+            if [getattr(action, "block_document_id", None) for action in automation.actions] == [document]:
+                return
+            client.delete_automation(automation.id)
         client.create_automation(
             AutomationCore(
                 name=_TELLS,

@@ -26,6 +26,8 @@ from components.gan.options import ImageFormat
 from components.gan.two_sample import two_sample
 
 LEARNED, REFERENCE, ARRIVING = 5_000, 1_000, 100
+# Who has not been seen by then is not counted as seen.
+MAX_TICKS = 20
 ALPHAS = (1 / 365, 0.05)
 Pixels = npt.NDArray[np.uint8]
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--ticks", type=int, default=1_000)
-    parser.add_argument("--repeats", type=int, default=40, help="of each change")
+    parser.add_argument("--repeats", type=int, default=20, help="of each change")
     given = parser.parse_args()
     images, labels = (
         gzip.decompress((given.data / f"{n}-ubyte.gz").read_bytes()) for n in ("images-idx3", "labels-idx1")
@@ -84,7 +86,7 @@ def main() -> None:
     for name, change in changes.items():
         first = []
         for _ in tqdm(range(given.repeats), desc=name, disable=None):
-            for tick in range(1, 101):  # noqa: B007
+            for tick in range(1, MAX_TICKS + 1):  # noqa: B007
                 weights = sevens / sevens.sum() if change is None else None
                 drawn = pixels[rest[rng.choice(len(rest), ARRIVING, replace=False, p=weights)]]
                 if p_value(net.read(change(drawn) if change else drawn).features, ALPHAS[0]) <= ALPHAS[0]:

@@ -22,7 +22,8 @@ import psutil
 import yaml
 from pydantic import Field
 
-from components.artifacts import Workspace, disk_errors
+from components import ledger
+from components.artifacts import BusyError, Workspace, disk_errors
 from components.gan.options import Options, UserError
 from components.params import Params
 from components.services import tracking
@@ -109,8 +110,10 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
     prefect = os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{prefect_port}/api"
     mlflow = f"http://127.0.0.1:{mlflow_port}" if tracking.address() == "embedded" else tracking.address()
     ours = {"prefect": not os.environ.get("PREFECT_API_URL"), "mlflow": tracking.address() == "embedded"}
-    # What another supervisor, killed meanwhile, has left.
+    # What another supervisor, killed meanwhile, has left; and what a killed run made and did not write down.
     down(home)
+    with suppress(BusyError), home.exclusive():
+        ledger.record(home)
     for name, port, option in (("prefect", prefect_port, "--prefect-port"), ("mlflow", mlflow_port, "--mlflow-port")):
         if ours[name] and _taken(port):
             raise UserError(f"port {port} is in use{_user_of(port)}: name another by {option}")

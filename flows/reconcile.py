@@ -25,7 +25,6 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry, Crashed
 
-from components import ledger
 from components.artifacts import BusyError, Workspace
 from components.services import tracking
 from flows.prefect_server import runs
@@ -48,10 +47,11 @@ def reconcile(home: Workspace) -> Iterator[str]:
         for run in runs(client, FlowRunFilter(state=FlowRunFilterState(name=stopped))):
             if run.deployment_id:
                 yield _go_on(client, run, "the platform was stopped")
-    with suppress(BusyError), home.exclusive():
-        # Nobody works here, so what MLflow believes to be running is not.
-        yield from tracking.end_dead_runs(home)
-        ledger.record(home)
+    # Held for a moment only where there is something to close: whoever starts a run meanwhile would be turned away.
+    if tracking.any_running(home):
+        with suppress(BusyError), home.exclusive():
+            # Nobody works here, so what MLflow believes to be running is not.
+            yield from tracking.end_dead_runs(home)
 
 
 def _dead(run: FlowRun) -> str | None:

@@ -405,16 +405,22 @@ def _log_data(client: MlflowClient, run_id: str, home: Workspace, data: UsedData
     client.log_inputs(run_id, [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
 
 
+def any_running(home: Workspace) -> bool:
+    """Whether MLflow believes that a run is in progress. Imports it only to ask a server."""
+    if address() == "embedded":
+        query = "SELECT run_uuid FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
+        return bool(_read(home, query))
+    with _server_errors():
+        client = _client(home)
+        return bool(client.search_runs([_experiment(client, home)], "attributes.status = 'RUNNING'", max_results=1))
+
+
 def end_dead_runs(home: Workspace) -> Iterator[str]:
     """Mark runs of this workspace's trainings that MLflow believes to be running as killed; a sentence for each.
 
-    To be called by who holds the workspace, so that no training runs. Imports MLflow only if there is one.
+    To be called by who holds the workspace, so that no training runs.
     """
     ours = {folder.name for folder in (home.state / "training").glob("*")}
-    if address() == "embedded":
-        query = "SELECT run_uuid FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
-        if not _read(home, query):
-            return
     with _alone(home), _server_errors():
         client = _client(home)
         for run in client.search_runs([_experiment(client, home)], "attributes.status = 'RUNNING'"):

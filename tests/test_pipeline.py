@@ -179,6 +179,7 @@ def test_a_finishing_option_leaves_the_model_alone(flow: Clone) -> None:
     assert not flow.due()
 
 
+@pytest.mark.long
 def test_dvc_shows_metrics_and_plots_and_runs_experiments(flow: Clone) -> None:
     flow.commit("a run")
     assert "fd_classifier_500" in flow("dvc", "metrics", "show")

@@ -343,11 +343,12 @@ def test_down_leaves_no_process_within_ten_seconds(running: Running) -> None:
     assert not (running.root / ".ganflow" / "platform.json").exists()
 
 
-def test_a_stale_record_is_no_platform(finished: Path, tmp_path: Path) -> None:
+def test_a_stale_record_is_no_platform(tmp_path: Path) -> None:
     home = Workspace(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", ""], env=environment())
     process.wait()
     home.state.mkdir(parents=True)
+    home.params.write_text("")
     gone = {"pid": process.pid, "started": 1.0}
     record = {"supervisor": gone, "parts": {"worker": gone}, "prefect": "http://x/api", "mlflow": "http://x"}
     (home.state / "platform.json").write_text(json.dumps(record))

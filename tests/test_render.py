@@ -118,7 +118,14 @@ def test_stopped_or_killed_it_leaves_whole_pictures_and_no_process(home: Workspa
     log = home.root / f"{how.name}.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=home.root, env=environment(), stdout=file, stderr=file, start_new_session=True
+            command,
+            cwd=home.root,
+            env=environment(),
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            # A test in the background ignores Ctrl-C, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     deadline = time.monotonic() + 60
     while len(list(folder.glob("*.png"))) < 150:

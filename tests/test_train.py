@@ -37,7 +37,8 @@ def kill_after_a_checkpoint(root: Path) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("workers", ["auto", pytest.param("2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["auto", "2"])
 def test_after_kill_9_the_same_command_goes_on_and_ends_in_the_same_bytes(
     make_workspace: Callable[..., Path], workers: str
 ) -> None:

@@ -163,7 +163,7 @@ def _runs() -> list[dict[str, Any]]:
             "state": run.state_name,
             "message": run.state.message if run.state else None,
             "began": run.start_time,
-            "seconds": round(run.total_run_time.total_seconds()),
+            "seconds": round(run.estimated_run_time.total_seconds()),
         }
         for run in last_runs(RUNS)
     ]

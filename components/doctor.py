@@ -89,7 +89,7 @@ ADVISORIES = (
 # What belongs to a tool, by command line.
 _TOOLS = {
     "Ray": re.compile(r"(?:^ray::|/ray/core/src/ray/|/ray/dashboard/|/ray/_private/|/ray/autoscaler/)"),
-    "Prefect": re.compile(r"\bprefect(?:\.server| server start| worker start|\.flow_engine)\b"),
+    "Prefect": re.compile(r"\bprefect(?:\.server| server start| worker start|\.(?:flow_)?engine)\b"),
     "MLflow": re.compile(r"\bmlflow(?:\.server| server| ui| models serve)\b"),
 }
 _SECRETS = re.compile(

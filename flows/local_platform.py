@@ -33,8 +33,9 @@ POOL = "ganflow"
 START_SECONDS = 120
 # Of both, with a margin, before `ganflow down` has taken ten seconds.
 STOP_RUNS_SECONDS, STOP_SECONDS = 6.0, 1.5
-# A part that ends so often, so soon after its start, will not get better by another start.
-MAX_QUICK_ENDS, QUICK_SECONDS = 4, 30
+# A part that ends so soon after its start is started again later and later, up to so much later: it shall not keep the
+# machine busy, and what still runs beside it goes on.
+QUICK_SECONDS, MAX_PAUSE_SECONDS = 30, 64
 RECONCILE_SECONDS = 20
 PLAN_SECONDS = 8
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -54,9 +55,19 @@ class Process(Options):
         """The process if it still lives."""
         with suppress(psutil.Error):
             found = psutil.Process(self.pid)
-            if found.create_time() == self.started and found.status() != psutil.STATUS_ZOMBIE:
+            if found.create_time() == self.started and _lives(found):
                 return found
         return None
+
+    def family(self) -> list[psutil.Process]:
+        """It, what it started, and what it left when it was killed: whatever is in the session that it leads."""
+        found = self.find()
+        family = [found, *_children(found)] if found else []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if os.getsid(process.pid) == self.pid and process.create_time() >= self.started:
+                    family.append(process)
+        return [process for process in dict.fromkeys(family) if _lives(process)]
 
 
 class Platform(Options):
@@ -171,7 +182,7 @@ def down(home: Workspace) -> bool:
             supervisor.wait(STOP_RUNS_SECONDS + 2 * STOP_SECONDS)
         with suppress(psutil.Error):
             supervisor.kill()
-    left = [part for part in platform.parts.values() if part.find()]
+    left = [process for part in platform.parts.values() for process in part.family()]
     _end(platform.parts)
     _record(home).unlink(missing_ok=True)
     return supervisor is not None or bool(left)
@@ -187,7 +198,8 @@ class _Parts:
         self._home, self._environment, self._tell = home, environment, tell
         self._commands: dict[str, list[str]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ends: dict[str, list[float]] = {}
+        self._quick_ends: dict[str, int] = {}
+        self._due: dict[str, float] = {}
         self._write()
 
     def start(self, name: str, command: list[str]) -> None:
@@ -244,13 +256,23 @@ class _Parts:
             time.sleep(0.5)
 
     def _again(self, name: str) -> None:
-        now = time.monotonic()
-        ends = [end for end in self._ends.get(name, []) if now - end < MAX_QUICK_ENDS * QUICK_SECONDS]
-        self._ends[name] = [*ends, now]
-        if len(ends) >= MAX_QUICK_ENDS:
-            raise UserError(f"{name} ends again and again: {self._last_words(name)}")
-        self._tell(f"{name} ended (exit code {self._processes[name].returncode}) and is started again")
-        self.start(name, self._commands[name])
+        """Start the part that ended, at once or, where it ends again and again, when its pause is over."""
+        now = time.time()
+        if name in self._due:
+            if now >= self._due[name]:
+                del self._due[name]
+                self.start(name, self._commands[name])
+            return
+        # A server that was killed leaves its own child on the port. A run outlives its worker, and is left to.
+        if name != "worker":
+            with suppress(OSError):
+                os.killpg(self._processes[name].pid, signal.SIGKILL)
+        quick = now - self.platform.parts[name].started < QUICK_SECONDS
+        ends = self._quick_ends[name] = self._quick_ends.get(name, 0) + 1 if quick else 0
+        pause = min(2**ends, MAX_PAUSE_SECONDS) if ends else 0
+        self._due[name] = now + pause
+        why = f" in {pause} seconds: {self._last_words(name)}" if pause else ""
+        self._tell(f"{name} ended (exit code {self._processes[name].returncode}) and is started again{why}")
 
     def _last_words(self, name: str) -> str:
         log = _log(self._home, name)
@@ -294,7 +316,7 @@ def _ended_by_signals() -> Iterator[None]:
 def _end(parts: Mapping[str, Process]) -> None:
     """Runs first, which write a checkpoint while the server can still be told of it; then worker and servers."""
     found = {name: process for name, part in parts.items() if (process := part.find())}
-    everything = {process for part in found.values() for process in [part, *_children(part)]}
+    everything = {process for part in parts.values() for process in part.family()}
     worker = found.get("worker")
     if worker:
         # The worker would take the next run; it does not end by SIGTERM as long as one runs.
@@ -303,7 +325,7 @@ def _end(parts: Mapping[str, Process]) -> None:
             with suppress(psutil.Error):
                 process.terminate()
         psutil.wait_procs(runs, STOP_RUNS_SECONDS)
-    everything |= {process for part in found.values() for process in _children(part)}
+    everything |= {process for part in parts.values() for process in part.family()}
     for process in found.values():
         with suppress(psutil.Error):
             process.terminate()
@@ -314,9 +336,15 @@ def _end(parts: Mapping[str, Process]) -> None:
     psutil.wait_procs(list(everything), STOP_SECONDS)
 
 
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def _is_run(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return "prefect.flow_engine" in " ".join(process.cmdline())
+        return "prefect.engine" in " ".join(process.cmdline())
     return False
 
 

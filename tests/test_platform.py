@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from components.artifacts import Workspace
-from flows.local_platform import Platform
+from flows.local_platform import Platform, answers
 from tests.conftest import environment, ganflow, refused, succeeded
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -86,6 +86,11 @@ class Running:
             time.sleep(0.5)
         raise AssertionError(self.get(f"flow_runs/{run}")["state"])
 
+    def healthy(self) -> bool:
+        prefect, mlflow = self.ports
+        servers = answers(f"http://127.0.0.1:{prefect}/api/health") and answers(f"http://127.0.0.1:{mlflow}/health")
+        return servers and all(part.find() for part in self.platform.parts.values())
+
     def processes(self) -> list[psutil.Process]:
         parts = [self.platform.supervisor, *self.platform.parts.values()]
         found = [process for part in parts if (process := part.find())]
@@ -137,6 +142,27 @@ def test_clean_removes_what_is_left_over_when_told_to(running: Running) -> None:
     run = running.ended(running.started("clean", remove=True, params={"keep_days": 0}))
     assert run["state"]["message"] == "1 thing, 2.0 MB, is removed"
     assert not scratch.exists()
+
+
+def test_what_was_killed_is_started_again_in_place_of_what_it_left(running: Running) -> None:
+    before = running.platform
+    left = {name: part.family() for name, part in before.parts.items()}
+    for part in before.parts.values():
+        # Alone: MLflow's leaves its own child, which holds the port.
+        process = part.find()
+        assert process
+        process.kill()
+    assert len(left["mlflow"]) > 1
+    until = time.monotonic() + 60
+    while not (set(running.platform.parts.values()).isdisjoint(before.parts.values()) and running.healthy()):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert not psutil.wait_procs([process for family in left.values() for process in family], 5)[1]
+    new = running.platform.parts
+    # So long what does not get its port takes to end.
+    time.sleep(6)
+    assert running.platform.parts == new
+    assert running.healthy()
 
 
 @pytest.mark.parametrize(
@@ -198,6 +224,10 @@ def _miss_schedules(root: Path) -> None:
         for column in ("expected_start_time", "next_scheduled_start_time"):
             query = f"UPDATE flow_run SET {column} = datetime({column}, '-2000 days') WHERE auto_scheduled AND {of_two}"
             assert database.execute(query).rowcount >= 6
+        details, time = "state_details", "'$.scheduled_time'"
+        earlier = f"strftime('%Y-%m-%dT%H:%M:%SZ', json_extract({details}, {time}), '-2000 days')"
+        chosen = f"flow_run_id IN (SELECT id FROM flow_run WHERE auto_scheduled AND {of_two})"
+        database.execute(f"UPDATE flow_run_state SET {details} = json_set({details}, {time}, {earlier}) WHERE {chosen}")
     database.close()
 
 

@@ -308,10 +308,20 @@ def run_parts(
         width = 2 * sum(node.gpus if gpu else node.cpus for node in nodes())
         yield from _in_order(lambda part: remote.remote(part, list(read(part))), ray.get, parts, width)
     elif processes:
+        from multiprocessing import resource_tracker
+
         from joblib import Parallel, delayed
 
         pool = Parallel(n_jobs=cores, return_as="generator", batch_size=1, pre_dispatch=cores + 1)
-        yield from pool(delayed(_read_and_work)(work, read, part) for part in parts)
+        # What starts here never hears of Ctrl-C, which a terminal sends to all: the pool ends it. The tracker would
+        # start with the pool, and unblock the signal.
+        resource_tracker.ensure_running()
+        heard = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            results = pool(delayed(_read_and_work)(work, read, part) for part in parts)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        yield from results
     else:
         with ThreadPoolExecutor(cores) as threads:
             yield from _in_order(

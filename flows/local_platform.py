@@ -7,6 +7,7 @@ workspace's own database, which runs go on writing directly: faster, and its end
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -38,6 +39,9 @@ STOP_RUNS_SECONDS, STOP_SECONDS = 6.0, 1.5
 QUICK_SECONDS, MAX_PAUSE_SECONDS = 30, 64
 RECONCILE_SECONDS = 20
 PLAN_SECONDS = 8
+MAX_LOG_BYTES = 10_000_000
+# In the environment of every process of the platform of that workspace.
+_MARK = "GANFLOW_PLATFORM"
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -58,16 +62,6 @@ class Process(Options):
             if found.create_time() == self.started and _lives(found):
                 return found
         return None
-
-    def family(self) -> list[psutil.Process]:
-        """It, what it started, and what it left when it was killed: whatever is in the session that it leads."""
-        found = self.find()
-        family = [found, *_children(found)] if found else []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                if os.getsid(process.pid) == self.pid and process.create_time() >= self.started:
-                    family.append(process)
-        return [process for process in dict.fromkeys(family) if _lives(process)]
 
 
 class Platform(Options):
@@ -182,8 +176,8 @@ def down(home: Workspace) -> bool:
             supervisor.wait(STOP_RUNS_SECONDS + 2 * STOP_SECONDS)
         with suppress(psutil.Error):
             supervisor.kill()
-    left = [process for part in platform.parts.values() for process in part.family()]
-    _end(platform.parts)
+    left = members(home)
+    _end(home, platform.parts)
     _record(home).unlink(missing_ok=True)
     return supervisor is not None or bool(left)
 
@@ -301,7 +295,7 @@ def _supervised(
         # A second Ctrl-C shall not leave half of it.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        _end(parts.platform.parts)
+        _end(home, parts.platform.parts)
         _record(home).unlink(missing_ok=True)
 
 
@@ -313,27 +307,36 @@ def _ended_by_signals() -> Iterator[None]:
     yield
 
 
-def _end(parts: Mapping[str, Process]) -> None:
+def _end(home: Workspace, parts: Mapping[str, Process]) -> None:
     """Runs first, which write a checkpoint while the server can still be told of it; then worker and servers."""
-    found = {name: process for name, part in parts.items() if (process := part.find())}
-    everything = {process for part in parts.values() for process in part.family()}
-    worker = found.get("worker")
-    if worker:
-        # The worker would take the next run; it does not end by SIGTERM as long as one runs.
-        runs = [process for process in _children(worker) if _is_run(process)]
-        for process in runs:
-            with suppress(psutil.Error):
-                process.terminate()
-        psutil.wait_procs(runs, STOP_RUNS_SECONDS)
-    everything |= {process for part in parts.values() for process in part.family()}
-    for process in found.values():
+    # The worker would take the next run; it does not end by SIGTERM as long as one runs.
+    runs = [process for process in members(home) if _is_run(process)]
+    for process in runs:
         with suppress(psutil.Error):
             process.terminate()
-    psutil.wait_procs(list(found.values()), STOP_SECONDS)
-    for process in everything:
+    psutil.wait_procs(runs, STOP_RUNS_SECONDS)
+    everything = members(home)
+    found = [process for part in parts.values() if (process := part.find())]
+    for process in found:
+        with suppress(psutil.Error):
+            process.terminate()
+    psutil.wait_procs(found, STOP_SECONDS)
+    for process in {*everything, *members(home)}:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(list(everything), STOP_SECONDS)
+    psutil.wait_procs(everything, STOP_SECONDS)
+
+
+def members(home: Workspace) -> list[psutil.Process]:
+    """All processes of the workspace's platform but its supervisor; also those whose parent was killed."""
+    found: dict[int, psutil.Process] = {}
+    mark = str(home.root.resolve())
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(_MARK) == mark and _lives(process):
+                # Ray's change their title, and with it what can be read of their environment.
+                found |= {member.pid: member for member in [process, *_children(process)]}
+    return [process for pid, process in found.items() if pid != os.getpid()]
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -379,18 +382,27 @@ def _environment(home: Workspace, prefect: str) -> dict[str, str]:
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     named = {"PREFECT_HOME": str(home.state / "prefect"), **os.environ, "PREFECT_API_URL": prefect, "PATH": path}
-    return {**quiet, **named}
+    return {**quiet, **named, _MARK: str(home.root.resolve())}
 
 
 def _deployments(home: Workspace) -> Path:
     """The workspace's prefect.yaml, or the project's, with deployments that work in this workspace."""
     own = home.root / "prefect.yaml"
     described: dict[str, Any] = yaml.safe_load((own if own.exists() else _PROJECT / "prefect.yaml").read_text())
+    # Into a file: written to the worker, which would pass it on, a run would die at its next line after the worker did.
+    log = _log(home, "runs")
+    output = f'exec "$0" -m prefect.engine >>{shlex.quote(str(log))} 2>&1'
+    command = shlex.join(["sh", "-c", output, sys.executable])
     for deployment in described["deployments"]:
         deployment["parameters"] = {**(deployment.get("parameters") or {}), "workspace": str(home.root)}
+        pool = deployment.get("work_pool") or {}
+        variables = {"command": command, **(pool.get("job_variables") or {})}
+        deployment["work_pool"] = {"name": POOL, **pool, "job_variables": variables}
     file = home.state / "platform" / "prefect.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(described, sort_keys=False))
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        log.unlink()
     return file
 
 

@@ -69,10 +69,11 @@ def prepared(root: Path) -> Path:
 def steps() -> Iterator[Step]:
     """Those that publish something, with all that they import."""
     from components import postprocess, preprocess, register, train
-    from components.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
     from components.checkpoints import TrainingFolder
-    from components.params import Params
     from components.services import tracking
+    from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
+    from components.workspace.params import Params
+    from components.workspace.workspace import Workspace
 
     def params(root: Path) -> Params:
         return Params.load(root / "params.yaml")
@@ -176,7 +177,7 @@ def tried(step: Step, template: Path, scratch: Path, every: int) -> dict[str, ob
     Raises:
         RuntimeError: the step fails undisturbed.
     """
-    from components.artifacts import Workspace
+    from components.workspace.workspace import Workspace
 
     shim = ctypes.CDLL(None)
     shim.crash_points_arm.argtypes = [ctypes.c_char_p, ctypes.c_long]

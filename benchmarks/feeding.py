@@ -15,13 +15,13 @@ from statistics import median
 
 import torch
 
-from components.artifacts import Workspace
 from components.gan.dataset import Split, shuffled_order
 from components.gan.options import TrainingOptions
 from components.gan.training_loop import training_loop
-from components.params import Params
 from components.preprocess import preprocess
 from components.train import resolve
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -23,16 +23,17 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from components.artifacts import Dataset, Model, Workspace
 from components.gan.dataset import Split
 from components.gan.distances import Features
 from components.gan.features import FeatureNet, feature_net
 from components.gan.metrics import Resampled, kernel_resampled
 from components.gan.sampling import labels_like
 from components.measure import Networks, sampled
-from components.params import Promote
 from components.promote import decided
-from components.verdict import Verdict
+from components.workspace.artifacts import Dataset, Model
+from components.workspace.params import Promote
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 
 SAMPLES, SETS, TRIALS = 8_000, 5, 400
 GANFLOW = Path(sys.executable).parent / "ganflow"

@@ -17,13 +17,14 @@ import time
 from pathlib import Path
 from statistics import median
 
-from components.artifacts import Dataset, Workspace
 from components.gan.dataset import Split
 from components.gan.options import TrainingOptions
 from components.gan.training_loop import training_loop
-from components.params import Params
 from components.preprocess import preprocess
 from components.train import resolve, train
+from components.workspace.artifacts import Dataset
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from components.params import Preprocess
 from components.preprocess import preprocess
+from components.workspace.params import Preprocess
 
 PROJECT = Path(__file__).resolve().parents[1]
 

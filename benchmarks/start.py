@@ -35,9 +35,10 @@ def once(root: Path) -> dict[str, float]:
         times.setdefault(name, round(time.perf_counter() - began, 2))
 
     import components.train as stage
-    from components.artifacts import Dataset, Workspace
-    from components.params import Params
     from components.services import cluster
+    from components.workspace.artifacts import Dataset
+    from components.workspace.params import Params
+    from components.workspace.workspace import Workspace
 
     mark("imported")
     cluster.wait()
@@ -61,8 +62,8 @@ def once(root: Path) -> dict[str, float]:
 
 
 def workspace(root: Path) -> None:
-    from components.params import Params
     from components.preprocess import preprocess
+    from components.workspace.params import Params
     from tests.conftest import idx
 
     (root / "data").mkdir(parents=True)

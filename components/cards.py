@@ -13,14 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
 from .cost import spent
-from .gan.options import ImageFormat, UserError
-from .keys import STAGES, key_of
+from .gan.errors import UserError
+from .gan.options import ImageFormat
 from .marks import GENERATED
-from .params import Params
+from .reports.verdict_page import number, sentence
 from .services import tracking, versioning
-from .verdict import Verdict, number, sentence
+from .workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
+from .workspace.graph import STAGES, key_of
+from .workspace.params import Params
+from .workspace.verdict import Verdict
+from .workspace.workspace import Workspace
 
 # MLflow keeps 5,000 characters of a description.
 SUMMARY = 4_500

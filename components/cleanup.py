@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from . import ledger
-from .artifacts import Dataset, Key, Model, Workspace, disk_errors, sha256_of
-from .gan.options import UserError
-from .keys import data_content, key_of
-from .params import Clean, Params
+from .gan.errors import UserError
 from .services import tracking, versioning
+from .workspace.artifacts import Dataset, Key, Model
+from .workspace.data_hashes import data_content
+from .workspace.files import disk_errors, sha256_of
+from .workspace.graph import key_of
+from .workspace.params import Clean, Params
+from .workspace.workspace import Workspace
 
 Kind = Literal[
     "trainings",

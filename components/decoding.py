@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .params import Preprocess
 from .raw_images import Part
+from .workspace.params import Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -31,10 +31,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .artifacts import Workspace
-from .gan.options import UserError
-from .params import Params
+from .gan.errors import UserError
 from .services.address import SERVERS, endpoint, masked, unanswered
+from .workspace.params import Params
+from .workspace.workspace import Workspace
 
 _PROJECT = Path(__file__).resolve().parents[1]
 # Below that much or that share of a disk a training may not find room.

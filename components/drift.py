@@ -13,18 +13,21 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.torch
 
-from .artifacts import Dataset, Workspace, staging
 from .containers import find_raw_images
 from .decoding import make_part
 from .gan.dataset import Pixels, Split
 from .gan.distances import Features
+from .gan.errors import UserError
 from .gan.features import Classifier, EfficientNetLite0, FeatureNet, feature_net
-from .gan.options import ImageFormat, Options, UserError
+from .gan.options import ImageFormat, Options
 from .gan.two_sample import two_sample
 from .inbox import arrived
-from .params import Params
 from .raw_images import read, thinned
 from .services import cluster, tracking
+from .workspace.artifacts import Dataset
+from .workspace.files import staging
+from .workspace.params import Params
+from .workspace.workspace import Workspace
 
 # The least p-value is a tenth of the false-alarm rate, or less.
 PERMUTATIONS_PER_ALARM = 10

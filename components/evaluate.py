@@ -14,7 +14,6 @@ import safetensors.torch
 import torch
 from tqdm import tqdm
 
-from .artifacts import Dataset, Evaluation, Model, Workspace, staging
 from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, Moments, frechet
@@ -22,9 +21,12 @@ from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy, feature_net
 from .gan.metrics import Estimate, Values
 from .gan.models import restored
 from .gan.sampling import labels_like
-from .keys import key_of
 from .measure import Networks, opinions, sampled
-from .params import Evaluate
+from .workspace.artifacts import Dataset, Evaluation, Model
+from .workspace.files import staging
+from .workspace.graph import key_of
+from .workspace.params import Evaluate
+from .workspace.workspace import Workspace
 
 # More real images say little more, and memory stays bounded.
 MAX_HOLDOUT = 10_000

@@ -19,10 +19,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .artifacts import Dataset, Evaluation, Model, Workspace, sha256_of
-from .gan.options import ImageFormat, UserError
+from .gan.errors import UserError
+from .gan.options import ImageFormat
 from .ledger import Entry, Kind, Ledger, files_of, pixels_of
 from .services import tracking
+from .workspace.artifacts import Dataset, Evaluation, Model
+from .workspace.files import sha256_of
+from .workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL import Image

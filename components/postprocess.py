@@ -18,14 +18,15 @@ from torch import nn
 from tqdm import tqdm
 
 from . import marks, report
-from .artifacts import Dataset, Evaluation, Gallery, Model, Picture, staging
 from .gan.dataset import Pixels
 from .gan.finishing import Draft, ImageStep, Step, one_of_each_class
 from .gan.models import restored
 from .gan.sampling import latents, sample
-from .keys import key_of
-from .params import Postprocess
 from .tiles import BACKGROUND, GAP, grid, paste, tile_size
+from .workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
+from .workspace.files import staging
+from .workspace.graph import key_of
+from .workspace.params import Postprocess
 
 COLUMNS = 10
 SHEET_TILES, SHEET_CLASSES = 200, 500

@@ -19,14 +19,18 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from .artifacts import Dataset, Workspace, disk_errors, staging
 from .containers import find_raw_images
 from .decoding import PartTable, Pixels, make_part
-from .gan.options import ImageFormat, UserError
-from .keys import data_content, key_of
-from .params import Preprocess
+from .gan.errors import UserError
+from .gan.options import ImageFormat
 from .raw_images import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
 from .services import cluster
+from .workspace.artifacts import Dataset
+from .workspace.data_hashes import data_content
+from .workspace.files import disk_errors, staging
+from .workspace.graph import key_of
+from .workspace.params import Preprocess
+from .workspace.workspace import Workspace
 
 PIXEL_BYTES = 8 * 2**20
 # So much to decode is worth the start of processes, which share two cores better than threads.

@@ -18,17 +18,21 @@ import pandas as pd
 import safetensors.torch
 
 from . import cards, drift
-from .artifacts import Dataset, Evaluation, Model, Registration, Workspace, staging, unsealed
 from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, kernel_distance
+from .gan.errors import UserError
 from .gan.features import FeatureNet, feature_net
 from .gan.metrics import Resampled
-from .gan.options import Execution, ImageFormat, TrainingOptions, UserError
+from .gan.options import Execution, ImageFormat, TrainingOptions
 from .measure import PART, Networks, sampled
-from .params import Promote
+from .reports.verdict_page import render
 from .services import tracking
-from .verdict import Check, Verdict, render
+from .workspace.artifacts import Dataset, Evaluation, Model, Registration
+from .workspace.files import staging, unsealed
+from .workspace.params import Promote
+from .workspace.verdict import Check, Verdict
+from .workspace.workspace import Workspace
 
 # Pictures of each that the page shows, at the same seeds, at most.
 SHOWN = 60

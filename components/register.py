@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from .artifacts import Evaluation, Gallery, Model, Registration, Workspace, staging
-from .keys import key_of
-from .params import Register
 from .services import tracking
+from .workspace.artifacts import Evaluation, Gallery, Model, Registration
+from .workspace.files import staging
+from .workspace.graph import key_of
+from .workspace.params import Register
+from .workspace.workspace import Workspace
 
 
 def register(options: Register, model: Model, evaluation: Evaluation, gallery: Gallery, out: Path) -> Registration:

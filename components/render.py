@@ -25,17 +25,20 @@ from safetensors.torch import load
 from tqdm import tqdm
 
 from . import marks
-from .artifacts import FileRecord, Model, Workspace, sha256_of, unsealed
+from .gan.errors import StoppedError, UserError
 from .gan.finishing import Draft, ImageStep, PictureStep
 from .gan.models import restored
-from .gan.options import Execution, ImageFormat, Options, StoppedError, TrainingOptions, UserError
+from .gan.options import Execution, ImageFormat, Options, TrainingOptions
 from .gan.sampling import labels_by_name, latents, sample
 from .measure import Networks
-from .params import Params, Place
 from .services import cluster, tracking
 from .services.storage import Storage
 from .services.tracking import Published
 from .tiles import grid, tile_size
+from .workspace.artifacts import FileRecord, Model
+from .workspace.files import sha256_of, unsealed
+from .workspace.params import Params, Place
+from .workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -24,13 +24,13 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from . import insights
-from .artifacts import Dataset, Evaluation, Key, Model
 from .gan.dataset import Pixels, Split, to_image
 from .gan.finishing import Draft, one_of_each_class
 from .gan.models import restored
 from .gan.symptoms import symptoms
 from .insights import ROWS, data_uri
-from .params import Postprocess
+from .workspace.artifacts import Dataset, Evaluation, Key, Model
+from .workspace.params import Postprocess
 
 PAIRS = 10
 # Drawn in a colour that nothing else has, which then becomes the page's own text colour.

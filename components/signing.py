@@ -14,9 +14,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .artifacts import Gallery, disk_errors
-from .gan.options import UserError
+from .gan.errors import UserError
 from .marks import GENERATED
+from .workspace.artifacts import Gallery
+from .workspace.files import disk_errors
 
 _MIME = {".png": "image/png", ".webp": "image/webp"}
 # Neither remote manifests nor revocation lists are asked for.

@@ -21,15 +21,19 @@ import yaml
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from .artifacts import Dataset, Workspace, disk_errors, sync
 from .gan.dataset import Split
+from .gan.errors import UserError
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
-from .gan.options import Execution, Options, Ramp, Scheduled, TrainingOptions, UserError
+from .gan.options import Execution, Options, Ramp, Scheduled, TrainingOptions
 from .judge import cache_of_node, judged_training, resolve_precision
-from .keys import key_of
-from .params import Params, Train, as_yaml, rewritten
 from .services import cluster, storage, tracking
+from .workspace.artifacts import Dataset
+from .workspace.files import disk_errors, sync
+from .workspace.graph import key_of
+from .workspace.params import Params, Train
+from .workspace.params_file import as_yaml, rewritten
+from .workspace.workspace import Workspace
 
 # The present values first: what comes later has to beat them.
 FACTORS = (1.0, 0.5, 2.0)

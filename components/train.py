@@ -17,18 +17,21 @@ import safetensors.torch
 from tqdm import tqdm
 
 from . import cost
-from .artifacts import Dataset, Model, Workspace, disk_errors, staging
 from .checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
 from .gan.dataset import Split, to_image
+from .gan.errors import StoppedError, UserError
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
-from .gan.options import Execution, StoppedError, TrainingOptions, UserError
+from .gan.options import Execution, TrainingOptions
 from .gan.symptoms import symptom
 from .gan.training_loop import START, DivergedError, State
 from .judge import cache_of_node, judged_training, resolve_precision
-from .keys import key_of
-from .params import Train
 from .services import cluster, storage, tracking
+from .workspace.artifacts import Dataset, Model
+from .workspace.files import disk_errors, staging
+from .workspace.graph import key_of
+from .workspace.params import Train
+from .workspace.workspace import Workspace
 
 LOG_SECONDS = 5
 # How often a training that diverged goes on from its last state with other noise.

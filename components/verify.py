@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .artifacts import Artifact, Workspace
 from .checkpoints import TrainingFolder
-from .gan.options import UserError
-from .keys import STAGES, changed_data
+from .gan.errors import UserError
 from .ledger import damage
 from .services import tracking
+from .workspace.artifacts import Artifact
+from .workspace.data_hashes import changed_data
+from .workspace.graph import STAGES
+from .workspace.workspace import Workspace
 
 
 class Finding(NamedTuple):

@@ -8,9 +8,9 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from components.artifacts import Workspace
 from components.cleanup import cleanup
-from components.params import Clean, Params
+from components.workspace.params import Clean, Params
+from components.workspace.workspace import Workspace
 from flows.runs import named, told, turn
 
 

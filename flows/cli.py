@@ -15,14 +15,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from components import ledger
-from components.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration, Workspace
-from components.gan.options import DCGAN, StoppedError, UserError
-from components.keys import STAGES, Step, key_of, plan
-from components.params import Params
-from components.presets import preset as preset_named
+from components.gan.errors import StoppedError, UserError
+from components.gan.options import DCGAN
 from components.services import cluster, tracking, versioning
 from components.services.address import masked
-from components.verdict import Verdict
+from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
+from components.workspace.graph import STAGES, Step, key_of, plan
+from components.workspace.params import Params
+from components.workspace.presets import preset as preset_named
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 from flows import local_platform
 from flows.cli_cards import card
 from flows.cli_clean import clean

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from components.artifacts import Dataset
-from components.params import Params
 from components.services import versioning
+from components.workspace.artifacts import Dataset
+from components.workspace.params import Params
 from flows.cli_workspace import WorkspaceOption, check_servers, home_of
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from components.artifacts import Workspace
-from components.params import Params
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 from flows.cli_data import shown
 from flows.cli_workspace import SetOption
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from components.artifacts import Workspace, disk_errors
-from components.gan.options import UserError
+from components.gan.errors import UserError
 from components.services import versioning
+from components.workspace.files import disk_errors
+from components.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from components.survey import Proposal, Survey

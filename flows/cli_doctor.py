@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from components.artifacts import Workspace
 from components.doctor import Diagnosis, examine
+from components.workspace.workspace import Workspace
 
 
 def doctor(

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from components import lineage
-from components.artifacts import Workspace, disk_errors
+from components.workspace.files import disk_errors
+from components.workspace.workspace import Workspace
 from flows.cli_data import shown
 
 # Nothing is made in the folder: it is only looked at.

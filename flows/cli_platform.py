@@ -14,11 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
-from components.artifacts import Registration, Workspace
-from components.gan.options import UserError
-from components.params import Params
+from components.gan.errors import UserError
 from components.services import tracking
-from components.verdict import Verdict
+from components.workspace.artifacts import Registration
+from components.workspace.params import Params
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 from flows import local_platform
 from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
 from flows.local_platform import Platform, answers

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from components.presets import PRESETS, preset
+from components.workspace.presets import PRESETS, preset
 
 
 def presets(

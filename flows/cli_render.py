@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from components.gan.options import UserError
+from components.gan.errors import UserError
 from flows.cli_workspace import SetOption, WorkspaceOption, ready
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from components.artifacts import Gallery
+from components.workspace.artifacts import Gallery
 from flows.cli_workspace import WorkspaceOption, home_of
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from components.artifacts import Workspace
-from components.gan.options import UserError
-from components.params import Params
+from components.gan.errors import UserError
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 from flows.cli_data import shown
 from flows.cli_workspace import SetOption, WorkspaceOption, ready
 

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from components.artifacts import Workspace
-from components.gan.options import UserError
-from components.params import Params
+from components.gan.errors import UserError
 from components.services.address import SERVERS, masked, unanswered
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 
 _PROJECT = Path(__file__).resolve().parents[1]
 WorkspaceOption = Annotated[

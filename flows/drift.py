@@ -13,8 +13,9 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 import components.drift
-from components.artifacts import Workspace, disk_errors
-from components.params import Params
+from components.workspace.files import disk_errors
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 from flows.runs import named, told, turn
 
 RETRAIN = "retrain/retrain"

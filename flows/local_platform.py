@@ -24,11 +24,13 @@ import yaml
 from pydantic import Field
 
 from components import ledger
-from components.artifacts import BusyError, Workspace, disk_errors
-from components.gan.options import Options, UserError
-from components.params import Params
+from components.gan.errors import UserError
+from components.gan.options import Options
 from components.services import tracking
 from components.services.address import masked
+from components.workspace.files import disk_errors
+from components.workspace.params import Params
+from components.workspace.workspace import BusyError, Workspace
 
 POOL = "ganflow"
 START_SECONDS = 120

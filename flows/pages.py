@@ -19,11 +19,12 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from components.artifacts import Evaluation, Workspace
 from components.checkpoints import TrainingFolder
 from components.render import MANIFEST, Rendered, preview
 from components.services import tracking
-from components.verdict import Verdict
+from components.workspace.artifacts import Evaluation
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 from flows import local_platform
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prefect import flow
 
-from components.artifacts import Workspace
-from components.params import Params
-from components.verdict import Verdict
+from components.workspace.params import Params
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 from flows import stages, temporary_server
 from flows.runs import introduce, named
 

@@ -23,7 +23,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled
 
-from components.gan.options import UserError
+from components.gan.errors import UserError
 
 _TELLS = "ganflow tells how runs ended"
 _ENDS = ("Completed", "Failed", "Crashed", "TimedOut")

@@ -25,8 +25,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry, Crashed
 
-from components.artifacts import BusyError, Workspace
 from components.services import tracking
+from components.workspace.workspace import BusyError, Workspace
 from flows.prefect_server import runs
 from flows.runs import STOPPED
 

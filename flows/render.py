@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prefect import flow
 
-from components.artifacts import Workspace
-from components.params import Params
 from components.render import Batch
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 from flows import stages
 from flows.runs import named, told, turn
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 from components import ledger
-from components.artifacts import Workspace
-from components.gan.options import UserError
-from components.keys import STAGES, plan
-from components.params import Params
+from components.gan.errors import UserError
 from components.services import cluster, tracking, versioning
-from components.verdict import Verdict
+from components.workspace.graph import STAGES, plan
+from components.workspace.params import Params
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 from flows import stages
 from flows.pipeline import run_stages
 from flows.runs import named, told, turn

@@ -23,12 +23,13 @@ import components.register
 import components.render
 import components.train
 from components import inbox, ledger
-from components.artifacts import Artifact, Dataset, Evaluation, Model, Registration, Workspace
-from components.keys import key_of
-from components.params import Evaluate, Params, Promote, Retrain, Train
 from components.render import Batch, Rendered
 from components.services import versioning
-from components.verdict import Verdict
+from components.workspace.artifacts import Artifact, Dataset, Evaluation, Model, Registration
+from components.workspace.graph import key_of
+from components.workspace.params import Evaluate, Params, Promote, Retrain, Train
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 from flows import pages
 
 # DVC is slow on more files than that.

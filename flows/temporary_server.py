@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 
-from components.artifacts import Workspace
+from components.workspace.workspace import Workspace
 
 
 def note(home: Workspace) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.artifacts import Workspace
-from components.keys import STAGES, Stage
-from components.params import Params
+from components.workspace.graph import STAGES, Stage
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 from tests.conftest import PROJECT
 
 COMPONENTS = PROJECT / "components"

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.artifacts import BusyError, Key, Registration, Workspace, disk_errors, staging
 from components.checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
-from components.gan.options import Execution, UserError
+from components.gan.errors import UserError
+from components.gan.options import Execution
+from components.workspace.artifacts import Key, Registration
+from components.workspace.files import disk_errors, staging
+from components.workspace.workspace import BusyError, Workspace
 from tests.conftest import ganflow
 
 KEY = Key(options="a", inputs="b", code="c")

@@ -13,13 +13,14 @@ import yaml
 from markdown_it import MarkdownIt
 
 from components import cards
-from components.artifacts import Dataset, Gallery, Workspace
 from components.cards import Subject, model_card, model_summary
-from components.gan.options import UserError
-from components.keys import key_of
-from components.params import Params
+from components.gan.errors import UserError
+from components.reports.verdict_page import number
 from components.services import tracking
-from components.verdict import number
+from components.workspace.artifacts import Dataset, Gallery
+from components.workspace.graph import key_of
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 from flows.cli_cards import card
 from tests.conftest import ganflow, succeeded
 from tests.test_verdict import FAILED, HOSTILE, PASSED, made

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from components import ledger
-from components.artifacts import Evaluation, Gallery, Key, Model, Workspace
 from components.cleanup import Found, cleanup, unneeded
-from components.params import Clean
 from components.services import tracking, versioning
+from components.workspace.artifacts import Evaluation, Gallery, Key, Model
+from components.workspace.params import Clean
+from components.workspace.workspace import Workspace
 from tests.conftest import SMALL, ganflow, succeeded
 
 ALL = Clean(keep_days=0)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.artifacts import Dataset
+from components.workspace.artifacts import Dataset
 from tests.conftest import environment, ganflow, refused, succeeded
 
 

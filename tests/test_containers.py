@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from components.artifacts import Dataset
 from components.gan.dataset import Split
-from components.gan.options import UserError
-from components.params import Preprocess
+from components.gan.errors import UserError
 from components.preprocess import preprocess
+from components.workspace.artifacts import Dataset
+from components.workspace.params import Preprocess
 
 Files = dict[str, bytes]
 CLASSES = ("cats", "dogs", "owls")

@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from components import doctor
-from components.artifacts import Workspace
 from components.doctor import Diagnosis
+from components.workspace.workspace import Workspace
 from tests.conftest import PROJECT, environment, ganflow
 
 LISTENS = """

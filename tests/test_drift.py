@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from scipy.stats import kstest
 
-from components.artifacts import Workspace
 from components.gan.distances import kernel_distance
 from components.gan.two_sample import two_sample
 from components.inbox import arrived, ingest
+from components.workspace.workspace import Workspace
 from tests.conftest import Pixels, ganflow, refused, succeeded
 
 

@@ -24,8 +24,8 @@ from components import raw_images
 from components.containers import find_raw_images
 from components.decoding import decoded
 from components.fetch import _CIFAR10_CLASSES, DATA_SETS, NeededFile, _members, describe, fetch
-from components.gan.options import UserError
-from components.params import Preprocess
+from components.gan.errors import UserError
+from components.workspace.params import Preprocess
 from tests.conftest import PROJECT, Pixels, idx
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from components.gan.errors import UserError
 from components.gan.finishing import (
     Color,
     Curate,
@@ -18,7 +19,6 @@ from components.gan.finishing import (
     Tone,
     Upscale,
 )
-from components.gan.options import UserError
 from tests.conftest import Pixels
 
 IMAGE_STEPS: list[ImageStep] = [

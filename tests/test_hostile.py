@@ -12,11 +12,13 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from components.artifacts import Model, sealed, unsealed
 from components.checkpoints import TrainingFolder
+from components.gan.errors import UserError
 from components.gan.models import build, restored
-from components.gan.options import DCGAN, MLP, ImageFormat, UserError
-from components.params import Params
+from components.gan.options import DCGAN, MLP, ImageFormat
+from components.workspace.artifacts import Model
+from components.workspace.files import sealed, unsealed
+from components.workspace.params import Params
 
 quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.artifacts import Dataset, Evaluation, Gallery, Model
 from components.fetch import fetch
-from components.gan.options import UserError
-from components.params import Params
+from components.gan.errors import UserError
+from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model
+from components.workspace.params import Params
 from tests.conftest import environment, ganflow, refused, succeeded
 
 PHOTOS = Path("/usr/share/games/endless-sky/images/land")

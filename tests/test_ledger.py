@@ -13,10 +13,11 @@ import pytest
 import torch.multiprocessing as mp
 
 from components import cost
-from components.artifacts import Dataset, Evaluation, Gallery, Model, Registration, Workspace
-from components.keys import data_content
 from components.ledger import Entry, Ledger, damage, files_of, record
 from components.services import tracking, versioning
+from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration
+from components.workspace.data_hashes import data_content
+from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, succeeded
 
 KINDS = ["dataset", "model", "evaluation", "gallery", "registration", "verdict"]

@@ -16,11 +16,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from components import lineage
-from components.artifacts import Dataset, Evaluation, Gallery, Model, Picture, Workspace
 from components.gan.dataset import Split
-from components.gan.options import UserError
+from components.gan.errors import UserError
 from components.ledger import Ledger
 from components.services import tracking
+from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
+from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded
 
 KEYS = ["image", "gallery", "evaluation", "model", "version", "run", "params", "commit", "data"]

@@ -5,23 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from components.gan.errors import UserError
 from components.gan.losses import gradient_penalty
 from components.gan.models import build, layers, r3gan, second_order
 from components.gan.models.biggan import Attention, SpectralConv2d, truncated
 from components.gan.models.layers import BatchNorm, Downsample, standing_statistics, upsample
 from components.gan.models.second_order import conv2d, leaky_relu
 from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, minibatch_std
-from components.gan.options import (
-    DCGAN,
-    MLP,
-    NETWORKS,
-    R3GAN,
-    BigGAN,
-    ImageFormat,
-    NetworkOptions,
-    StyleGAN2,
-    UserError,
-)
+from components.gan.options import DCGAN, MLP, NETWORKS, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2
 
 CLASSES = ("cat", "dog", "cow")
 # Narrow, so that all of them are tested in seconds; a network that is not here is tested as it comes.

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from components.gan.errors import UserError
 from components.gan.models import build
-from components.gan.options import NETWORKS, ImageFormat, UserError
-from components.params import Params
-from components.presets import PRESETS, preset
+from components.gan.options import NETWORKS, ImageFormat
+from components.workspace.params import Params
+from components.workspace.presets import PRESETS, preset
 from tests.conftest import PROJECT
 
 

@@ -22,7 +22,7 @@ import httpx
 import psutil
 import pytest
 
-from components.artifacts import Workspace
+from components.workspace.workspace import Workspace
 from flows.local_platform import Platform, answers, members
 from tests.conftest import environment, ganflow, refused, succeeded
 

@@ -16,14 +16,15 @@ import torch
 from PIL import Image
 
 from components import insights, marks, report
-from components.artifacts import Dataset, Evaluation, Gallery, Key, Model
 from components.gan.dataset import Split
+from components.gan.errors import UserError
 from components.gan.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale
 from components.gan.models import build
-from components.gan.options import DCGAN, Execution, ImageFormat, TrainingOptions, UserError
+from components.gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
 from components.gan.sampling import latents, sample
-from components.params import Postprocess
 from components.postprocess import contact_sheet, postprocess, save
+from components.workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model
+from components.workspace.params import Postprocess
 from tests.conftest import ganflow, succeeded
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc", 'a "b" & c')

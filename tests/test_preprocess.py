@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from components.artifacts import Dataset
 from components.gan.dataset import Split
-from components.gan.options import UserError
-from components.params import Preprocess
+from components.gan.errors import UserError
 from components.preprocess import preprocess
+from components.workspace.artifacts import Dataset
+from components.workspace.params import Preprocess
 from tests.conftest import Pixels, idx
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from components import promote
-from components.artifacts import Dataset, Workspace
 from components.gan.dataset import Split
+from components.gan.errors import UserError
 from components.gan.features import feature_net
-from components.gan.options import UserError
 from components.promote import Decision, measured
 from components.services import tracking
-from components.verdict import Verdict
+from components.workspace.artifacts import Dataset
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 import torch.multiprocessing as mp
 
-from components.artifacts import Evaluation, Gallery, Model, Workspace
 from components.services import tracking
+from components.workspace.artifacts import Evaluation, Gallery, Model
+from components.workspace.workspace import Workspace
 from tests.conftest import environment, ganflow, succeeded
 
 # Python without the project: its path is where the packages are, and the folder of the project is taken off it.

@@ -19,15 +19,14 @@ import pytest
 from PIL import Image
 
 from components import marks
-from components.artifacts import Model, Workspace
+from components.gan.errors import UserError
 from components.gan.finishing import Upscale
-from components.gan.options import UserError
-from components.params import Params
 from components.render import Batch, Rendered, preview, render
 from components.services.storage import Storage
+from components.workspace.artifacts import Model
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
 from tests.conftest import environment, ganflow, refused, succeeded
-from tests.test_cluster import running  # noqa: F401
-from tests.test_storage import bucket, server  # noqa: F401
 
 # Three parts, of which the last is short.
 COUNT = 230

@@ -18,10 +18,10 @@ from urllib.request import urlopen
 import pytest
 from jsonschema import Draft202012Validator
 
-from components.gan.options import UserError
-from components.params import Params
+from components.gan.errors import UserError
 from components.services import tracking
 from components.services.address import masked
+from components.workspace.params import Params
 from tests.conftest import environment, ganflow, refused, succeeded
 
 PLANTED = "xyzzy-planted"
@@ -47,7 +47,7 @@ def test_addresses_are_masked() -> None:
 
 
 def test_the_server_is_reached_with_its_password_and_named_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.artifacts import Workspace
+    from components.workspace.workspace import Workspace
 
     address = f"http://me:{PLANTED}@host:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

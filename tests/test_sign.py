@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
-from components.artifacts import Gallery
-from components.gan.options import UserError
+from components.gan.errors import UserError
 from components.postprocess import postprocess
 from components.signing import sign
+from components.workspace.artifacts import Gallery
 from tests.conftest import ganflow, refused, succeeded
 from tests.test_postprocess import OPTIONS, contents, inputs, told_by
 

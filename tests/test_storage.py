@@ -20,12 +20,13 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from components.artifacts import Dataset, Key
 from components.checkpoints import Checkpoint, TrainingFolder
-from components.gan.options import Execution, ImageFormat, UserError
+from components.gan.errors import UserError
+from components.gan.options import Execution, ImageFormat
 from components.gan.training_loop import State
 from components.services import storage as storage_module
 from components.services.storage import Storage, TrainingMirror, fetch_dataset, passed_environment, publish_dataset
+from components.workspace.artifacts import Dataset, Key
 from tests.conftest import PROJECT
 
 EXECUTION = Execution(workers=1, threads=1, device="cpu", precision="fp32")

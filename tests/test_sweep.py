@@ -15,9 +15,11 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from components.gan.options import Ramp, UserError
-from components.params import Params, Train, rewritten
+from components.gan.errors import UserError
+from components.gan.options import Ramp
 from components.sweep import around, combinations, parse, scaled, words, write
+from components.workspace.params import Params, Train
+from components.workspace.params_file import rewritten
 from tests.conftest import SMALL, environment, ganflow, refused, succeeded
 
 COMMENTED = SMALL.replace("images: 4096", "images: 2048  # short").replace(

@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from components.artifacts import Model
+from components.workspace.artifacts import Model
 from tests.conftest import SMALL, environment, ganflow, succeeded
 
 LONGER = SMALL.replace("images: 4096", "images: 8192")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import Dataset, Evaluation, Model
+from components.workspace.artifacts import Dataset, Evaluation, Model
 from tests.conftest import ganflow, succeeded
 from tests.two_nodes import BIN, TwoNodes, start
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components import verdict
-from components.verdict import Check, Verdict, number, render
+from components.reports import verdict_page
+from components.reports.verdict_page import number, render
+from components.workspace.verdict import Check, Verdict
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 PASSED = Check(name="recall", words="the samples cover 98% of the images", value=0.981, threshold=0.8, passed=True)
@@ -121,14 +122,14 @@ def test_the_numbers_are_those_of_the_verdict() -> None:
 def test_the_drawing_is_to_scale() -> None:
     """Zero, margin and interval lie where their values are, on one scale."""
     given = made(low=-0.002)
-    scale = verdict._scale(given)
+    scale = verdict_page._scale(given)
     assert scale is not None
     per_unit = (scale["high"] - scale["zero"]) / given.high
     for name, value in (("low", given.low), ("margin", given.margin), ("improvement", given.improvement)):
         assert scale[name] == pytest.approx(scale["zero"] + per_unit * value, abs=0.05)
     drawn = {a.get("cx") for tag, a in page(given).tags if tag == "circle"}
     assert drawn == {f"{scale['improvement']}%"}
-    assert verdict._scale(made(improvement=0, low=0, high=0, margin=0)) == dict.fromkeys(scale, 10.0)
+    assert verdict_page._scale(made(improvement=0, low=0, high=0, margin=0)) == dict.fromkeys(scale, 10.0)
 
 
 def test_undecided_says_what_is_needed() -> None:
@@ -140,11 +141,11 @@ def test_undecided_says_what_is_needed() -> None:
 
 def test_pictures_stand_side_by_side_in_rows_of_classes() -> None:
     found = page(made(), classes=["cat", "dog"] * 10)
-    assert len(found.images()) == 2 * 2 * verdict.COLUMNS
+    assert len(found.images()) == 2 * 2 * verdict_page.COLUMNS
     assert found.text.index("cat") < found.text.index("dog")
     assert "The same seeds and classes for both" in found.text
     alone = page(made(champion=None, kid_champion=None), classes=["cat", "dog"] * 10)
-    assert len(alone.images()) == 2 * verdict.COLUMNS
+    assert len(alone.images()) == 2 * verdict_page.COLUMNS
     assert "there was no champion to compare it with" in alone.text
     assert "Without a champion there is no difference to test" in alone.text
     assert len(page(made(), classes=["one"] * 20).images()) == 2 * 20

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import Workspace
 from components.services import versioning
+from components.workspace.workspace import Workspace
 from tests.conftest import PROJECT
 
 

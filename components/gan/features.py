@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from .dataset import Pixels, Split, to_signed
 from .distances import Features, frechet_distance, kernel_distance
-from .options import ImageFormat, UserError
+from .errors import UserError
+from .options import ImageFormat
 
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 2e-3
 # Small data sets are seen more often, large ones only in part: a classifier needs some steps, and no more.

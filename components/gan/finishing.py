@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from .options import Options, UserError
+from .errors import UserError
+from .options import Options
 
 if TYPE_CHECKING:
     from PIL import Image

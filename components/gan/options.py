@@ -1,9 +1,4 @@
-"""Options of networks and training, and the image format that the data decides.
-
-The discriminated union `NetworkOptions` *is* the list of networks: pydantic validates the choice, names the
-alternatives in its error and draws the form in Prefect. Only schemas stand here, light to import and no part of any
-stage's code; `models.build` makes the networks.
-"""
+"""TODO"""
 
 from __future__ import annotations
 
@@ -15,21 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 Size = Literal["small", "base", "large"]
 Recipe = Mapping[str, Any]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class UserError(Exception):
-    """What is wrong and what to do about it, in one sentence that is shown without a traceback."""
-
-    exit_code = 2
-
-
-class StoppedError(UserError):
-    """The user pressed Ctrl-C; an ordinary exception, so that every caller up to the command ends in order."""
-
-    exit_code = 130
-
-    def __init__(self, where: str = "from the last checkpoint") -> None:
-        super().__init__(f"stopped; the same command goes on {where}")
 
 
 class Options(BaseModel):

@@ -20,9 +20,10 @@ from .ada import UNIFORMS as ADA_UNIFORMS
 from .ada import UPDATE_EVERY, AugmentationProbability, adapt
 from .augmentation import UNIFORMS, augment
 from .dataset import Split, on_device, shuffled_order
+from .errors import UserError
 from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
-from .options import Execution, Ramp, TrainingOptions, UserError
+from .options import Execution, Ramp, TrainingOptions
 from .sampling import generator_for
 from .schedules import at, ema_decay, learning_rate_factor
 

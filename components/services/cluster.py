@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from ..gan.options import Execution, StoppedError, UserError
+from ..gan.errors import StoppedError, UserError
+from ..gan.options import Execution
 
 P = TypeVar("P")
 C = TypeVar("C")

@@ -22,8 +22,9 @@ import pyarrow.fs
 from filelock import FileLock
 from tqdm import tqdm
 
-from ..artifacts import Dataset, disk_errors, sha256_of, sync, unsealed
-from ..gan.options import UserError
+from ..gan.errors import UserError
+from ..workspace.artifacts import Dataset
+from ..workspace.files import disk_errors, sha256_of, sync, unsealed
 
 # Files of a training, see `checkpoints.TrainingFolder`.
 STATE, JSON, PROGRESS = "state.safetensors", "checkpoint.json", "progress.jsonl"

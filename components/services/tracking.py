@@ -25,8 +25,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from filelock import FileLock
 
-from ..artifacts import Evaluation, Gallery, Model, Workspace, disk_errors, sha256_of
-from ..gan.options import ImageFormat, UserError
+from ..gan.errors import UserError
+from ..gan.options import ImageFormat
+from ..workspace.artifacts import Evaluation, Gallery, Model
+from ..workspace.files import disk_errors, sha256_of
+from ..workspace.workspace import Workspace
 from .address import masked
 
 if TYPE_CHECKING:

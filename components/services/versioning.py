@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from ..artifacts import Workspace
-from ..gan.options import UserError
+from ..gan.errors import UserError
+from ..workspace.workspace import Workspace
 from .address import masked
 
 
@@ -195,7 +195,7 @@ def data_version(home: Workspace) -> tuple[str | None, str | None]:
 def code_commit() -> str | None:
     """The git commit of ganflow's code, with `-dirty` where it was changed since; None where git does not track it."""
     project = Path(__file__).parents[2]
-    if _git(project, "ls-files", "components/artifacts.py") != "components/artifacts.py":
+    if _git(project, "ls-files", "components/workspace/workspace.py") != "components/workspace/workspace.py":
         return None
     return _git(project, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 

@@ -17,7 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..options import DCGAN, MLP, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2, UserError
+from ..errors import UserError
+from ..options import DCGAN, MLP, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2
 from . import biggan, dcgan, mlp, r3gan, stylegan2
 from .layers import Networks
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..options import ImageFormat, UserError
+from ..errors import UserError
+from ..options import ImageFormat
 from .second_order import conv2d
 
 

@@ -14,7 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..options import R3GAN, ImageFormat, UserError
+from ..errors import UserError
+from ..options import R3GAN, ImageFormat
 from .layers import Downsample, Networks, Pyramid, pyramid, upsample
 from .second_order import Conv2d, leaky_relu
 

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .gan.options import UserError
+from ..gan.errors import UserError
 
 TWO_CORES = "2 CPU cores with AMX and avx512_bf16"
 

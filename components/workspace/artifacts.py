@@ -1,0 +1,199 @@
+"""What stages hand to each other: a folder, and the JSON that describes it and is written last.
+
+Everything in an artifact is a pure function of its key: no date, duration, run id, host or absolute path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, Field
+
+from ..gan.errors import UserError
+from ..gan.options import Execution, ImageFormat, Options, TrainingOptions
+from .files import sealed, sha256_of, unsealed
+
+
+class Key(Options):
+    """What a stage's result depends on, as three hashes; equal keys mean equal results."""
+
+    options: str
+    inputs: str
+    code: str
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(f"{self.options}{self.inputs}{self.code}".encode()).hexdigest()[:16]
+
+
+class OtherVersionError(UserError):
+    """An artifact whose JSON this version does not know; it is made again."""
+
+
+class FileRecord(Options):
+    size: int
+    sha256: str
+
+
+def _inside(name: str) -> str:
+    if not name or name.startswith("/") or "\\" in name or {"", ".", ".."} & {*name.split("/")}:
+        raise ValueError(f"{name!r} does not lie in the artifact's folder")
+    return name
+
+
+class Artifact(Options):
+    """A folder and the JSON that describes it; subclasses say what the JSON holds."""
+
+    manifest: ClassVar[str]
+
+    key: Key
+    files: dict[Annotated[str, AfterValidator(_inside)], FileRecord]
+    folder: Path = Field(exclude=True)
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of all but the key, so that an edit of code that changes no result goes no further down."""
+        described = self.model_dump(mode="json", exclude={"key"})
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The artifact in `folder`, its files checked for presence and size.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        path = folder / cls.manifest
+        if not path.exists():
+            made_by = cls.__name__.lower()
+            raise UserError(f"there is no {made_by} at {folder}: run `ganflow run`, which makes it")
+        try:
+            artifact = cls(**unsealed(path.read_text()), folder=folder)
+        except (ValueError, TypeError):
+            raise OtherVersionError(
+                f"{path} is damaged, or of another version of ganflow: `ganflow run` makes it again"
+            ) from None
+        for name, record in artifact.files.items():
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != record.size:
+                raise _damaged(folder, f"{name} is missing or has another size")
+        return artifact
+
+    @classmethod
+    def find(cls, folder: Path, key: Key) -> Self | None:
+        """The artifact in `folder` if it is whole and carries `key`."""
+        try:
+            artifact = cls.load(folder)
+        except UserError:
+            return None
+        return artifact if artifact.key == key else None
+
+    def verified(self) -> Self:
+        """Itself, after a check of every byte.
+
+        Raises:
+            UserError: a file does not have the recorded hash.
+        """
+        for name, record in self.files.items():
+            if sha256_of(self.folder / name) != record.sha256:
+                raise _damaged(self.folder, f"{name} does not have the recorded hash")
+        return self
+
+    @classmethod
+    def describe(cls, folder: Path, key: Key, **facts: Any) -> None:
+        """Write the JSON of the files in `folder`: the last act before it is published."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {
+            path.relative_to(folder).as_posix(): FileRecord(size=path.stat().st_size, sha256=sha256_of(path))
+            for path in paths
+        }
+        artifact = cls(key=key, files=files, folder=folder, **facts)
+        (folder / cls.manifest).write_text(sealed(artifact.model_dump(mode="json")))
+
+
+class Dataset(Artifact):
+    """uint8 shards and labels of two splits (`gan.dataset`), and the table of rejected files `rejected.csv`."""
+
+    manifest = "dataset.json"
+
+    image: ImageFormat
+    splits: dict[str, int] = Field(description="images in each split")
+    class_counts: dict[str, dict[str, int]] = Field(description="images of each class in each split")
+    mean: tuple[float, ...] = Field(description="of each channel of the training split, in [0, 1]")
+    std: tuple[float, ...]
+    rejected: int
+    duplicates: int
+    source: str = Field(description="hash of the raw data")
+
+
+class Model(Artifact):
+    """`generator.safetensors` (moving average), `discriminator.safetensors`, `history.csv`."""
+
+    manifest = "model.json"
+
+    training: TrainingOptions
+    image: ImageFormat
+    execution: Execution
+    images: int = Field(description="images seen by the published networks")
+    score: float = Field(description="the in-training score that chose them")
+    generator_parameters: int
+    discriminator_parameters: int
+    dataset: str = Field(description="content hash of the data set")
+
+
+class Evaluation(Artifact):
+    """`metrics.json`, and the samples it was measured on: `samples.npy` (N, H, W, C) with the table `samples.csv`.
+
+    For the gate features of both, `features.npy` (N, F) and `holdout.npy` (M, F), and hashes of the training images,
+    `training_images.npy`.
+    """
+
+    manifest = "evaluation.json"
+
+    metrics: dict[str, float] = Field(description="the same as metrics.json")
+    intervals: dict[str, tuple[float, float]] = Field(
+        description="95 % intervals of those that have one, from resampling"
+    )
+    samples: int
+    training_images: int
+    holdout_images: int
+    feature_net: str = Field(description="hash of the classifier's weights")
+    holdout: str = Field(description="hash of the holdout's images and labels")
+    model: str = Field(description="content hash of the model")
+
+
+class Picture(Options):
+    """One finished image of a gallery."""
+
+    file: str
+    seed: int
+    label: str
+    steps: tuple[str, ...]
+
+
+class Gallery(Artifact):
+    """Finished images, `contact_sheet.png`, `interpolation.webp`, `report.html`."""
+
+    manifest = "gallery.json"
+
+    pictures: tuple[Picture, ...]
+    model: str = Field(description="content hash of the model")
+
+
+class Registration(Artifact):
+    """Which version of the registered model this model is; nothing that changes later."""
+
+    manifest = "registration.json"
+
+    name: str
+    version: int
+    model_key: str
+    tracking: str = Field(description="address of the tracking server, `embedded` for the workspace's own")
+
+
+def _damaged(folder: Path, what: str) -> UserError:
+    return UserError(f"{folder} is damaged ({what}): delete that folder and run `ganflow run`, which makes it again")

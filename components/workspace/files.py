@@ -1,0 +1,102 @@
+"""Files that are whole or not there: staging folders, seals, hashes, and what a full disk says."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..gan.errors import UserError
+
+SMALL_FILE = 2**16
+
+
+def sealed(described: Mapping[str, Any]) -> str:
+    """JSON of `described` that ends with the hash of all that stands before."""
+    text = json.dumps(described, indent=2, sort_keys=True).removesuffix("\n}")
+    return f'{text},\n  "seal": "{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """What `sealed` was given.
+
+    Raises:
+        ValueError: the text is not what `sealed` wrote.
+    """
+    start, mark, _ = text.rpartition(',\n  "seal": ')
+    described = json.loads(f"{start}\n}}") if mark else None
+    if not isinstance(described, dict) or sealed(described) != text:
+        raise ValueError("it is not what was written")
+    return described
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        # In one piece if it is small: a digest of a file takes a large buffer first.
+        if len(start := file.read(SMALL_FILE)) < SMALL_FILE:
+            return hashlib.sha256(start).hexdigest()
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A folder to build `out` in; it takes the place of `out` when the block ends, and vanishes when it fails.
+
+    A reader finds the old folder, the new one or none, never a mixture.
+
+    Raises:
+        UserError: there is no space left.
+    """
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            folder.chmod(0o755)
+            yield folder
+            sync(folder)
+            if out.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+                out.replace(old)
+                folder.replace(out)
+                shutil.rmtree(old)
+            else:
+                folder.replace(out)
+            _sync_path(out.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise UserError(
+            f"cannot write {where}: {reason}; earlier results are intact, make room and run again"
+        ) from None
+
+
+def sync(folder: Path) -> None:
+    """Flush every file of `folder`, and the folder itself, to the disk."""
+    for path in [*(p for p in folder.rglob("*")), folder]:
+        _sync_path(path)
+
+
+def _sync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,67 @@
+"""Change values in the text of `params.yaml`, where comments and all else stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ..gan.errors import UserError
+from .params import _set
+
+
+def as_yaml(value: Any) -> str:
+    """`value` on one line, as it stands behind a key."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).removesuffix("...\n").rstrip()
+
+
+def rewritten(text: str, values: Mapping[str, Any]) -> str:
+    """The YAML `text` with `values` at their keys `section.key`; every other character, comments too, stays.
+
+    Raises:
+        UserError: the text is of a form that cannot be changed in place.
+    """
+    wanted = yaml.safe_load(text) or {}
+    for key, value in values.items():
+        _set(wanted, f"{key}={as_yaml(value)}")
+        text = _put(text, key.split("."), as_yaml(value))
+    try:
+        right = yaml.safe_load(text) == wanted
+    except yaml.YAMLError:
+        right = False
+    if not right:
+        raise UserError(f"the form of the file does not allow to change {', '.join(values)} in place: edit it by hand")
+    return text
+
+
+def _put(text: str, path: Sequence[str], value: str) -> str:
+    node: Any = yaml.compose(text, yaml.SafeLoader)
+    if node is None:
+        return f"{text.rstrip()}\n{_block(path, value, 0)}\n".lstrip()
+    for depth, name in enumerate(path):
+        children = {key.value: child for key, child in node.value}
+        if name in children:
+            node = children[name]
+            continue
+        rest, start, end = path[depth:], node.start_mark.index, _end(node)
+        if node.flow_style:
+            flow = f"{': {'.join(rest)}: {value}" + "}" * (len(rest) - 1)
+            return f"{text[: start + 1]}{flow}{', ' if children else ''}{text[start + 1 :]}"
+        # Behind the line's own comment.
+        line = text.find("\n", end) if "\n" in text[end:] else len(text)
+        return f"{text[:line]}\n{_block(rest, value, node.start_mark.column)}{text[line:]}"
+    start, end = node.start_mark.index, _end(node)
+    return f"{text[:start]}{'' if end > start else ' '}{value}{text[end:]}"
+
+
+def _block(path: Sequence[str], value: str, column: int) -> str:
+    return "\n".join(f"{' ' * (column + 2 * i)}{name}:" for i, name in enumerate(path)) + f" {value}"
+
+
+def _end(node: yaml.Node) -> int:
+    """Where the text of `node` ends; the mark of a block stands behind the comments that follow it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
+    return node.end_mark.index

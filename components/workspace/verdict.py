@@ -1,0 +1,95 @@
+"""What the gate answers about a challenger, with all that it rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ConfigDict, Field
+
+from ..gan.options import Options
+from .artifacts import Registration
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    pass
+
+
+class Check(Options):
+    """One veto: what was looked at, and whether the challenger passed."""
+
+    # Values that are not finite are kept: they are what one of the checks looks for.
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    name: str = Field(description="such as `finite`, `classes`, `recall of the champion`, `copying by pixels`")
+    words: str = Field(description="half a sentence on what was found")
+    value: float
+    threshold: float
+    passed: bool
+
+
+class Verdict(Options):
+    """The gate's answer about one version of a registered model, with all that it rests on."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    name: str = Field(description="of the registered model")
+    challenger: int = Field(description="version")
+    challenger_key: str
+    champion: int | None = Field(description="version before this verdict, None where there was none")
+    champion_key: str | None
+    answer: Literal["promote", "keep", "abstain"]
+    reason: str = Field(description="half a sentence, to stand behind the headline")
+    improvement: float = Field(description="KID of the champion minus that of the challenger; 0 without a champion")
+    low: float = Field(description="what the improvement is at least, with a confidence of 1 - alpha")
+    high: float = Field(description="what it is at most, with the same confidence")
+    margin: float = Field(description="least improvement that counts")
+    alpha: float
+    kid_challenger: float = Field(description="of its samples to the holdout")
+    kid_champion: float | None
+    floor: float = Field(description="KID of real images")
+    samples: int
+    needed: int | None = Field(description="samples that would be enough, where it abstained")
+    feature_net: str = Field(description="hash of its weights")
+    net_name: str
+    holdout: str = Field(description="hash of the holdout's images and labels")
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def word(self) -> str:
+        """The answer in a word or two."""
+        kept = "Vetoed" if self.failed else "Not promoted"
+        return {"promote": "Promoted", "keep": kept, "abstain": "Undecided"}[self.answer]
+
+    @property
+    def headline(self) -> str:
+        """Who is champion now."""
+        if self.answer == "promote":
+            return f"Version {self.challenger} became champion"
+        if self.champion is None:
+            return f"Version {self.challenger} did not become champion"
+        return f"Version {self.champion} stays champion{' for now' if self.answer == 'abstain' else ''}"
+
+    @property
+    def command(self) -> str | None:
+        """What would let an undecided gate decide."""
+        return None if self.needed is None else f"ganflow run --set evaluate.samples={self.needed}"
+
+    @classmethod
+    def last(cls, folder: Path, name: str, version: int) -> Verdict | None:
+        """The verdict in `folder`, if it is on this version of this model."""
+        try:
+            verdict = cls.model_validate_json((folder / "verdict.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return verdict if (verdict.name, verdict.challenger) == (name, version) else None
+
+    @classmethod
+    def of(cls, home: Workspace) -> Verdict | None:
+        """The verdict on the version that is registered."""
+        registration = Registration.load(home.registration)
+        return cls.last(home.verdict, registration.name, registration.version)

@@ -1,0 +1,120 @@
+"""The workspace: one folder with parameters, data and results, held by one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..gan.errors import UserError
+from .files import disk_errors
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with parameters, data and results; the clone is one, `--workspace DIR` names another."""
+
+    root: Path
+
+    @classmethod
+    def around(cls, out: Path) -> Workspace:
+        """The workspace of an artifact's folder, `<root>/artifacts/model` or `<root>/mlruns/registration`."""
+        return cls(out.absolute().parent.parent)
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "artifacts" / "dataset"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "artifacts" / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "artifacts" / "evaluation"
+
+    @property
+    def gallery(self) -> Path:
+        return self.root / "artifacts" / "gallery"
+
+    @property
+    def registration(self) -> Path:
+        return self.root / "mlruns" / "registration"
+
+    @property
+    def verdict(self) -> Path:
+        return self.root / "mlruns" / "verdict"
+
+    @property
+    def mlruns(self) -> Path:
+        return self.root / "mlruns"
+
+    @property
+    def state(self) -> Path:
+        """Training state, feature nets, Prefect's home: all but the ledger may be deleted at the price of time."""
+        return self.root / ".ganflow"
+
+    @property
+    def ledger(self) -> Path:
+        """What came from what (`ledger.py`): the one thing here that cannot be made again."""
+        return self.state / "ledger.jsonl"
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Hold the workspace, until the block ends or else the process does; a holder that died holds nothing.
+
+        Raises:
+            BusyError: another process holds it.
+        """
+        lock = _lock(self.root)
+        holder = self.state / "holder.json"
+        with disk_errors(holder):
+            self.state.mkdir(parents=True, exist_ok=True)
+            try:
+                held: AbstractContextManager[object] = lock.acquire(timeout=0)
+            except Timeout:
+                raise BusyError(self.root, holder) from None
+            if lock.lock_counter == 1:
+                since = datetime.now().astimezone().isoformat(timespec="seconds")
+                staged = holder.with_suffix(".tmp")
+                staged.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+                staged.replace(holder)
+                for left in [*self.root.glob("artifacts/.*-*"), *self.root.glob("mlruns/.*-*")]:
+                    # Begun, or replaced, by a process that was killed.
+                    shutil.rmtree(left, ignore_errors=True)
+        return held
+
+
+@cache
+def _lock(root: Path) -> FileLock:
+    """One for each workspace and process: a stage takes what its flow holds already."""
+    return FileLock(root / ".ganflow" / "lock", thread_local=False)
+
+
+class BusyError(UserError):
+    """Another process works in the workspace."""
+
+    exit_code = 3
+
+    def __init__(self, root: Path, holder: Path) -> None:
+        try:
+            held = json.loads(holder.read_text())
+            by = f"process {held['pid']} on {held['host']} since {held['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            by = "another process"
+        super().__init__(f"{root} is in use by {by}: wait for its end, or name another folder by --workspace")

@@ -16,7 +16,7 @@ from typing import Any
 from .cost import spent
 from .gan.errors import UserError
 from .gan.options import ImageFormat
-from .marks import GENERATED
+from .pictures.metadata import GENERATED
 from .reports.verdict_page import number, sentence
 from .services import tracking, versioning
 from .workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration

@@ -17,10 +17,10 @@ from torch import nn
 
 from .gan.dataset import Pixels, Split, to_signed
 from .gan.explain import latent_directions, latent_walk, saliency
-from .gan.finishing import Draft, one_of_each_class
 from .gan.metrics import neighbours as nearest
 from .gan.sampling import latents
-from .tiles import grid, tile, tile_size
+from .pictures.finishing import Draft, one_of_each_class
+from .pictures.tiles import grid, tile, tile_size
 from .workspace.artifacts import Evaluation, Model
 
 # Longer side in pixels, at most.

@@ -17,12 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from tqdm import tqdm
 
-from . import marks, report
+from . import report
 from .gan.dataset import Pixels
-from .gan.finishing import Draft, ImageStep, Step, one_of_each_class
 from .gan.models import restored
 from .gan.sampling import latents, sample
-from .tiles import BACKGROUND, GAP, grid, paste, tile_size
+from .pictures import metadata
+from .pictures.finishing import Draft, ImageStep, Step, one_of_each_class
+from .pictures.tiles import BACKGROUND, GAP, grid, paste, tile_size
 from .workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
 from .workspace.files import staging
 from .workspace.graph import key_of
@@ -60,7 +61,7 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
     with staging(out) as folder:
         pictures = save(drafts, classes, facts, folder)
         sheet = contact_sheet(drafts, classes)
-        sheet.save(folder / "contact_sheet.png", optimize=True, pnginfo=marks.png_text(facts))
+        sheet.save(folder / "contact_sheet.png", optimize=True, pnginfo=metadata.png_text(facts))
         if options.interpolation_frames:
             frames = interpolation(drafts, options, model, generator)
             frames[0].save(
@@ -71,7 +72,7 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
                 loop=0,
                 quality=80,
                 method=4,
-                xmp=marks.xmp(facts),
+                xmp=metadata.xmp(facts),
             )
         page = report.render(folder, key, options, samples, drafts, generator, evaluation, model, dataset)
         (folder / "report.html").write_text(page, encoding="utf-8")
@@ -105,7 +106,7 @@ def save(
     (folder / "images").mkdir()
     pictures = []
     for draft in drafts:
-        files = marks.files_of(draft, classes, facts)
+        files = metadata.files_of(draft, classes, facts)
         for name, content in files.items():
             (folder / "images" / name).write_bytes(content)
         file = f"images/{next(iter(files))}"

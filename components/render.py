@@ -24,17 +24,17 @@ from pydantic import Field, ValidationError
 from safetensors.torch import load
 from tqdm import tqdm
 
-from . import marks
 from .gan.errors import StoppedError, UserError
-from .gan.finishing import Draft, ImageStep, PictureStep
 from .gan.models import restored
 from .gan.options import Execution, ImageFormat, Options, TrainingOptions
 from .gan.sampling import labels_by_name, latents, sample
 from .measure import Networks
+from .pictures import metadata
+from .pictures.finishing import Draft, ImageStep, PictureStep
+from .pictures.tiles import grid, tile_size
 from .services import cluster, tracking
 from .services.storage import Storage
 from .services.tracking import Published
-from .tiles import grid, tile_size
 from .workspace.artifacts import FileRecord, Model
 from .workspace.files import sha256_of, unsealed
 from .workspace.params import Params, Place
@@ -157,7 +157,8 @@ def render(options: Batch, params: Params, home: Workspace) -> Rendered:
     place = options.out or f"renders/{batch.id}"
     storage = _storage(place, home)
     names = [
-        marks.names_of(options.seed + i, int(label), classes, networks.image.channels) for i, label in enumerate(labels)
+        metadata.names_of(options.seed + i, int(label), classes, networks.image.channels)
+        for i, label in enumerate(labels)
     ]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -220,7 +221,7 @@ def finished_part(
     for image in part.wanted:
         i = image - images.start
         draft = _finished(Draft(pixels[i], seeds[i], int(labels[i]), {}), batch.steps)
-        files |= marks.files_of(draft, classes, facts)
+        files |= metadata.files_of(draft, classes, facts)
     return files
 
 

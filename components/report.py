@@ -25,10 +25,10 @@ from torch import nn
 
 from . import insights
 from .gan.dataset import Pixels, Split, to_image
-from .gan.finishing import Draft, one_of_each_class
 from .gan.models import restored
 from .gan.symptoms import symptoms
 from .insights import ROWS, data_uri
+from .pictures.finishing import Draft, one_of_each_class
 from .workspace.artifacts import Dataset, Evaluation, Key, Model
 from .workspace.params import Postprocess
 

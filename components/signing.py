@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .gan.errors import UserError
-from .marks import GENERATED
+from .pictures.metadata import GENERATED
 from .workspace.artifacts import Gallery
 from .workspace.files import disk_errors
 

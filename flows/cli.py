@@ -243,11 +243,11 @@ def sample(
     model = Model.load(home.model).verified()
     import safetensors.torch
 
-    from components import marks
     from components.gan.dataset import to_image
     from components.gan.models import restored
     from components.gan.sampling import labels_by_name, latents
     from components.gan.sampling import sample as make
+    from components.pictures import metadata
 
     try:
         labels = labels_by_name(model.image.classes, label, n)
@@ -267,7 +267,7 @@ def sample(
             if truncation < 1:
                 facts["truncation"] = str(truncation)
             file = out / f"{name.replace('/', '_')}-{seed + i}.png"
-            to_image(pixels).save(file, pnginfo=marks.png_text(facts))
+            to_image(pixels).save(file, pnginfo=metadata.png_text(facts))
     print(f"{n} images in {out}")
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from components.gan.errors import UserError
-from components.gan.finishing import (
+from components.pictures.finishing import (
     Color,
     Curate,
     Denoise,

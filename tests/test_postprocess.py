@@ -15,13 +15,14 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from components import insights, marks, report
+from components import insights, report
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.gan.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale
 from components.gan.models import build
 from components.gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
 from components.gan.sampling import latents, sample
+from components.pictures import metadata
+from components.pictures.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale
 from components.postprocess import contact_sheet, postprocess, save
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model
 from components.workspace.params import Postprocess
@@ -333,7 +334,7 @@ def test_samples_that_were_asked_for_are_marked_too(finished: Path, tmp_path: Pa
 def test_no_class_name_breaks_the_marks(tmp_path: Path) -> None:
     names = ("\x01bell", "\udcff lone", "\u3042 kana", "]]> & <x>", "\U0001f600")
     for number, name in enumerate(names):
-        Image.new("L", (4, 4)).save(tmp_path / f"{number}.png", pnginfo=marks.png_text({"class": name}))
+        Image.new("L", (4, 4)).save(tmp_path / f"{number}.png", pnginfo=metadata.png_text({"class": name}))
         with Image.open(tmp_path / f"{number}.png") as image:
             written = name.replace("\x01", "\ufffd").replace("\udcff", "\ufffd")
             assert told_by(image) == {"class": written}

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from components import marks
 from components.gan.errors import UserError
-from components.gan.finishing import Upscale
+from components.pictures import metadata
+from components.pictures.finishing import Upscale
 from components.render import Batch, Rendered, preview, render
 from components.services.storage import Storage
 from components.workspace.artifacts import Model
@@ -164,7 +164,7 @@ def test_pictures_say_what_made_them_and_trace_finds_it(home: Workspace, whole: 
         text = dict(image.info)
     expected = {"model": model, "version": "ganflow 1", "class": "7", "seed": "117", "steps": "upscale"}
     assert {name.removeprefix("ganflow:"): v for name, v in text.items() if name.startswith("ganflow:")} == expected
-    assert marks.GENERATED in text["XML:com.adobe.xmp"]
+    assert metadata.GENERATED in text["XML:com.adobe.xmp"]
     found = json.loads(succeeded(ganflow(home.root, "trace", str(picture), "--json", "--html", "chain.html")))
     assert (found["model"]["key"], found["version"]["version"], found["gallery"]) == (model, 1, None)
     assert (found["image"]["class"], found["image"]["seed"], found["image"]["found_by"]) == ("7", 117, "marks")

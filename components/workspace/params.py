@@ -13,8 +13,8 @@ import yaml
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from ..gan.errors import UserError
-from ..gan.finishing import FinishingStep
 from ..gan.options import Options, Size, TrainingOptions, network_class
+from ..pictures.finishing import FinishingStep
 from .presets import Preset
 
 Side = Annotated[int, Field(ge=8, le=1024)]

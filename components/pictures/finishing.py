@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from .errors import UserError
-from .options import Options
+from ..gan.errors import UserError
+from ..gan.options import Options
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .dataset import Pixels
+    from ..gan.dataset import Pixels
 
 MAX_SIZE = 2048
 

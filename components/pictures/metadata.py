@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
 
-    from .gan.finishing import Draft
+    from .finishing import Draft
 
 # IPTC's term for what a model made that learned from sampled content.
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -66,7 +66,7 @@ def files_of(draft: Draft, classes: Sequence[str], facts: Mapping[str, str]) -> 
     """What is to stand in the files of a finished picture, by name: it is marked with `facts` and its own."""
     import numpy as np
 
-    from .gan.dataset import to_image
+    from ..gan.dataset import to_image
 
     own = {"class": classes[draft.label], "seed": str(draft.seed), "steps": ", ".join(draft.steps)}
     picture, array = io.BytesIO(), io.BytesIO()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .gan.dataset import Pixels, to_image
+from ..gan.dataset import Pixels, to_image
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.torch
 
-from .containers import find_raw_images
-from .decoding import make_part
 from .gan.dataset import Pixels, Split
 from .gan.distances import Features
 from .gan.errors import UserError
 from .gan.features import Classifier, EfficientNetLite0, FeatureNet, feature_net
 from .gan.options import ImageFormat, Options
 from .gan.two_sample import two_sample
-from .inbox import arrived
-from .raw_images import read, thinned
+from .ingest.decoding import make_part
+from .ingest.formats import find_raw_images
+from .ingest.inbox import arrived
+from .ingest.parts import read, thinned
 from .services import cluster, tracking
 from .workspace.artifacts import Dataset
 from .workspace.files import staging

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from .containers import find_raw_images
-from .decoding import PartTable, Pixels, make_part
 from .gan.errors import UserError
 from .gan.options import ImageFormat
-from .raw_images import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
+from .ingest.decoding import PartTable, Pixels, make_part
+from .ingest.formats import find_raw_images
+from .ingest.parts import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
 from .services import cluster
 from .workspace.artifacts import Dataset
 from .workspace.data_hashes import data_content

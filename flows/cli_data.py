@@ -18,7 +18,7 @@ from components.workspace.files import disk_errors
 from components.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from components.survey import Proposal, Survey
+    from components.ingest.survey import Proposal, Survey
 
 SHOWN_CLASSES = 10
 # DVC takes hours for so many small files.
@@ -41,7 +41,7 @@ def init(
     for path in (home.params, home.data):
         if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
-    import components.survey as survey
+    import components.ingest.survey as survey
     from components.services import cluster
 
     with disk_errors(home.root):
@@ -81,7 +81,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Get a public data set into a workspace, checked and converted."""
-    from components.fetch import fetch as get
+    from components.ingest.public_data import fetch as get
 
     folder = get(name, into.absolute(), source)
     print(f"{name} in {shown(folder)}, licence in {shown(folder / 'LICENSE.txt')}")
@@ -91,7 +91,7 @@ def fetch(
 @data_app.command("list")
 def list_data_sets() -> None:
     """The data sets that can be fetched, with their sizes and licences."""
-    from components.fetch import describe
+    from components.ingest.public_data import describe
 
     print(describe())
 

@@ -22,7 +22,8 @@ import components.promote
 import components.register
 import components.render
 import components.train
-from components import inbox, ledger
+from components import ledger
+from components.ingest import inbox
 from components.render import Batch, Rendered
 from components.services import versioning
 from components.workspace.artifacts import Artifact, Dataset, Evaluation, Model, Registration

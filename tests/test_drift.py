@@ -14,7 +14,7 @@ from scipy.stats import kstest
 
 from components.gan.distances import kernel_distance
 from components.gan.two_sample import two_sample
-from components.inbox import arrived, ingest
+from components.ingest.inbox import arrived, ingest
 from components.workspace.workspace import Workspace
 from tests.conftest import Pixels, ganflow, refused, succeeded
 

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import raw_images
-from components.containers import find_raw_images
-from components.decoding import decoded
-from components.fetch import _CIFAR10_CLASSES, DATA_SETS, NeededFile, _members, describe, fetch
 from components.gan.errors import UserError
+from components.ingest import parts
+from components.ingest.decoding import decoded
+from components.ingest.formats import find_raw_images
+from components.ingest.public_data import _CIFAR10_CLASSES, DATA_SETS, NeededFile, _members, describe, fetch
 from components.workspace.params import Preprocess
 from tests.conftest import PROJECT, Pixels, idx
 
@@ -98,7 +98,7 @@ def read(data: Path, scratch: Path) -> tuple[tuple[str, ...], int]:
     scratch.mkdir()
     source = find_raw_images(data, scratch, 4096)
     options = Preprocess(resolution=28)
-    contents = [(content, part.shape) for part in source.parts for content in raw_images.read(part)]
+    contents = [(content, part.shape) for part in source.parts for content in parts.read(part)]
     images = [i for content, shape in contents if isinstance(content, bytes) for i in decoded(content, options, shape)]
     assert not [image for image in images if isinstance(image, str)]
     return source.classes, len(images)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.fetch import fetch
 from components.gan.errors import UserError
+from components.ingest.public_data import fetch
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model
 from components.workspace.params import Params
 from tests.conftest import environment, ganflow, refused, succeeded

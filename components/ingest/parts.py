@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .gan.errors import UserError
+from ..gan.errors import UserError
 
 PART_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 512 * 2**20

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .raw_images import Part
-from .workspace.params import Preprocess
+from ..workspace.params import Preprocess
+from .parts import Part
 
 Pixels = npt.NDArray[np.uint8]
 

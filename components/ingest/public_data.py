@@ -29,9 +29,9 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from .gan.errors import UserError
-from .workspace.files import staging
-from .workspace.workspace import Workspace
+from ..gan.errors import UserError
+from ..workspace.files import staging
+from ..workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,11 +8,11 @@ import shutil
 import time
 from pathlib import Path
 
-from .gan.errors import UserError
-from .services.storage import Storage
-from .workspace.data_hashes import data_content, file_hashes
-from .workspace.files import disk_errors, sha256_of
-from .workspace.workspace import Workspace
+from ..gan.errors import UserError
+from ..services.storage import Storage
+from ..workspace.data_hashes import data_content, file_hashes
+from ..workspace.files import disk_errors, sha256_of
+from ..workspace.workspace import Workspace
 
 # A file that was written so lately may still be written.
 SETTLED_SECONDS = 5

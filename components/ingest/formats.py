@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from .gan.errors import UserError
-from .raw_images import BY_CONTENT, DEFLATED, ENCRYPTED, SPLITS, STORED, UNKNOWN_METHOD, Builder, Source
+from ..gan.errors import UserError
+from .parts import BY_CONTENT, DEFLATED, ENCRYPTED, SPLITS, STORED, UNKNOWN_METHOD, Builder, Source
 
 # A gzipped archive that grows more than this is taken for a bomb.
 MAX_GROWTH = 200

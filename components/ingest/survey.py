@@ -19,15 +19,15 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .containers import find_raw_images
+from ..gan.dataset import Split, to_image
+from ..gan.errors import UserError
+from ..gan.models import build
+from ..gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
+from ..gan.training_loop import bf16, training_loop
+from ..workspace.params import Preprocess
 from .decoding import decoded
-from .gan.dataset import Split, to_image
-from .gan.errors import UserError
-from .gan.models import build
-from .gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
-from .gan.training_loop import bf16, training_loop
-from .raw_images import Source, read, thinned
-from .workspace.params import Preprocess
+from .formats import find_raw_images
+from .parts import Source, read, thinned
 
 LOOKED_AT = 3_000
 SIDES = (16, 28, 32, 48, 64, 96, 128)

@@ -69,8 +69,8 @@ def prepared(root: Path) -> Path:
 def steps() -> Iterator[Step]:
     """Those that publish something, with all that they import."""
     from components import postprocess, preprocess, register, train
-    from components.checkpoints import TrainingFolder
     from components.services import tracking
+    from components.training.checkpoints import TrainingFolder
     from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
     from components.workspace.params import Params
     from components.workspace.workspace import Workspace

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .cost import spent
 from .gan.errors import UserError
 from .gan.options import ImageFormat
 from .pictures.metadata import GENERATED
 from .reports.verdict_page import number, sentence
 from .services import tracking, versioning
+from .training.cost import spent
 from .workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from .workspace.graph import STAGES, key_of
 from .workspace.params import Params

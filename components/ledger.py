@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from filelock import FileLock
 
-from . import cost
 from .gan.errors import UserError
 from .services import tracking, versioning
+from .training import cost
 from .workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from .workspace.data_hashes import data_content, file_hashes
 from .workspace.files import disk_errors, sha256_of

@@ -26,8 +26,9 @@ from .gan.errors import UserError
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
 from .gan.options import Execution, Options, Ramp, Scheduled, TrainingOptions
-from .judge import cache_of_node, judged_training, resolve_precision
 from .services import cluster, storage, tracking
+from .training import shared_data
+from .training.scoring import cache_of_node, judged_training, resolve_precision
 from .workspace.artifacts import Dataset
 from .workspace.files import disk_errors, sync
 from .workspace.graph import key_of
@@ -285,7 +286,7 @@ def _search(records: _Records, dataset: Dataset, home: Workspace, at_once: int |
     cluster.check_free(placement)
     uri = records.trials[0].options.storage
     if uri:
-        storage.publish_dataset(dataset, storage.Storage(uri))
+        shared_data.publish_dataset(dataset, storage.Storage(uri))
     else:
         cluster.check_every_node_sees(dataset.folder.absolute())
         # Now, because trials beside each other would all make it.
@@ -330,7 +331,7 @@ def _trial(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     state, uri = Path(config["state"]), config["storage"]
     if uri:
         state = cache_of_node()
-        dataset = storage.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
+        dataset = shared_data.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
     else:
         dataset = Dataset.load(Path(config["dataset"]))
     options = TrainingOptions.model_validate(config["options"])

@@ -16,8 +16,6 @@ import pandas as pd
 import safetensors.torch
 from tqdm import tqdm
 
-from . import cost
-from .checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
 from .gan.dataset import Split, to_image
 from .gan.errors import StoppedError, UserError
 from .gan.features import feature_net, require_feature_net
@@ -25,8 +23,10 @@ from .gan.models import build
 from .gan.options import Execution, TrainingOptions
 from .gan.symptoms import symptom
 from .gan.training_loop import START, DivergedError, State
-from .judge import cache_of_node, judged_training, resolve_precision
 from .services import cluster, storage, tracking
+from .training import cost, mirror, shared_data
+from .training.checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
+from .training.scoring import cache_of_node, judged_training, resolve_precision
 from .workspace.artifacts import Dataset, Model
 from .workspace.files import disk_errors, staging
 from .workspace.graph import key_of
@@ -67,7 +67,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         span = wanted if isinstance(wanted, tuple) else (execution.workers, execution.workers)
         cluster.check_free(cluster.Placement(span[0], execution.threads, execution.device == "cuda"))
         if options.storage:
-            storage.publish_dataset(dataset, storage.Storage(options.storage))
+            shared_data.publish_dataset(dataset, storage.Storage(options.storage))
         else:
             cluster.check_every_node_sees(dataset.folder.absolute())
         _check_space(run.path, 4 * (4 * parameters[0] + 3 * parameters[1]))
@@ -160,9 +160,9 @@ def resolve(options: Train) -> Execution:
     return Execution(workers=workers, threads=threads, device="cuda" if gpu else "cpu", precision=precision)
 
 
-def _mirror(folder: Path, uri: str | None, key: str) -> storage.TrainingMirror | None:
+def _mirror(folder: Path, uri: str | None, key: str) -> mirror.TrainingMirror | None:
     """The copy of a training's folder at the storage, if there is one."""
-    return storage.TrainingMirror(folder, storage.Storage(uri) / f"training/{key}") if uri else None
+    return mirror.TrainingMirror(folder, storage.Storage(uri) / f"training/{key}") if uri else None
 
 
 # --- in each training worker ---
@@ -183,7 +183,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         with disk_errors(run.path):
             if uri:
-                dataset = storage.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
+                dataset = shared_data.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
             else:
                 dataset = Dataset.load(Path(config["dataset"]))
             _train_or_try_again(config, dataset, run, mirror, state)
@@ -197,7 +197,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _train_or_try_again(
-    config: dict[str, Any], dataset: Dataset, run: TrainingFolder, mirror: storage.TrainingMirror | None, cache: Path
+    config: dict[str, Any], dataset: Dataset, run: TrainingFolder, mirror: mirror.TrainingMirror | None, cache: Path
 ) -> None:
     """Train from the newest checkpoint; from there with other noise where a loss or weight is no longer finite."""
     first, attempt = cluster.rank() == 0, 0
@@ -283,7 +283,7 @@ def _live(report: Callable[[threading.Event], None]) -> Iterator[None]:
 
 def _report(
     run: TrainingFolder,
-    mirror: storage.TrainingMirror | None,
+    mirror: mirror.TrainingMirror | None,
     options: TrainingOptions,
     dataset: Dataset,
     key: str,

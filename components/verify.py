@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .checkpoints import TrainingFolder
 from .gan.errors import UserError
 from .ledger import damage
 from .services import tracking
+from .training.checkpoints import TrainingFolder
 from .workspace.artifacts import Artifact
 from .workspace.data_hashes import changed_data
 from .workspace.graph import STAGES

@@ -19,9 +19,9 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from components.checkpoints import TrainingFolder
 from components.render import MANIFEST, Rendered, preview
 from components.services import tracking
+from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
 from components.gan.errors import UserError
 from components.gan.options import Execution
+from components.training.checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
 from components.workspace.artifacts import Key, Registration
 from components.workspace.files import disk_errors, staging
 from components.workspace.workspace import BusyError, Workspace

@@ -12,10 +12,10 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from components.checkpoints import TrainingFolder
 from components.gan.errors import UserError
 from components.gan.models import build, restored
 from components.gan.options import DCGAN, MLP, ImageFormat
+from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Model
 from components.workspace.files import sealed, unsealed
 from components.workspace.params import Params

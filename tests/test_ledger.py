@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch.multiprocessing as mp
 
-from components import cost
 from components.ledger import Entry, Ledger, damage, files_of, record
 from components.services import tracking, versioning
+from components.training import cost
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration
 from components.workspace.data_hashes import data_content
 from components.workspace.workspace import Workspace

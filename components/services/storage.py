@@ -1,16 +1,10 @@
-"""What the nodes of a cluster share when they share no disk: a bucket or folder that holds data sets and trainings.
-
-An object appears when it is whole. What belongs together is written data first, JSON last, and removed JSON first, so
-that who finds the JSON finds the rest.
-"""
+"""What the nodes of a cluster share when they share no disk: a bucket or folder."""
 
 from __future__ import annotations
 
 import copy
 import os
 import re
-import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,17 +13,10 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
-from filelock import FileLock
-from tqdm import tqdm
 
 from ..gan.errors import UserError
-from ..workspace.artifacts import Dataset
-from ..workspace.files import disk_errors, sha256_of, sync, unsealed
+from ..workspace.files import disk_errors
 
-# Files of a training, see `checkpoints.TrainingFolder`.
-STATE, JSON, PROGRESS = "state.safetensors", "checkpoint.json", "progress.jsonl"
-# Of a folder, see `cost`.
-COST = "cost"
 CHUNK = 16 * 2**20
 # Three attempts, each of this many seconds: an endpoint that does not answer costs less than 15 s.
 ATTEMPTS = 3
@@ -196,168 +183,3 @@ def _s3() -> pyarrow.fs.S3FileSystem:
         # A small file then costs one request instead of three.
         allow_delayed_open=True,
     )
-
-
-# --- data sets: `datasets/<content>/` ---
-
-
-def publish_dataset(dataset: Dataset, storage: Storage) -> None:
-    """Upload what the storage lacks of `dataset`, its manifest last."""
-    target = storage / f"datasets/{dataset.content}"
-    there = target.sizes()
-    sizes = {name: (dataset.folder / name).stat().st_size for name in [*dataset.files, Dataset.manifest]}
-    lacking = {name: size for name, size in sizes.items() if there.get(name) != size}
-    with tqdm(total=sum(lacking.values()), desc="upload", unit="B", unit_scale=True, delay=1, disable=None) as bar:
-        for name, size in lacking.items():
-            target.put(dataset.folder / name, name)
-            bar.update(size)
-
-
-def fetch_dataset(content: str, storage: Storage, cache: Path) -> Dataset:
-    """The data set with this content hash in `cache/<content>`; what is there whole is not fetched again.
-
-    The processes of one node wait for each other, so that one of them downloads.
-
-    Raises:
-        UserError: the storage does not have it, or has it damaged; there is no space left in `cache`.
-    """
-    source, folder = storage / f"datasets/{content}", cache / content
-    manifest, fetched = folder / Dataset.manifest, folder / "fetched.json"
-
-    def damaged(name: str) -> UserError:
-        return UserError(f"{source.uri}/{name} is missing or damaged: delete it and run again, which uploads it again")
-
-    with disk_errors(folder):
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f"{content}.lock"):
-            described = _described(manifest, content)
-            if described is None and source.get(Dataset.manifest, fetched):
-                described = _described(fetched, content)
-            if described is None:
-                raise damaged(Dataset.manifest)
-            for name, record in described.files.items():
-                file = folder / name
-                if file.is_file() and file.stat().st_size == record.size and sha256_of(file) == record.sha256:
-                    continue
-                if not source.get(name, file) or sha256_of(file) != record.sha256:
-                    file.unlink(missing_ok=True)
-                    raise damaged(name)
-            if fetched.exists():
-                fetched.replace(manifest)
-    return Dataset.load(folder)
-
-
-def _described(manifest: Path, content: str) -> Dataset | None:
-    """The data set that `manifest` describes, if it is the one with this content hash; its files are not looked at."""
-    try:
-        dataset = Dataset(**unsealed(manifest.read_text()), folder=manifest.parent)
-    except (OSError, ValueError, TypeError):
-        return None
-    return dataset if dataset.content == content else None
-
-
-# --- trainings ---
-
-
-class TrainingMirror:
-    """The folder of a training (`checkpoints.TrainingFolder`) on a disk, and its copy: the root of `storage`.
-
-    One process pushes, the first worker, after it has pulled; any may pull at any moment.
-    """
-
-    def __init__(self, folder: Path, storage: Storage) -> None:
-        self._folder = folder
-        self._storage = storage
-        # Which state of a local file the storage holds: a training that goes on may write other bytes of equal size.
-        self._held: dict[str, tuple[int, ...]] = {}
-
-    def push(self) -> None:
-        """Upload what is new: checkpoints, sample grids, progress; then remove checkpoints that are gone here."""
-        here = [str(Path(name).parent) for name in self._names(f"checkpoints/*[0-9]/{JSON}")]
-        new = [checkpoint for checkpoint in here if not self._holds(f"{checkpoint}/{JSON}")]
-        for checkpoint in new:
-            # Nobody shall find the new state with the old JSON.
-            self._storage.delete(f"{checkpoint}/{JSON}")
-            self._put(f"{checkpoint}/{STATE}")
-            self._put(f"{checkpoint}/{JSON}")
-        for name in [*self._names("samples/*.png"), *self._names(f"{COST}/*.json"), *self._names(PROGRESS)]:
-            if not self._holds(name):
-                self._put(name)
-        if new:
-            for checkpoint in self._stored_checkpoints() - set(here):
-                self._storage.delete(f"{checkpoint}/{JSON}")
-                self._storage.delete(checkpoint)
-
-    def pull(self) -> None:
-        """Fetch every whole checkpoint, sample grids and progress; checkpoints that exist only here stay."""
-        with disk_errors(self._folder):
-            for checkpoint in sorted(self._stored_checkpoints()):
-                self._pull_checkpoint(checkpoint)
-        for name in self._storage.sizes(COST):
-            # Whatever lies here: a file is written again and again, by one process.
-            if self._storage.get(name, self._folder / name):
-                self._hold(name)
-        self.pull_progress()
-
-    def pull_progress(self) -> None:
-        """Fetch progress and new sample grids alone: three small requests, and two for each grid."""
-        fetched = self._folder / "progress.fetched"
-        there = self._storage.get(PROGRESS, fetched)
-        # Published before the progress and listed after it: a row finds its grid.
-        for name, size in self._storage.sizes("samples").items():
-            sample = self._folder / name
-            if (sample.is_file() and sample.stat().st_size == size) or self._storage.get(name, sample):
-                self._hold(name)
-        if there:
-            fetched.replace(self._folder / PROGRESS)
-            self._hold(PROGRESS)
-
-    def _pull_checkpoint(self, checkpoint: str) -> None:
-        target = self._folder / checkpoint
-        staged = target.with_suffix(".tmp")
-        try:
-            if not self._storage.get(f"{checkpoint}/{JSON}", staged / JSON):
-                return
-            described = (staged / JSON).read_bytes()
-            digest = unsealed(described.decode())["sha256"]
-            if not _is_copy(target, described, digest):
-                if not self._storage.get(f"{checkpoint}/{STATE}", staged / STATE):
-                    return
-                if sha256_of(staged / STATE) != digest:
-                    raise ValueError("its hash differs")
-                sync(staged)
-                shutil.rmtree(target, ignore_errors=True)
-                staged.replace(target)
-            self._hold(f"{checkpoint}/{JSON}")
-        except (ValueError, KeyError, TypeError) as error:
-            print(f"{self._storage.uri}/{checkpoint} is damaged ({error}) and is not used", file=sys.stderr)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-
-    def _names(self, pattern: str) -> list[str]:
-        return [path.relative_to(self._folder).as_posix() for path in sorted(self._folder.glob(pattern))]
-
-    def _stored_checkpoints(self) -> set[str]:
-        """Whole ones, and what remains of others."""
-        return {str(Path(name).parent) for name in self._storage.sizes("checkpoints")}
-
-    def _put(self, name: str) -> None:
-        self._storage.put(self._folder / name, name)
-        self._hold(name)
-
-    def _hold(self, name: str) -> None:
-        self._held[name] = self._stamp(name)
-
-    def _holds(self, name: str) -> bool:
-        return self._held.get(name) == self._stamp(name)
-
-    def _stamp(self, name: str) -> tuple[int, ...]:
-        status = (self._folder / name).stat()
-        return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _is_copy(folder: Path, described: bytes, digest: str) -> bool:
-    try:
-        return (folder / JSON).read_bytes() == described and sha256_of(folder / STATE) == digest
-    except FileNotFoundError:
-        return False

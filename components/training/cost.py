@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from .workspace.files import disk_errors
+from ..workspace.files import disk_errors
 
 # Assumed, not measured: a busy core with its share of memory, board and power supply, and a GPU at work.
 WATTS_PER_CORE = 10.0

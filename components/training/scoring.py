@@ -10,13 +10,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from .gan.dataset import Pixels, Split
-from .gan.features import feature_net
-from .gan.models.layers import standing_statistics
-from .gan.options import Execution, TrainingOptions
-from .gan.sampling import labels_like, latents, sample
-from .gan.training_loop import START, Progress, State, bf16, training_loop
-from .workspace.artifacts import Dataset
+from ..gan.dataset import Pixels, Split
+from ..gan.features import feature_net
+from ..gan.models.layers import standing_statistics
+from ..gan.options import Execution, TrainingOptions
+from ..gan.sampling import labels_like, latents, sample
+from ..gan.training_loop import START, Progress, State, bf16, training_loop
+from ..workspace.artifacts import Dataset
 
 SCORE_SAMPLES = 1_000
 GRID_COLUMNS = 10

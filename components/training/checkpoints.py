@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, Self
 
 import safetensors.torch
 
-from .gan.errors import UserError
-from .gan.options import Execution
-from .gan.training_loop import State
-from .workspace.files import disk_errors, sealed, sha256_of, sync, unsealed
+from ..gan.errors import UserError
+from ..gan.options import Execution
+from ..gan.training_loop import State
+from ..workspace.files import disk_errors, sealed, sha256_of, sync, unsealed
 
 # The newest may turn out to be damaged.
 KEPT = 2

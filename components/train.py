@@ -23,9 +23,11 @@ from .gan.models import build
 from .gan.options import Execution, TrainingOptions
 from .gan.symptoms import symptom
 from .gan.training_loop import START, DivergedError, State
-from .services import cluster, storage, tracking
-from .training import cost, mirror, shared_data
+from .services import cluster, tracking
+from .services.storage import Storage, passed_environment
+from .training import cost, shared_data
 from .training.checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
+from .training.mirror import TrainingMirror
 from .training.scoring import cache_of_node, judged_training, resolve_precision
 from .workspace.artifacts import Dataset, Model
 from .workspace.files import disk_errors, staging
@@ -67,7 +69,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         span = wanted if isinstance(wanted, tuple) else (execution.workers, execution.workers)
         cluster.check_free(cluster.Placement(span[0], execution.threads, execution.device == "cuda"))
         if options.storage:
-            shared_data.publish_dataset(dataset, storage.Storage(options.storage))
+            shared_data.publish_dataset(dataset, Storage(options.storage))
         else:
             cluster.check_every_node_sees(dataset.folder.absolute())
         _check_space(run.path, 4 * (4 * parameters[0] + 3 * parameters[1]))
@@ -83,7 +85,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             "content": dataset.content,
             "state": str(home.state.absolute()),
             "storage": options.storage,
-            "environment": storage.passed_environment() if options.storage else {},
+            "environment": passed_environment() if options.storage else {},
         }
         run.begin()
         with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
@@ -160,9 +162,9 @@ def resolve(options: Train) -> Execution:
     return Execution(workers=workers, threads=threads, device="cuda" if gpu else "cpu", precision=precision)
 
 
-def _mirror(folder: Path, uri: str | None, key: str) -> mirror.TrainingMirror | None:
+def _mirror(folder: Path, uri: str | None, key: str) -> TrainingMirror | None:
     """The copy of a training's folder at the storage, if there is one."""
-    return mirror.TrainingMirror(folder, storage.Storage(uri) / f"training/{key}") if uri else None
+    return TrainingMirror(folder, Storage(uri) / f"training/{key}") if uri else None
 
 
 # --- in each training worker ---
@@ -183,7 +185,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         with disk_errors(run.path):
             if uri:
-                dataset = shared_data.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
+                dataset = shared_data.fetch_dataset(config["content"], Storage(uri), state / "datasets")
             else:
                 dataset = Dataset.load(Path(config["dataset"]))
             _train_or_try_again(config, dataset, run, mirror, state)
@@ -197,7 +199,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _train_or_try_again(
-    config: dict[str, Any], dataset: Dataset, run: TrainingFolder, mirror: mirror.TrainingMirror | None, cache: Path
+    config: dict[str, Any], dataset: Dataset, run: TrainingFolder, mirror: TrainingMirror | None, cache: Path
 ) -> None:
     """Train from the newest checkpoint; from there with other noise where a loss or weight is no longer finite."""
     first, attempt = cluster.rank() == 0, 0
@@ -283,7 +285,7 @@ def _live(report: Callable[[threading.Event], None]) -> Iterator[None]:
 
 def _report(
     run: TrainingFolder,
-    mirror: mirror.TrainingMirror | None,
+    mirror: TrainingMirror | None,
     options: TrainingOptions,
     dataset: Dataset,
     key: str,

@@ -23,7 +23,7 @@ from moto.server import ThreadedMotoServer
 from components.gan.errors import UserError
 from components.gan.options import Execution, ImageFormat
 from components.gan.training_loop import State
-from components.services import storage
+from components.services import storage as storage_module
 from components.services.storage import Storage, passed_environment
 from components.training.checkpoints import Checkpoint, TrainingFolder
 from components.training.mirror import TrainingMirror
@@ -169,7 +169,7 @@ def test_a_wrong_bucket_is_named(bucket: str, tmp_path: Path) -> None:
 def test_an_endpoint_that_does_not_answer_costs_seconds(
     bucket: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert storage.ATTEMPTS * storage.TIMEOUT < 13
+    assert storage_module.ATTEMPTS * storage_module.TIMEOUT < 13
     monkeypatch.setattr(storage_module, "TIMEOUT", 1.0)
     with socket.socket() as listener, contextlib.ExitStack() as clients:
         listener.bind(("127.0.0.1", 0))

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..services.storage import JSON, Storage
+from ..services.storage import Storage
 from ..workspace.files import disk_errors, sha256_of, sync, unsealed
 
 # Files of a training, see `checkpoints.TrainingFolder`.

@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from components.evaluation.gate import decided
+from components.evaluation.samples import Networks, sampled
 from components.gan.dataset import Split
 from components.gan.distances import Features
 from components.gan.features import FeatureNet, feature_net
 from components.gan.metrics import Resampled, kernel_resampled
 from components.gan.sampling import labels_like
-from components.measure import Networks, sampled
-from components.promote import decided
 from components.workspace.artifacts import Dataset, Model
 from components.workspace.params import Promote
 from components.workspace.verdict import Verdict

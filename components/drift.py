@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import safetensors.torch
 
-from .gan.dataset import Pixels, Split
-from .gan.distances import Features
+from .evaluation.reference import load_reference
+from .gan.dataset import Pixels
 from .gan.errors import UserError
-from .gan.features import Classifier, EfficientNetLite0, FeatureNet, feature_net
 from .gan.options import ImageFormat, Options
 from .gan.two_sample import two_sample
 from .ingest.decoding import make_part
@@ -24,14 +20,11 @@ from .ingest.formats import find_raw_images
 from .ingest.inbox import arrived
 from .ingest.parts import read, thinned
 from .services import cluster, tracking
-from .workspace.artifacts import Dataset
-from .workspace.files import staging
 from .workspace.params import Params
 from .workspace.workspace import Workspace
 
 # The least p-value is a tenth of the false-alarm rate, or less.
 PERMUTATIONS_PER_ALARM = 10
-MAX_REFERENCE = 1_000
 PART = 64
 
 
@@ -56,14 +49,6 @@ class Drift(Options):
         return f"{self.new} new images look like what version {self.champion} learned from ({told})"
 
 
-class Reference(NamedTuple):
-    """What the champion's data look like to the net that judges them, in images that this net has not learned from."""
-
-    image: ImageFormat
-    net: FeatureNet
-    held: Features
-
-
 def drift(params: Params, home: Workspace) -> Drift:
     """Judge what lies in `retrain.inbox` and is not in `data/`.
 
@@ -78,7 +63,7 @@ def drift(params: Params, home: Workspace) -> Drift:
     data = tracking.tags(champion.name, champion.version, home)["data"]
     options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
     files = arrived(params.retrain.inbox, home)
-    reference = _reference(data, home)
+    reference = load_reference(data, home)
     pixels, count = _pixels(files, reference.image, params, home) if files else (None, 0)
     if pixels is None or len(pixels) < options.min_images:
         return Drift(champion=champion.version, new=count, used=0, alpha=alpha)
@@ -95,47 +80,6 @@ def drift(params: Params, home: Workspace) -> Drift:
         alpha=alpha,
         drifted=found.p_value <= alpha,
     )
-
-
-def keep_reference(dataset: Dataset, net: FeatureNet, held: Features, home: Workspace) -> None:
-    """Keep what is needed to compare with this data set when `artifacts/` holds another one.
-
-    `held`: the net's features of its holdout (M, F), which unlike those of training images are as new images' are.
-    """
-    folder = home.state / "drift" / dataset.content[:16]
-    if folder.exists():
-        return
-    chosen = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE)).astype(int)
-    with staging(folder) as staged:
-        np.save(staged / "held.npy", held[chosen].astype(np.float32))
-        (staged / "image.json").write_text(json.dumps(dataset.image.model_dump(mode="json")))
-        if isinstance(net.net, Classifier):
-            safetensors.torch.save_file(dict(net.net.state_dict()), staged / "classifier.safetensors")
-
-
-def _reference(data: str, home: Workspace) -> Reference:
-    folder = home.state / "drift" / data[:16]
-    if not folder.exists():
-        dataset = Dataset.load(home.dataset)
-        if dataset.content != data:
-            raise UserError(
-                "what the champion learned from is no longer known (artifacts/dataset is of other data): "
-                "`ganflow run` and `ganflow promote` make a champion of the present data"
-            )
-        net = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
-        holdout = Split(dataset.folder, "holdout", dataset.image)
-        keep_reference(dataset, net, net.read(holdout.pixels(np.arange(len(holdout)))).features, home)
-    image = ImageFormat.model_validate_json((folder / "image.json").read_text())
-    held = np.load(folder / "held.npy", allow_pickle=False).astype(np.float64)
-    net_of: Classifier | EfficientNetLite0
-    weights = folder / "classifier.safetensors"
-    if weights.exists():
-        net_of, name = Classifier(image), "classifier"
-        net_of.load_state_dict(safetensors.torch.load_file(weights))
-    else:
-        net_of, name = EfficientNetLite0(), "efficientnet_lite0"
-    net_of.eval().requires_grad_(False)
-    return Reference(image, FeatureNet(name, net_of, "", held[:0]), held)
 
 
 def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, home: Workspace) -> tuple[Pixels, int]:

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from tqdm import tqdm
 
+from .evaluation.samples import Networks, opinions, sampled
 from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, Moments, frechet
@@ -21,7 +22,6 @@ from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy, feature_net
 from .gan.metrics import Estimate, Values
 from .gan.models import restored
 from .gan.sampling import labels_like
-from .measure import Networks, opinions, sampled
 from .workspace.artifacts import Dataset, Evaluation, Model
 from .workspace.files import staging
 from .workspace.graph import key_of

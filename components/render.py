@@ -24,11 +24,11 @@ from pydantic import Field, ValidationError
 from safetensors.torch import load
 from tqdm import tqdm
 
+from .evaluation.samples import Networks
 from .gan.errors import StoppedError, UserError
 from .gan.models import restored
 from .gan.options import Execution, ImageFormat, Options, TrainingOptions
 from .gan.sampling import labels_by_name, latents, sample
-from .measure import Networks
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, PictureStep
 from .pictures.tiles import grid, tile_size

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.evaluation.samples import Networks, sampled, sampled_part
 from components.gan.dataset import Split, fingerprints
 from components.gan.features import feature_net
 from components.gan.sampling import labels_like
-from components.measure import Networks, sampled, sampled_part
 from components.workspace.artifacts import Dataset, Evaluation, Model
 
 

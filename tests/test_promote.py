@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components import promote
+from components.evaluation import gate
+from components.evaluation.contenders import sample_champion
+from components.evaluation.gate import Decision
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.gan.features import feature_net
-from components.promote import Decision, measured
 from components.services import tracking
 from components.workspace.artifacts import Dataset
 from components.workspace.verdict import Verdict
@@ -33,7 +34,7 @@ def test_promotes_the_better_keeps_against_the_worse_and_abstains_in_between(rng
         return rng.normal(size=(count, 8)) + shift
 
     def decide(new: np.ndarray, old: np.ndarray, real: np.ndarray, margin: float, alpha: float) -> Decision:
-        return promote.decide(new, old, real, np.zeros(len(new), np.int64), margin, alpha)
+        return gate.decide(new, old, real, np.zeros(len(new), np.int64), margin, alpha)
 
     assert decide(model(0.2, 2000), model(0.5, 2000), real, 0.1, 0.05).answer == "promote"
     assert decide(model(0.5, 2000), model(0.2, 2000), real, 0.1, 0.05).answer == "keep"
@@ -54,7 +55,7 @@ def test_luck_is_promoted_no_oftener_than_alpha(rng: np.random.Generator) -> Non
     real, wins = rng.normal(size=(200, 4)), 0
     for _ in range(100):
         a, b = rng.normal(size=(2, 150, 4)) + 0.3
-        wins += promote.decide(a, b, real, np.zeros(150, np.int64), 0.0, 0.05).answer == "promote"
+        wins += gate.decide(a, b, real, np.zeros(150, np.int64), 0.0, 0.05).answer == "promote"
     assert wins <= 13
 
 
@@ -121,4 +122,4 @@ def test_a_champion_of_other_images_is_no_rival(finished: Path) -> None:
     labels = np.zeros(10, np.int64)
     for change in ({"width": 32}, {"classes": ("cat", "dog")}):
         with pytest.raises(UserError, match=r"give it another register\.name"):
-            measured(champion, judge, dataset.image.model_copy(update=change), range(10), labels, home)
+            sample_champion(champion, judge, dataset.image.model_copy(update=change), range(10), labels, home)

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load
 from tqdm import tqdm
 
-from .gan.dataset import Pixels, to_signed
-from .gan.distances import Features
-from .gan.features import FeatureNet
-from .gan.models import restored
-from .gan.options import ImageFormat, NetworkOptions
-from .gan.sampling import latents, sample
-from .services import cluster
+from ..gan.dataset import Pixels, to_signed
+from ..gan.distances import Features
+from ..gan.features import FeatureNet
+from ..gan.models import restored
+from ..gan.options import ImageFormat, NetworkOptions
+from ..gan.sampling import latents, sample
+from ..services import cluster
 
 PART = 500
 Labels = npt.NDArray[np.int64]

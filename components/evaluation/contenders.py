@@ -1,0 +1,83 @@
+"""What the gate compares: samples of challenger and champion, seen by the same net."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..gan.dataset import Pixels
+from ..gan.distances import Features
+from ..gan.errors import UserError
+from ..gan.features import FeatureNet
+from ..gan.options import Execution, ImageFormat, TrainingOptions
+from ..services import tracking
+from ..workspace.artifacts import Model
+from ..workspace.files import unsealed
+from ..workspace.workspace import Workspace
+from .samples import PART, Networks, sampled
+
+# Pictures of each that the page shows, at the same seeds, at most.
+SHOWN = 60
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What the gate knows of a model: samples (N, H, W, C), their features (N, F) and the images it was trained on."""
+
+    features: Features
+    shown: Pixels
+    trained_on: npt.NDArray[np.uint64]
+
+
+def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:
+    """Which samples the page shows: as many of each class, of those in the first part."""
+    table = pd.DataFrame({"label": labels[:PART]})
+    table["turn"] = table.groupby("label").cumcount()
+    each = max(1, SHOWN // table["label"].nunique())
+    return table[table["turn"] < each].sort_values(["label", "turn"]).index.to_numpy(np.int64)[:SHOWN]
+
+
+def sample_champion(
+    champion: tracking.Published,
+    judge: FeatureNet,
+    image: ImageFormat,
+    seeds: range,
+    labels: Labels,
+    home: Workspace,
+) -> Contender:
+    """The champion's samples at these seeds and labels, seen by the net that judges the challenger.
+
+    Raises:
+        UserError: it makes other images.
+    """
+    described = unsealed((champion.folder / Model.manifest).read_text())
+    theirs = ImageFormat.model_validate(described["image"])
+    if theirs != image:
+        raise UserError(
+            f"the champion of {champion.name} makes images of {theirs.width}x{theirs.height} with {theirs.channels} "
+            f"channels and {len(theirs.classes)} classes, this model {image.width}x{image.height}, {image.channels} "
+            f"and {len(image.classes)}, or classes of other names: give it another register.name"
+        )
+    training = TrainingOptions.model_validate(described["training"])
+    precision = Execution.model_validate(described["execution"]).precision
+    weights = (champion.folder / "generator.safetensors").read_bytes()
+    networks = Networks(training.network, image, precision, weights)
+    known = hashlib.sha256(weights + judge.sha256.encode() + labels.tobytes() + str(seeds).encode()).hexdigest()[:16]
+    cached = home.state / "gate" / f"{known}.npz"
+    if cached.exists():
+        with np.load(cached, allow_pickle=False) as found:
+            features, shown = found["features"].astype(np.float64), found["shown"]
+    else:
+        parts = list(sampled(networks, judge, seeds, labels))
+        features, shown = np.concatenate([part.features for part in parts]), parts[0].pixels[shown_on_the_page(labels)]
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        staged = cached.with_suffix(".tmp.npz")
+        np.savez(staged, features=features.astype(np.float32), shown=shown)
+        staged.replace(cached)
+    trained_on = np.load(champion.folder / "training_images.npy", allow_pickle=False)
+    return Contender(features, shown, trained_on)

@@ -20,8 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from . import ledger
 from .gan.errors import UserError
+from .provenance import ledger
 from .services import tracking, versioning
 from .workspace.artifacts import Dataset, Key, Model
 from .workspace.data_hashes import data_content

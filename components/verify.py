@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .gan.errors import UserError
-from .ledger import damage
+from .provenance.ledger import damage
 from .services import tracking
 from .training.checkpoints import TrainingFolder
 from .workspace.artifacts import Artifact

@@ -14,9 +14,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from components import ledger
 from components.gan.errors import StoppedError, UserError
 from components.gan.options import DCGAN
+from components.provenance import ledger
 from components.services import cluster, tracking, versioning
 from components.services.address import masked
 from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration

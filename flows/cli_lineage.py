@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from components import lineage
+from components.provenance import rebuild
+from components.provenance.impact import impact as impact_of
+from components.provenance.trace import trace as trace_of
+from components.reports import trace_page
 from components.workspace.files import disk_errors
 from components.workspace.workspace import Workspace
 from flows.cli_data import shown
@@ -29,14 +32,14 @@ def trace(
 ) -> None:
     """From a picture back to gallery, model, version, runs, parameters, code, data and nearest training images."""
     home = Workspace(workspace.absolute())
-    found = lineage.trace(image, home)
+    found = trace_of(image, home)
     if html is not None:
         with disk_errors(html):
-            html.write_text(lineage.page(found, image, home), encoding="utf-8")
+            html.write_text(trace_page.page(found, image, home), encoding="utf-8")
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    for part, lines in lineage.chain_of(found):
+    for part, lines in trace_page.chain_of(found):
         for number, line in enumerate(lines):
             print(f"{'' if number else part:<12} {line}")
     if html is not None:
@@ -51,7 +54,7 @@ def impact(
     as_json: _JsonOption = False,
 ) -> None:
     """From a data version, or a single raw file by its bytes, to the models, versions and galleries made from it."""
-    found = lineage.impact(asked, Workspace(workspace.absolute()))
+    found = impact_of(asked, Workspace(workspace.absolute()))
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -70,7 +73,7 @@ def rebuild_registry(workspace: _FolderOption = Path()) -> None:
     """Make runs, model versions, tags and aliases again that MLflow's database lost; what is there stays."""
     home = Workspace(workspace.absolute())
     with home.exclusive():
-        for part, missing in lineage.rebuild_registry(home):
+        for part, missing in rebuild.rebuild_registry(home):
             print(f"{'not restored' if missing else 'there':<12} {part}" + (f": {missing}" if missing else ""))
 
 

@@ -23,7 +23,7 @@ def sign(
 ) -> None:
     """Write copies of the finished pictures that carry signed C2PA manifests (Content Credentials)."""
     gallery = Gallery.load(home_of(workspace).gallery)
-    from components.signing import sign as signed
+    from components.provenance.signing import sign as signed
 
     count = signed(gallery, certificate, key, out, timestamp)
     print(f"{count} signed pictures in {out}")

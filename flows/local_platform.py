@@ -23,9 +23,9 @@ import psutil
 import yaml
 from pydantic import Field
 
-from components import ledger
 from components.gan.errors import UserError
 from components.gan.options import Options
+from components.provenance import ledger
 from components.services import tracking
 from components.services.address import masked
 from components.workspace.files import disk_errors

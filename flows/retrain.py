@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from components import ledger
 from components.gan.errors import UserError
+from components.provenance import ledger
 from components.services import cluster, tracking, versioning
 from components.workspace.graph import STAGES, plan
 from components.workspace.params import Params

@@ -22,8 +22,8 @@ import components.promote
 import components.register
 import components.render
 import components.train
-from components import ledger
 from components.ingest import inbox
+from components.provenance import ledger
 from components.render import Batch, Rendered
 from components.services import versioning
 from components.workspace.artifacts import Artifact, Dataset, Evaluation, Model, Registration

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components import ledger
 from components.cleanup import Found, cleanup, unneeded
+from components.provenance import ledger
 from components.services import tracking, versioning
 from components.workspace.artifacts import Evaluation, Gallery, Key, Model
 from components.workspace.params import Clean

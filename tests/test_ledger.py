@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch.multiprocessing as mp
 
-from components.ledger import Entry, Ledger, damage, files_of, record
+from components.provenance.ledger import Entry, Ledger, damage, files_of, record
 from components.services import tracking, versioning
 from components.training import cost
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration

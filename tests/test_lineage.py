@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from components import lineage
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.ledger import Ledger
+from components.provenance import impact, trace
+from components.provenance.ledger import Ledger
+from components.reports import trace_page
 from components.services import tracking
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
 from components.workspace.workspace import Workspace
@@ -85,7 +86,7 @@ def test_without_its_metadata_it_is_known_by_its_pixels(
         stripped = Image.fromarray(np.asarray(image)).convert(mode)
     file = tmp_path / ("stripped.webp" if mode == "RGB" else "stripped.png")
     stripped.save(file, **({"lossless": True} if mode == "RGB" else {}))
-    found = lineage.trace(file, home)
+    found = trace.trace(file, home)
     assert found["image"]["found_by"] == "pixels"
     assert found["image"]["seed"] == picture.seed
     assert found["gallery"]["file"] == picture.file
@@ -100,10 +101,10 @@ def test_when_its_pixels_were_changed_it_is_known_by_its_marks(
             if isinstance(value, str):
                 info.add_text(name, value)
         image.resize((20, 20)).save(tmp_path / "small.png", pnginfo=info)
-    found = lineage.trace(tmp_path / "small.png", home)
+    found = trace.trace(tmp_path / "small.png", home)
     assert found["image"]["found_by"] == "marks"
     assert found["gallery"]["file"] == picture.file
-    assert "its pixels are not known" in str(list(lineage.chain_of(found)))
+    assert "its pixels are not known" in str(list(trace_page.chain_of(found)))
 
 
 def test_what_is_written_in_a_picture_is_not_trusted(home: Workspace, tmp_path: Path) -> None:
@@ -112,17 +113,17 @@ def test_what_is_written_in_a_picture_is_not_trusted(home: Workspace, tmp_path: 
     for name, value in {"model": key, "seed": "-1e9", "class": "\x1b[31m<b>", "gallery": "../..", "steps": ""}.items():
         info.add_text(f"ganflow:{name}", value)
     Image.new("RGB", (300, 7), (9, 9, 9)).save(tmp_path / "<script>.png", pnginfo=info)
-    found = lineage.trace(tmp_path / "<script>.png", home)
+    found = trace.trace(tmp_path / "<script>.png", home)
     assert (found["gallery"], found["evaluation"], found["image"]["seed"]) == (None, None, None)
     assert found["model"]["key"] == key
-    assert "\x1b" not in str(list(lineage.chain_of(found)))
-    page = lineage.page(found, tmp_path / "<script>.png", home)
+    assert "\x1b" not in str(list(trace_page.chain_of(found)))
+    page = trace_page.page(found, tmp_path / "<script>.png", home)
     assert "<script>" not in page
     assert "&lt;b&gt;" in page
 
 
 def test_the_nearest_training_images_are_those_of_its_sample(home: Workspace, picture: Picture) -> None:
-    nearest = lineage.trace(home.gallery / picture.file, home)["data"]["nearest"]
+    nearest = trace.trace(home.gallery / picture.file, home)["data"]["nearest"]
     table = pd.read_csv(home.evaluation / "samples.csv")
     row = int(np.flatnonzero(table["seed"] == picture.seed)[0])
     sample = np.load(home.evaluation / "samples.npy")[row].astype(float)
@@ -139,16 +140,16 @@ def test_the_nearest_training_images_are_those_of_its_sample(home: Workspace, pi
 def test_the_chain_holds_when_all_but_the_ledger_is_gone(own: Workspace, picture: Picture, tmp_path: Path) -> None:
     copied = tmp_path / "kept.png"
     shutil.copy(own.gallery / picture.file, copied)
-    before = lineage.trace(copied, own)
+    before = trace.trace(copied, own)
     (own.mlruns / "mlflow.db").unlink()
     # The journal of champions is left.
-    assert lineage.trace(copied, own) == before
+    assert trace.trace(copied, own) == before
     shutil.rmtree(own.evaluation)
-    reduced = lineage.trace(copied, own)
+    reduced = trace.trace(copied, own)
     assert {one["compared"] for one in reduced["data"].pop("nearest")} == {"picture"}
     for folder in (own.root / "artifacts", own.mlruns, own.data, own.state / "training"):
         shutil.rmtree(folder)
-    bare = lineage.trace(copied, own)
+    bare = trace.trace(copied, own)
     assert bare["data"].pop("nearest") is None
     assert bare["version"].pop("aliases") == ["challenger"]
     del before["data"]["nearest"], before["version"]["aliases"]
@@ -161,7 +162,7 @@ def test_the_page_holds_the_pictures_and_asks_for_nothing(home: Workspace, pictu
     out = succeeded(ganflow(home.root, "trace", str(file), "--html", str(tmp_path / "page.html")))
     assert out.splitlines()[-1].startswith("page  ")
     page = (tmp_path / "page.html").read_text()
-    assert page.count("data:image/png;base64,") == 1 + lineage.NEAREST
+    assert page.count("data:image/png;base64,") == 1 + trace.NEAREST
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "default-src 'none'" in page
     assert Model.load(home.model).key.id in page
@@ -194,7 +195,7 @@ def test_impact_by_file_and_by_hash(home: Workspace, tmp_path: Path) -> None:
     assert [(found["name"], found["version"]) for found in by_file["versions"]] == [("ganflow", 1)]
     assert [(found["key"], found["model"]) for found in by_file["galleries"]] == [(gallery.key.id, model.key.id)]
     for prefix in (dataset.source[:6], dataset.content, dataset.content[:9].upper(), dataset.key.id):
-        found = lineage.impact(prefix, home)
+        found = impact.impact(prefix, home)
         assert {**found, "asked": by_file["asked"]} == by_file
     words = succeeded(ganflow(home.root, "impact", dataset.source[:10]))
     assert [line.split()[0] for line in words.splitlines()] == ["data", "model", "version", "gallery"]
@@ -206,7 +207,7 @@ def test_impact_by_file_and_by_hash(home: Workspace, tmp_path: Path) -> None:
         ("no/such/file", "neither a file nor a hash"),
     ):
         with pytest.raises(UserError, match=told):
-            lineage.impact(asked, home)
+            impact.impact(asked, home)
 
 
 def test_an_older_version_of_the_data_keeps_its_models(own: Workspace) -> None:
@@ -215,14 +216,14 @@ def test_an_older_version_of_the_data_keeps_its_models(own: Workspace) -> None:
     (own.data / "labels.idx").write_bytes(labels[:-1] + bytes([(labels[-1] + 1) % 10]))
     succeeded(ganflow(own.root, "preprocess"))
     new = Dataset.load(own.dataset).source
-    assert len(lineage.impact(old, own)["models"]) == 1
-    assert lineage.impact(new, own)["models"] == []
-    both = lineage.impact(str(own.data / "images.idx"), own)
+    assert len(impact.impact(old, own)["models"]) == 1
+    assert impact.impact(new, own)["models"] == []
+    both = impact.impact(str(own.data / "images.idx"), own)
     assert [data["source"] for data in both["data"]] == [old, new]
-    assert [data["source"] for data in lineage.impact(str(own.data / "labels.idx"), own)["data"]] == [new]
+    assert [data["source"] for data in impact.impact(str(own.data / "labels.idx"), own)["data"]] == [new]
     # Its model is an earlier one's now, and the images it is compared with are gone.
     picture = own.gallery / Gallery.load(own.gallery).pictures[0].file
-    found = lineage.trace(picture, own)
+    found = trace.trace(picture, own)
     assert (found["data"]["source"], found["data"]["nearest"]) == (old, None)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from components.gan.errors import UserError
 from components.postprocess import postprocess
-from components.signing import sign
+from components.provenance.signing import sign
 from components.workspace.artifacts import Gallery
 from tests.conftest import ganflow, refused, succeeded
 from tests.test_postprocess import OPTIONS, contents, inputs, told_by

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from filelock import FileLock
 
-from .gan.errors import UserError
-from .services import tracking, versioning
-from .training import cost
-from .workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
-from .workspace.data_hashes import data_content, file_hashes
-from .workspace.files import disk_errors, sha256_of
-from .workspace.graph import STAGES, Stage, code_hash, inputs_hash
-from .workspace.verdict import Verdict
-from .workspace.workspace import Workspace
+from ..gan.errors import UserError
+from ..services import tracking, versioning
+from ..training import cost
+from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
+from ..workspace.data_hashes import data_content, file_hashes
+from ..workspace.files import disk_errors, sha256_of
+from ..workspace.graph import STAGES, Stage, code_hash, inputs_hash
+from ..workspace.verdict import Verdict
+from ..workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL import Image

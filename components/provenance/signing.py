@@ -14,10 +14,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .gan.errors import UserError
-from .pictures.metadata import GENERATED
-from .workspace.artifacts import Gallery
-from .workspace.files import disk_errors
+from ..gan.errors import UserError
+from ..pictures.metadata import GENERATED
+from ..workspace.artifacts import Gallery
+from ..workspace.files import disk_errors
 
 _MIME = {".png": "image/png", ".webp": "image/webp"}
 # Neither remote manifests nor revocation lists are asked for.

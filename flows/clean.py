@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from components.cleanup import cleanup
+from components.maintenance.cleanup import cleanup
 from components.workspace.params import Clean, Params
 from components.workspace.workspace import Workspace
 from flows.runs import named, told, turn

@@ -283,7 +283,7 @@ def verify(workspace: WorkspaceOption = None) -> None:
     """Hash data, artifacts, checkpoints, ledger and registered models again; say what is damaged and what mends it."""
     home = home_of(workspace)
     check_servers()
-    from components.verify import verify as findings
+    from components.maintenance.verify import verify as findings
 
     damaged = 0
     for finding in findings(home):

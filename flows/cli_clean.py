@@ -27,7 +27,7 @@ def clean(
     """What no version, ledger, commit, parameters or running job needs any more: lists it, removes it if told to."""
     home = Workspace(workspace.absolute())
     options = Params.load(home.params, overrides).clean
-    from components.cleanup import cleanup
+    from components.maintenance.cleanup import cleanup
 
     found = cleanup(options, home, remove)
     for kind, items in found.kinds():

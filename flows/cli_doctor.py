@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from components.doctor import Diagnosis, examine
+from components.maintenance.doctor import Diagnosis, examine
 from components.workspace.workspace import Workspace
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.cleanup import Found, cleanup, unneeded
+from components.maintenance.cleanup import Found, cleanup, unneeded
 from components.provenance import ledger
 from components.services import tracking, versioning
 from components.workspace.artifacts import Evaluation, Gallery, Key, Model

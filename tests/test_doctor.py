@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components import doctor
-from components.doctor import Diagnosis
+from components.maintenance import doctor
+from components.maintenance.doctor import Diagnosis
 from components.workspace.workspace import Workspace
 from tests.conftest import PROJECT, environment, ganflow
 

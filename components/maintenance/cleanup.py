@@ -20,15 +20,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from .gan.errors import UserError
-from .provenance import ledger
-from .services import tracking, versioning
-from .workspace.artifacts import Dataset, Key, Model
-from .workspace.data_hashes import data_content
-from .workspace.files import disk_errors, sha256_of
-from .workspace.graph import key_of
-from .workspace.params import Clean, Params
-from .workspace.workspace import Workspace
+from ..gan.errors import UserError
+from ..provenance import ledger
+from ..services import tracking, versioning
+from ..workspace.artifacts import Dataset, Key, Model
+from ..workspace.data_hashes import data_content
+from ..workspace.files import disk_errors, sha256_of
+from ..workspace.graph import key_of
+from ..workspace.params import Clean, Params
+from ..workspace.workspace import Workspace
 
 Kind = Literal[
     "trainings",
@@ -44,7 +44,7 @@ Kind = Literal[
 ]
 DAY = 86_400
 _TRASH = ".trash-"
-_FEATURES_CODE = Path(__file__).with_name("gan") / "features.py"
+_FEATURES_CODE = Path(__file__).parents[1] / "gan" / "features.py"
 
 
 class Item(NamedTuple):

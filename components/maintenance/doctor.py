@@ -31,12 +31,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .gan.errors import UserError
-from .services.address import SERVERS, endpoint, masked, unanswered
-from .workspace.params import Params
-from .workspace.workspace import Workspace
+from ..gan.errors import UserError
+from ..services.address import SERVERS, endpoint, masked, unanswered
+from ..workspace.params import Params
+from ..workspace.workspace import Workspace
 
-_PROJECT = Path(__file__).resolve().parents[1]
+_PROJECT = Path(__file__).resolve().parents[2]
 # Below that much or that share of a disk a training may not find room.
 DISK_BYTES, DISK_SHARE = 5e9, 0.05
 # Ray's object store and torch's workers lie in shared memory, or else in slow files.

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .gan.errors import UserError
-from .provenance.ledger import damage
-from .services import tracking
-from .training.checkpoints import TrainingFolder
-from .workspace.artifacts import Artifact
-from .workspace.data_hashes import changed_data
-from .workspace.graph import STAGES
-from .workspace.workspace import Workspace
+from ..gan.errors import UserError
+from ..provenance.ledger import damage
+from ..services import tracking
+from ..training.checkpoints import TrainingFolder
+from ..workspace.artifacts import Artifact
+from ..workspace.data_hashes import changed_data
+from ..workspace.graph import STAGES
+from ..workspace.workspace import Workspace
 
 
 class Finding(NamedTuple):

@@ -17,13 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from tqdm import tqdm
 
-from . import report
 from .gan.dataset import Pixels
 from .gan.models import restored
 from .gan.sampling import latents, sample
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, Step, one_of_each_class
 from .pictures.tiles import BACKGROUND, GAP, grid, paste, tile_size
+from .reports import gallery_report
 from .workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
 from .workspace.files import staging
 from .workspace.graph import key_of
@@ -74,7 +74,7 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
                 method=4,
                 xmp=metadata.xmp(facts),
             )
-        page = report.render(folder, key, options, samples, drafts, generator, evaluation, model, dataset)
+        page = gallery_report.render(folder, key, options, samples, drafts, generator, evaluation, model, dataset)
         (folder / "report.html").write_text(page, encoding="utf-8")
         Gallery.describe(folder, key, pictures=pictures, model=model.content)
     return Gallery.load(out)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from . import cards
 from .evaluation import reference
 from .evaluation.contenders import Contender, Labels, sample_champion, shown_on_the_page
 from .evaluation.gate import Decision, decide
@@ -17,6 +16,7 @@ from .gan.dataset import Split
 from .gan.distances import Features, kernel_distance
 from .gan.errors import UserError
 from .gan.features import FeatureNet, feature_net
+from .reports import cards
 from .reports.verdict_page import render
 from .services import tracking
 from .workspace.artifacts import Dataset, Evaluation, Model, Registration

@@ -18,7 +18,7 @@ def card(
 ) -> None:
     """Print the model card: Markdown in the Hugging Face format, made from what lies in the workspace."""
     home = home_of(workspace)
-    from components import cards
+    from components.reports import cards
 
     if dataset:
         params = Params.load(home.params)

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from components import cards
-from components.cards import Subject, model_card, model_summary
 from components.gan.errors import UserError
+from components.reports import cards
+from components.reports.cards import Subject, model_card, model_summary
 from components.reports.verdict_page import number
 from components.services import tracking
 from components.workspace.artifacts import Dataset, Gallery

@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from components import insights, report
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.gan.models import build
@@ -24,6 +23,7 @@ from components.gan.sampling import latents, sample
 from components.pictures import metadata
 from components.pictures.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale
 from components.postprocess import contact_sheet, postprocess, save
+from components.reports import gallery_report, scores, sections
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model
 from components.workspace.params import Postprocess
 from tests.conftest import ganflow, succeeded
@@ -272,7 +272,7 @@ def test_a_contact_sheet_stays_within_bounds(classes: int, size: int) -> None:
 
 
 def test_a_score_stands_beside_its_floor() -> None:
-    rows = list(report.scores(METRICS))
+    rows = list(scores.scores(METRICS))
     assert [row["name"] for row in rows] == [
         "agreement_classifier_60",
         "fd_classifier_60",
@@ -284,14 +284,14 @@ def test_a_score_stands_beside_its_floor() -> None:
     assert (rows[1]["value"], rows[1]["floor"]) == ("161.5", "3.9")
     assert "97% were found" in rows[3]["words"]
     assert rows[5]["floor"] is None
-    assert [row["name"] for row in report.scores({"odd_floor": 1.0})] == ["odd_floor"]
+    assert [row["name"] for row in scores.scores({"odd_floor": 1.0})] == ["odd_floor"]
 
 
 def test_curves_take_what_a_short_history_has() -> None:
     history = pd.DataFrame(
         {"images": [10], "discriminator_accuracy": [0.5], "discriminator_loss": [1.0], "generator_loss": [1.0]}
     )
-    assert [title for title, _, _ in report.curves(history, 10)] == ["Losses", "Discriminator accuracy"]
+    assert [title for title, _, _ in gallery_report.curves(history, 10)] == ["Losses", "Discriminator accuracy"]
 
 
 EVERY_STEP: list[Step] = [step() for step in get_args(get_args(FinishingStep)[0])]
@@ -341,12 +341,12 @@ def test_no_class_name_breaks_the_marks(tmp_path: Path) -> None:
             assert image.text["ganflow:class"] == written
 
 
-def scored(root: Path, told: bool = True, classes: tuple[str, ...] = ("a", "b", "c")) -> insights.Samples:
+def scored(root: Path, told: bool = True, classes: tuple[str, ...] = ("a", "b", "c")) -> sections.Samples:
     """The samples of a labelled evaluation, of a network that was told the classes or not."""
     evaluation, model, _ = inputs(root, classes=classes)
     network = model.training.network.model_copy(update={"conditional": told})
     training = model.training.model_copy(update={"network": network})
-    return insights.Samples(evaluation, model.model_copy(update={"training": training}))
+    return sections.Samples(evaluation, model.model_copy(update={"training": training}))
 
 
 def test_classes_are_counted_by_what_was_asked_for(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_of_many_classes_the_worst_are_shown(tmp_path: Path) -> None:
     samples = scored(tmp_path, classes=tuple(f"class {i}" for i in range(60)))
     samples.table.loc[samples.table["label"] >= 40, "predicted"] = 0
     rows = samples.classes_shown([1 / 60] * 60)
-    assert len(rows) == insights.ROWS
+    assert len(rows) == sections.ROWS
     assert [row.name for row in rows][-20:] == [f"class {i}" for i in range(40, 60)]
 
 
@@ -389,7 +389,7 @@ def test_the_worst_are_the_worst_of_all_and_the_best_of_each_class(tmp_path: Pat
     samples = scored(tmp_path)
     confidence = samples.table["confidence"]
     worst, best = samples.worst(), samples.best()
-    assert len(worst) == len(best) == insights.EXTREMES
+    assert len(worst) == len(best) == sections.EXTREMES
     assert [tile.caption.split(": ")[1] for tile in worst] == [f"{c:.1%}" for c in confidence.nsmallest(12)]
     for label, name in enumerate(samples.classes):
         of_class = confidence[samples.table["label"] == label]
@@ -406,7 +406,7 @@ def test_a_copy_is_found_beside_its_original(tmp_path: Path) -> None:
     drafts = [
         Draft(pixels, seed, label, {}) for seed, (label, pixels) in enumerate([(0, grey), (0, original), (1, noisy)])
     ]
-    found = insights.neighbours(drafts, training, ("a", "b"))
+    found = sections.neighbours(drafts, training, ("a", "b"))
     assert [tile.caption.split(": ")[0] for tile in found] == ["a", "a", "b"]
     assert found[0].caption == "a: identical"
     assert found[0].pictures[0] == found[0].pictures[1] == found[2].pictures[1]
@@ -417,12 +417,12 @@ def test_saliency_is_orange_where_it_is_highest() -> None:
     heat = np.zeros((28, 28))
     heat[10:14, 10:14] = 1
     for channels in (1, 2, 3, 4, 5):
-        painted = insights.overlaid(np.full((28, 28, channels), 128, np.uint8), heat)
+        painted = sections.overlaid(np.full((28, 28, channels), 128, np.uint8), heat)
         assert painted.shape == (28, 28, 3)
         red, _, blue = painted[11, 11].astype(int)
         assert red - blue > 100
         assert len(set(painted[25, 25])) == 1
-    assert insights.overlaid(np.zeros((8, 8, 1), np.uint8), np.zeros((8, 8))).max() == 30
+    assert sections.overlaid(np.zeros((8, 8, 1), np.uint8), np.zeros((8, 8))).max() == 30
 
 
 GOOD = {"agreement_x_1k": 0.95, "agreement_x_1k_floor": 0.96, "precision_x_1k": 0.87, "precision_x_1k_floor": 0.89}
@@ -442,19 +442,19 @@ GOOD |= {"recall_x_1k": 0.85, "recall_x_1k_floor": 0.9, "copied_pixels_500": 0.0
     ],
 )
 def test_the_verdict_is_that_of_the_worst_answer(change: dict[str, float], word: str, words: str) -> None:
-    found = report.verdict({**GOOD, **change}, told=True)
+    found = scores.rating({**GOOD, **change}, told=True)
     assert found is not None
     assert found[0] == word
     assert words in found[1]
 
 
 def test_a_network_that_was_told_no_class_is_not_blamed_for_it() -> None:
-    assert report.verdict({"agreement_x_1k": 0.1, "agreement_x_1k_floor": 0.9}, told=False) is None
-    assert report.verdict({**GOOD, "agreement_x_1k": 0.1}, told=False) is not None
+    assert scores.rating({"agreement_x_1k": 0.1, "agreement_x_1k_floor": 0.9}, told=False) is None
+    assert scores.rating({**GOOD, "agreement_x_1k": 0.1}, told=False) is not None
 
 
 def test_intervals_stand_beside_their_value_in_its_form() -> None:
-    rows = {row["name"]: row for row in report.scores(METRICS, {"agreement_classifier_60": (0.79, 0.835)})}
+    rows = {row["name"]: row for row in scores.scores(METRICS, {"agreement_classifier_60": (0.79, 0.835)})}
     assert rows["agreement_classifier_60"]["interval"] == ["79.0%", "83.5%"]
     assert rows["psnr_nearest_20"]["interval"] == []
 
@@ -462,6 +462,6 @@ def test_intervals_stand_beside_their_value_in_its_form() -> None:
 def test_metrics_by_other_names_are_explained() -> None:
     names = ("density", "coverage", "class_score", "msssim", "perceptual_nearest", "discriminator_calibration")
     names += ("membership", "fd_classifier", "kid_classifier")
-    rows = list(report.scores({f"{name}_2k": 0.5 for name in names}))
+    rows = list(scores.scores({f"{name}_2k": 0.5 for name in names}))
     assert len(rows) == len(names)
     assert all(row["words"] for row in rows)

@@ -1,41 +1,12 @@
-"""The gallery's page: one HTML file that holds all it shows, for a phone or a desk, by day or night."""
+"""How to read each metric, and what they say together."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-import jinja2
-import matplotlib
-import numpy as np
-import pandas as pd
-import safetensors.torch
-from markupsafe import Markup
-from matplotlib import ticker
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from torch import nn
-
-from . import insights
-from .gan.dataset import Pixels, Split, to_image
-from .gan.models import restored
-from .gan.symptoms import symptoms
-from .insights import ROWS, data_uri
-from .pictures.finishing import Draft, one_of_each_class
-from .workspace.artifacts import Dataset, Evaluation, Key, Model
-from .workspace.params import Postprocess
-
-PAIRS = 10
-# Drawn in a colour that nothing else has, which then becomes the page's own text colour.
-INK = "#010203"
-BLUE, ORANGE = "#3b82c4", "#d9822b"
 
 
 @dataclass(frozen=True)
@@ -188,77 +159,7 @@ EXPLANATIONS = (
 UNKNOWN = Explanation("", "", "", "")
 
 
-def render(
-    folder: Path,
-    key: Key,
-    options: Postprocess,
-    samples: Sequence[Draft],
-    finished: Sequence[Draft],
-    generator: nn.Module,
-    evaluation: Evaluation,
-    model: Model,
-    dataset: Dataset,
-) -> str:
-    """The page, with the contact sheet and the interpolation that lie in `folder`; `samples` are before any step."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = "{:,}".format
-    history = pd.read_csv(model.folder / "history.csv")
-    rejected = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
-    walk = folder / "interpolation.webp"
-    made = Counter(model.image.classes[draft.label] for draft in finished)
-    height, width, channels = finished[0].pixels.shape
-    every = insights.Samples(evaluation, model)
-    training, holdout = (Split(dataset.folder, name, model.image) for name in ("training", "holdout"))
-    weights = safetensors.torch.load_file(model.folder / "discriminator.safetensors")
-    discriminator = restored(model.training.network, model.image, weights, "discriminator")
-    held = holdout.spread(insights.LOOKED_AT)
-    seen = [samples[i] for i in np.linspace(0, len(samples) - 1, insights.LOOKED_AT).astype(int)]
-    return environment.get_template("report.html.jinja").render(
-        options=options,
-        evaluation=evaluation,
-        model=model,
-        dataset=dataset,
-        colours={1: "grey", 3: "colour", 4: "colour with transparency"}.get(channels, f"{channels} channels"),
-        samples_taken=len(samples),
-        finished=finished,
-        width=width,
-        height=height,
-        made=made,
-        key=key,
-        sheet=data_uri("png", (folder / "contact_sheet.png").read_bytes()),
-        walk=data_uri("webp", walk.read_bytes()) if walk.exists() else None,
-        pairs=list(_pairs(samples, finished, model.image.classes)) if options.steps else [],
-        verdict=verdict(evaluation.metrics, every.told),
-        told=every.told,
-        by=every.by,
-        scores=list(scores(evaluation.metrics, evaluation.intervals)),
-        by_class=every.classes_shown(training.class_shares.tolist()),
-        worst=every.worst(),
-        best=every.best(),
-        neighbours=insights.neighbours(samples, training, model.image.classes),
-        directions=insights.directions(generator, model.training.network.latent, samples),
-        real_looks=insights.looks(discriminator, holdout.pixels(held), holdout.labels[held].tolist()),
-        made_looks=insights.looks(discriminator, np.stack([s.pixels for s in seen]), [s.label for s in seen]),
-        curves=curves(history, model.images),
-        symptoms=symptoms([{str(name): value for name, value in row.items()} for row in history.to_dict("records")]),
-        rejected=rejected.head(ROWS).to_dict("records"),
-        rejected_count=len(rejected),
-        classes=model.image.classes[:ROWS],
-        parameters={
-            "Training": dict(_flat(model.training.model_dump(mode="json"))),
-            "Execution": dict(_flat(model.execution.model_dump(mode="json"))),
-            "Finishing": dict(_flat(options.model_dump(mode="json"))),
-        },
-    )
-
-
-def verdict(metrics: Mapping[str, float], told: bool) -> tuple[str, str] | None:
+def rating(metrics: Mapping[str, float], told: bool) -> tuple[str, str] | None:
     """A word and a sentence on whether the model is good, from its scores beside those of unseen real images.
 
     Four questions, each answered well, fairly or badly; the word is the worst answer's. `told`: the network was told
@@ -328,95 +229,9 @@ def scores(
         }
 
 
-def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup]]:
-    """Training curves: title, how to read it, inline SVG; a ring marks the checkpoint at `published` images."""
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "ganflow",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-    }
-    style |= {"axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False}
-    style |= {"axes.spines.right": False, "axes.linewidth": 0.6, "lines.linewidth": 1.8, "legend.frameon": False}
-    with matplotlib.rc_context(style):
-        losses, axes = _figure()
-        axes.plot(history["images"], history["generator_loss"], color=ORANGE, label="generator")
-        axes.plot(history["images"], history["discriminator_loss"], color=BLUE, label="discriminator")
-        axes.legend()
-        drawings = [("Losses", "neither should run away from the other", _svg(losses))]
-
-        accuracy, axes = _figure()
-        axes.axhline(0.5, color=INK, alpha=0.4, linestyle="--", linewidth=0.8)
-        axes.plot(history["images"], history["discriminator_accuracy"], color=BLUE)
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
-        drawings.append(("Discriminator accuracy", "dashed: it can only guess", _svg(accuracy)))
-
-        scored = history.dropna(subset=["score"]) if "score" in history else history.head(0)
-        if len(scored):
-            score, axes = _figure()
-            axes.plot(scored["images"], scored["score"], color=BLUE, marker="o", markersize=3.5)
-            chosen = scored[scored["images"] == published]
-            axes.plot(chosen["images"], chosen["score"], "o", color=ORANGE, markersize=9, fillstyle="none")
-            if scored["score"].min() > 0 and scored["score"].max() > 10 * scored["score"].min():
-                axes.set_yscale("log")
-                axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-                axes.yaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-                axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-            drawings.append(("Score at checkpoints", "lower is better; the ring is published", _svg(score)))
-    return drawings
-
-
-def _figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.2, 2.5), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel("images seen")
-    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    axes.margins(x=0.02)
-    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> Markup:
-    """SVG to stand in the page: in its text colour, and without names that another drawing has too."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg[svg.index("<svg") :])
-    return Markup(svg.replace(INK, "currentColor"))
-
-
-def _pairs(samples: Sequence[Draft], finished: Sequence[Draft], classes: Sequence[str]) -> Iterator[dict[str, str]]:
-    """The first finished picture of each of up to ten classes, before and after."""
-    before = {draft.seed: draft.pixels for draft in samples}
-    for draft in one_of_each_class(finished, PAIRS):
-        yield {"name": classes[draft.label], "before": _png(before[draft.seed]), "after": _png(draft.pixels)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested options as `network.latent`, `steps.1.name`, with their values in words."""
-    for name, value in values.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            value = {str(index): item for index, item in enumerate(value, 1)}
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield prefix + name, ", ".join(map(str, value)) or "none"
-        elif isinstance(value, bool):
-            yield prefix + name, "yes" if value else "no"
-        else:
-            yield prefix + name, f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def _rounded(form: str | None, value: float) -> str:
     """`value` in its form, else to three digits, with a true minus sign; a dash where it is no number."""
     if not math.isfinite(value):
         return "\u2013"
     text = (form or ("{:,.0f}" if abs(value) >= 100 else "{:.3g}")).format(value)
     return text.replace("-", "\u2212")
-
-
-def _png(pixels: Pixels) -> str:
-    buffer = io.BytesIO()
-    to_image(pixels).save(buffer, "png")
-    return data_uri("png", buffer.getvalue())

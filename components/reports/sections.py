@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .gan.dataset import Pixels, Split, to_signed
-from .gan.explain import latent_directions, latent_walk, saliency
-from .gan.metrics import neighbours as nearest
-from .gan.sampling import latents
-from .pictures.finishing import Draft, one_of_each_class
-from .pictures.tiles import grid, tile, tile_size
-from .workspace.artifacts import Evaluation, Model
+from ..gan.dataset import Pixels, Split, to_signed
+from ..gan.explain import latent_directions, latent_walk, saliency
+from ..gan.metrics import neighbours as nearest
+from ..gan.sampling import latents
+from ..pictures.finishing import Draft, one_of_each_class
+from ..pictures.tiles import grid, tile, tile_size
+from ..workspace.artifacts import Evaluation, Model
 
 # Longer side in pixels, at most.
 TILE = 84

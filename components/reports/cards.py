@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .gan.errors import UserError
-from .gan.options import ImageFormat
-from .pictures.metadata import GENERATED
-from .reports.verdict_page import number, sentence
-from .services import tracking, versioning
-from .training.cost import spent
-from .workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
-from .workspace.graph import STAGES, key_of
-from .workspace.params import Params
-from .workspace.verdict import Verdict
-from .workspace.workspace import Workspace
+from ..gan.errors import UserError
+from ..gan.options import ImageFormat
+from ..pictures.metadata import GENERATED
+from ..services import tracking, versioning
+from ..training.cost import spent
+from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
+from ..workspace.graph import STAGES, key_of
+from ..workspace.params import Params
+from ..workspace.verdict import Verdict
+from ..workspace.workspace import Workspace
+from .verdict_page import number, sentence
 
 # MLflow keeps 5,000 characters of a description.
 SUMMARY = 4_500
@@ -268,7 +268,7 @@ def _limits(subject: Subject) -> Iterator[str]:
 def _symptoms(model: Model) -> list[str]:
     import pandas as pd
 
-    from .gan.symptoms import symptoms
+    from ..gan.symptoms import symptoms
 
     history = pd.read_csv(model.folder / "history.csv").to_dict("records")
     return symptoms([{str(name): value for name, value in row.items()} for row in history])
@@ -335,7 +335,7 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
 
 def _score_rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str, str, str]]:
     """Name, title, value, bootstrap interval, floor and how to read it, in the order of the report."""
-    from .report import scores
+    from .scores import scores
 
     metrics = evaluation.metrics
     intervals = evaluation.intervals

@@ -69,7 +69,7 @@ def prepared(root: Path) -> Path:
 def steps() -> Iterator[Step]:
     """Those that publish something, with all that they import."""
     from components import postprocess, preprocess, register, train
-    from components.services import tracking
+    from components.services.tracking import connection, registry
     from components.training.checkpoints import TrainingFolder
     from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
     from components.workspace.params import Params
@@ -147,28 +147,28 @@ def steps() -> Iterator[Step]:
         shutil.rmtree(root / "mlruns")
         home = Workspace(root)
         # An empty database: its making is MLflow's own.
-        tracking._client(home).search_experiments()
+        connection.open_client(home).search_experiments()
 
     def make_registration(root: Path) -> object:
         home = Workspace(root)
         inputs = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
         return register.register(params(root).register, *inputs, home.registration)
 
-    def registry(root: Path) -> object:
+    def registered(root: Path) -> object:
         """Versions with their aliases and tags; each of them complete."""
         home = Workspace(root)
-        found = list(tracking.damaged_versions(home))
+        found = list(registry.damaged_versions(home))
         assert all(wrong is None for _, wrong in found), found
         assert len(found) <= 1, found
-        aliases = tracking.aliases("ganflow", 1, home)
+        aliases = registry.aliases("ganflow", 1, home)
         registration = artifact(Registration, "registration")(root)
         # An alias is set when all that it stands for is there.
         assert not aliases or (
-            found and tracking.FILES_TAG in tracking._client(home).get_model_version("ganflow", "1").tags
+            found and registry.FILES_TAG in connection.open_client(home).get_model_version("ganflow", "1").tags
         )
         return registration, found, aliases
 
-    yield Step("registration", unregistered, make_registration, registry)
+    yield Step("registration", unregistered, make_registration, registered)
 
 
 def tried(step: Step, template: Path, scratch: Path, every: int) -> dict[str, object]:

@@ -35,13 +35,13 @@ def once(root: Path) -> dict[str, float]:
         times.setdefault(name, round(time.perf_counter() - began, 2))
 
     import components.train as stage
-    from components.services import cluster
+    from components.services.cluster import session
     from components.workspace.artifacts import Dataset
     from components.workspace.params import Params
     from components.workspace.workspace import Workspace
 
     mark("imported")
-    cluster.wait()
+    session.wait()
     mark("joined the cluster")
     home = Workspace(root)
     state = home.state / "training"

@@ -1,1 +1,5 @@
-"""The pipeline's stages (one verb a file), the science below them (`gan`) and the tools beside them (`services`)."""
+"""The pipeline: a file for each verb, and below them a folder for each subject.
+
+A folder never imports a file that lies here, and folders import only folders further down this list: `reports`,
+`maintenance`, `provenance`, `evaluation`, `training`, `ingest`, `services`, `workspace`, `pictures`, `gan`.
+"""

@@ -19,7 +19,8 @@ from .ingest.decoding import make_part
 from .ingest.formats import find_raw_images
 from .ingest.inbox import arrived
 from .ingest.parts import read, thinned
-from .services import cluster, tracking
+from .services.cluster import tasks
+from .services.tracking import champions, registry
 from .workspace.params import Params
 from .workspace.workspace import Workspace
 
@@ -57,10 +58,10 @@ def drift(params: Params, home: Workspace) -> Drift:
     """
     if params.retrain.inbox is None:
         raise UserError("there is no inbox to look into: name a folder or bucket as retrain.inbox in params.yaml")
-    champion = tracking.champion(params.register.name, home)
+    champion = champions.champion(params.register.name, home)
     if champion is None:
         raise UserError("there is no champion to compare with: run `ganflow run`")
-    data = tracking.tags(champion.name, champion.version, home)["data"]
+    data = registry.tags(champion.name, champion.version, home)["data"]
     options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
     files = arrived(params.retrain.inbox, home)
     reference = load_reference(data, home)
@@ -101,7 +102,7 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, home: Wo
                 shutil.copyfile(file, link)
         source = find_raw_images(scratch / "new", scratch, PART)
         parts = thinned(source, params.drift.max_images)
-        made = [pixels for _, pixels in cluster.run_parts(partial(make_part, options=options), read, parts)]
+        made = [pixels for _, pixels in tasks.run_parts(partial(make_part, options=options), read, parts)]
         whole = [pixels for pixels in made if len(pixels) and pixels.shape[3] == image.channels]
         pixels = np.concatenate(whole) if whole else np.empty((0, image.height, image.width, image.channels), np.uint8)
         return pixels[: params.drift.max_images], len(source)

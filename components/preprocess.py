@@ -24,7 +24,7 @@ from .gan.options import ImageFormat
 from .ingest.decoding import PartTable, Pixels, make_part
 from .ingest.formats import find_raw_images
 from .ingest.parts import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
-from .services import cluster
+from .services.cluster import tasks
 from .workspace.artifacts import Dataset
 from .workspace.data_hashes import data_content
 from .workspace.files import disk_errors, staging
@@ -78,7 +78,7 @@ def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
         # Contents are read here and travel with the task, so that nodes need not see this disk.
         encoded = sum(int(part.sizes.sum()) for part in missing if part.shape is None)
         work = partial(make_part, options=options)
-        made = cluster.run_parts(work, read, missing, processes=encoded > PROCESS_BYTES)
+        made = tasks.run_parts(work, read, missing, processes=encoded > PROCESS_BYTES)
         for part, (table, pixels) in zip(missing, made, strict=True):
             _save_part(scratch, part, table, pixels)
             bar.update(len(part))

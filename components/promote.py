@@ -18,7 +18,7 @@ from .gan.errors import UserError
 from .gan.features import FeatureNet, feature_net
 from .reports import cards
 from .reports.verdict_page import render
-from .services import tracking
+from .services.tracking import champions
 from .workspace.artifacts import Dataset, Evaluation, Model, Registration
 from .workspace.files import staging
 from .workspace.params import Promote
@@ -40,7 +40,7 @@ def promote(
         UserError: the champion makes other images or was taken away meanwhile, or the registry cannot be reached.
     """
     name, version = registration.name, registration.version
-    champion = tracking.champion(name, home)
+    champion = champions.champion(name, home)
     crowned = champion is not None and champion.version == version
     if crowned:
         if known := Verdict.last(home.verdict, name, version):
@@ -67,13 +67,17 @@ def promote(
     verdict = _concluded(options, registration, champion, challenger, rival, held, labels, judge, evaluation, checks)
     if crowned:
         verdict = verdict.model_copy(update={"answer": "promote", "reason": "it is the champion already"})
-    elif verdict.answer == "promote" and tracking.was_rolled_back(name, version, home):
+    elif verdict.answer == "promote" and champions.was_rolled_back(name, version, home):
         verdict = verdict.model_copy(
             update={"answer": "keep", "reason": f"version {version} was rolled back by `ganflow rollback`"}
         )
-    if verdict.answer == "promote" and not crowned and not tracking.set_champion(name, version, verdict.champion, home):
+    if (
+        verdict.answer == "promote"
+        and not crowned
+        and not champions.set_champion(name, version, verdict.champion, home)
+    ):
         raise UserError(f"another version of {name} became champion meanwhile: run `ganflow promote` again")
-    history = tracking.champions(name, home)
+    history = champions.history(name, home)
     pictures = challenger.shown, None if rival is None else rival.shown
     page = render(
         verdict, pictures, [model.image.classes[label] for label in labels[shown_on_the_page(labels)]], history
@@ -90,7 +94,7 @@ def promote(
 def _concluded(
     options: Promote,
     registration: Registration,
-    champion: tracking.Published | None,
+    champion: champions.Published | None,
     challenger: Contender,
     rival: Contender | None,
     held: Features,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from .services import tracking
+from .services.tracking import connection, registry
 from .workspace.artifacts import Evaluation, Gallery, Model, Registration
 from .workspace.files import staging
 from .workspace.graph import key_of
@@ -22,16 +22,16 @@ def register(options: Register, model: Model, evaluation: Evaluation, gallery: G
     home = Workspace.around(out)
     key = key_of("register", options, model.content, evaluation.content, gallery.content)
     found = Registration.find(out, key)
-    here = found is not None and found.tracking == tracking.address()
-    if found and here and tracking.is_registered(found.name, found.version, found.model_key, home):
+    here = found is not None and found.tracking == connection.address()
+    if found and here and registry.is_registered(found.name, found.version, found.model_key, home):
         return found
     for artifact in (model, evaluation, gallery):
         artifact.verified()
-    version = tracking.register(options.name, model, evaluation, gallery, _commit(home), home)
+    version = registry.register(options.name, model, evaluation, gallery, _commit(home), home)
     print(f"registered {options.name} version {version}, alias challenger")
     with staging(out) as folder:
         Registration.describe(
-            folder, key, name=options.name, version=version, model_key=model.key.id, tracking=tracking.address()
+            folder, key, name=options.name, version=version, model_key=model.key.id, tracking=connection.address()
         )
     return Registration.load(out)
 

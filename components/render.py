@@ -32,9 +32,10 @@ from .gan.sampling import labels_by_name, latents, sample
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, PictureStep
 from .pictures.tiles import grid, tile_size
-from .services import cluster, tracking
+from .services.cluster import placement, session, tasks, trainer
 from .services.storage import Storage
-from .services.tracking import Published
+from .services.tracking import champions
+from .services.tracking.champions import Published
 from .workspace.artifacts import FileRecord, Model
 from .workspace.files import sha256_of, unsealed
 from .workspace.params import Params, Place
@@ -127,7 +128,7 @@ def render(options: Batch, params: Params, home: Workspace) -> Rendered:
             cannot treat such images.
         StoppedError: the user pressed Ctrl-C or sent SIGTERM; what is made stays.
     """
-    champion = tracking.champion(params.register.name, home)
+    champion = champions.champion(params.register.name, home)
     if champion is None:
         raise UserError(
             f"{params.register.name} has no champion: run `ganflow run`, which makes a model and makes it champion if "
@@ -171,7 +172,7 @@ def render(options: Batch, params: Params, home: Workspace) -> Rendered:
         rendered = Rendered(batch, storage, place, [files[0] for files in names[:PREVIEW]], len(lacking))
         if known is None or lacking:
             try:
-                with cluster.sigterm_as_interrupt():
+                with trainer.sigterm_as_interrupt():
                     made = _fill(batch, networks, lacking, storage, scratch)
                     kept = [name for files in names for name in files if name not in made]
                     hashes = made | (known or _hashes(kept, storage, scratch))
@@ -313,7 +314,7 @@ def _fill(
     wanted = {start: tuple(group) for start, group in groupby(lacking, lambda i: i // PART * PART)}
     parts = [Part(range(start, min(start + PART, batch.images)), images) for start, images in wanted.items()]
     work = partial(finished_part, batch=batch, networks=networks, driver=os.getpid())
-    gpu = bool(parts) and cluster.address() is not None and any(node.gpus for node in cluster.nodes())
+    gpu = bool(parts) and session.address() is not None and any(node.gpus for node in placement.nodes())
     # Finishing steps hold Python's lock for much of their time; but not every process shall take a share of a GPU.
     processes = not torch.cuda.is_available()
     hashes: dict[str, str] = {}
@@ -329,7 +330,7 @@ def _fill(
             file.unlink()
 
         for part, files in zip(
-            parts, cluster.run_parts(work, lambda part: (), parts, gpu=gpu, processes=processes), strict=True
+            parts, tasks.run_parts(work, lambda part: (), parts, gpu=gpu, processes=processes), strict=True
         ):
             list(hands.map(put, files.keys(), files.values()))
             hashes |= {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

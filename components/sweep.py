@@ -26,7 +26,9 @@ from .gan.errors import UserError
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
 from .gan.options import Execution, Options, Ramp, Scheduled, TrainingOptions
-from .services import cluster, storage, tracking
+from .services import storage
+from .services.cluster import placement, search, session
+from .services.tracking import live, runs
 from .training import shared_data
 from .training.scoring import cache_of_node, judged_training, resolve_precision
 from .workspace.artifacts import Dataset
@@ -177,9 +179,9 @@ def sweep(trials: Sequence[Trial], dataset: Dataset, home: Workspace, at_once: i
         build(network, dataset.image)
     records = _Records(trials, dataset, home)
     if records.due:
-        cluster.start()
+        session.start()
         _search(records, dataset, home, at_once)
-        cluster.release()
+        session.release()
     outcomes = records.outcomes()
     records.log.close(table(outcomes).to_csv(index=False))
     return outcomes
@@ -202,10 +204,10 @@ class _Records:
         self.sweep = hashlib.sha256("".join(sorted(keys.values())).encode()).hexdigest()[:16]
         self._files = {trial: home.state / "sweeps" / key / "result.json" for trial, key in keys.items()}
         self._keys = keys
-        facts = tracking.dataset_facts(
+        facts = runs.dataset_facts(
             dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content
         )
-        self.log = tracking.SweepLog(home, self.sweep, trials[0].options.model_dump(mode="json"), facts)
+        self.log = live.SweepLog(home, self.sweep, trials[0].options.model_dump(mode="json"), facts)
         self.results = {trial: result for trial in trials if (result := self._found(trial))}
         self.due = [trial for trial in trials if trial not in self.results]
         self.trials = [*self.results, *self.due]
@@ -279,16 +281,16 @@ class _Watch:
 def _search(records: _Records, dataset: Dataset, home: Workspace, at_once: int | None) -> None:
     longest = max(trial.options.images for trial in records.trials)
     first = min(longest, *(trial.options.checkpoint_every for trial in records.trials))
-    placement = cluster.place(at_once or "auto", "--at-once")
-    device = "a GPU" if placement.gpu else f"{placement.threads} CPU thread{'s' if placement.threads > 1 else ''}"
+    placed = placement.place(at_once or "auto", "--at-once")
+    device = "a GPU" if placed.gpu else f"{placed.threads} CPU thread{'s' if placed.threads > 1 else ''}"
     early = f"the worse ones are stopped early, from image {first:,} on" if first < longest else "none is stopped early"
-    print(f"{len(records.due)} trials of {longest:,} images, {placement.workers} at once on {device} each; {early}")
-    cluster.check_free(placement)
+    print(f"{len(records.due)} trials of {longest:,} images, {placed.workers} at once on {device} each; {early}")
+    placement.check_free(placed)
     uri = records.trials[0].options.storage
     if uri:
         shared_data.publish_dataset(dataset, storage.Storage(uri))
     else:
-        cluster.check_every_node_sees(dataset.folder.absolute())
+        placement.check_every_node_sees(dataset.folder.absolute())
         # Now, because trials beside each other would all make it.
         feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
     shared = {
@@ -298,22 +300,22 @@ def _search(records: _Records, dataset: Dataset, home: Workspace, at_once: int |
         "storage": uri,
         "environment": storage.passed_environment() if uri else {},
     }
-    configs = [shared | _config(trial, records.results.get(trial), placement) for trial in records.trials]
+    configs = [shared | _config(trial, records.results.get(trial), placed) for trial in records.trials]
     total = sum(trial.options.images for trial in records.due)
     with (
         tempfile.TemporaryDirectory(prefix="sweep-", dir=home.state) as scratch,
         tqdm(total=total, desc="sweep", unit="img", unit_scale=True, disable=None, leave=False) as bar,
     ):
-        cluster.search(_trial, configs, placement, (first, longest), Path(scratch), _Watch(records, bar))
+        search.search(_trial, configs, placed, (first, longest), Path(scratch), _Watch(records, bar))
 
 
-def _config(trial: Trial, done: Result | None, placement: cluster.Placement) -> dict[str, Any]:
+def _config(trial: Trial, done: Result | None, placed: placement.Placement) -> dict[str, Any]:
     training = TrainingOptions(**trial.options.model_dump(exclude={"size", "workers", "storage"}))
     execution = Execution(
         workers=1,
-        threads=placement.threads,
-        device="cuda" if placement.gpu else "cpu",
-        precision=resolve_precision(training, placement.gpu),
+        threads=placed.threads,
+        device="cuda" if placed.gpu else "cpu",
+        precision=resolve_precision(training, placed.gpu),
     )
     return {
         "options": training.model_dump(mode="json"),

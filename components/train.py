@@ -23,8 +23,9 @@ from .gan.models import build
 from .gan.options import Execution, TrainingOptions
 from .gan.symptoms import symptom
 from .gan.training_loop import START, DivergedError, State
-from .services import cluster, tracking
+from .services.cluster import placement, session, trainer, worker
 from .services.storage import Storage, passed_environment
+from .services.tracking import live, runs
 from .training import cost, shared_data
 from .training.checkpoints import KEPT, Checkpoint, CheckpointWriter, TrainingFolder
 from .training.mirror import TrainingMirror
@@ -63,15 +64,15 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         mirror.pull()
     newest = run.newest()
     if newest is None or newest.state.images < options.images:
-        cluster.start()
+        session.start()
         execution = newest.execution if newest else resolve(options)
         wanted = options.wanted_workers
         span = wanted if isinstance(wanted, tuple) else (execution.workers, execution.workers)
-        cluster.check_free(cluster.Placement(span[0], execution.threads, execution.device == "cuda"))
+        placement.check_free(placement.Placement(span[0], execution.threads, execution.device == "cuda"))
         if options.storage:
             shared_data.publish_dataset(dataset, Storage(options.storage))
         else:
-            cluster.check_every_node_sees(dataset.folder.absolute())
+            placement.check_every_node_sees(dataset.folder.absolute())
         _check_space(run.path, 4 * (4 * parameters[0] + 3 * parameters[1]))
         if newest:
             print(f"training goes on at image {newest.state.images:,} of {options.images:,}", flush=True)
@@ -90,7 +91,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         run.begin()
         with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
             _fit(config, execution, span, run)
-        cluster.release()
+        session.release()
         if mirror:
             mirror.pull()
         if run.failure:
@@ -127,7 +128,7 @@ def _fit(config: dict[str, Any], execution: Execution, workers: tuple[int, int],
     while True:
         reached = run.reached
         try:
-            return cluster.fit(_worker, config, execution, workers, run.path.absolute(), run.request_stop)
+            return trainer.fit(_worker, config, execution, workers, run.path.absolute(), run.request_stop)
         except StoppedError:
             raise
         except UserError:
@@ -155,7 +156,7 @@ def resolve(options: Train) -> Execution:
     Raises:
         UserError: there are too few processors.
     """
-    workers, threads, gpu = cluster.place(options.wanted_workers)
+    workers, threads, gpu = placement.place(options.wanted_workers)
     if workers > options.shares:
         raise UserError(f"train.workers = {workers} is more than a batch of {options.batch} can be shared by")
     precision = resolve_precision(options, gpu)
@@ -173,11 +174,11 @@ def _mirror(folder: Path, uri: str | None, key: str) -> TrainingMirror | None:
 def _worker(config: dict[str, Any]) -> None:
     """Train; the first rank writes checkpoints, sample grids and progress. What a user can mend is not tried again."""
     os.environ.update(config["environment"])
-    first, state, uri = cluster.rank() == 0, Path(config["state"]), config["storage"]
+    first, state, uri = worker.rank() == 0, Path(config["state"]), config["storage"]
     if uri:
         # This node shares nothing but the storage with the one that started the run.
         state = cache_of_node()
-    run = TrainingFolder(state / "training" / (f"{config['key']}-{cluster.rank()}" if uri else config["key"]))
+    run = TrainingFolder(state / "training" / (f"{config['key']}-{worker.rank()}" if uri else config["key"]))
     mirror = _mirror(run.path, uri, config["key"])
     if run.failure:
         # The first one's, for which this one was started again.
@@ -195,14 +196,14 @@ def _worker(config: dict[str, Any]) -> None:
         run.fail(str(error))
         if mirror:
             mirror.push()
-        cluster.leave()
+        worker.abort_group()
 
 
 def _train_or_try_again(
     config: dict[str, Any], dataset: Dataset, run: TrainingFolder, mirror: TrainingMirror | None, cache: Path
 ) -> None:
     """Train from the newest checkpoint; from there with other noise where a loss or weight is no longer finite."""
-    first, attempt = cluster.rank() == 0, 0
+    first, attempt = worker.rank() == 0, 0
     while True:
         if mirror:
             # All ranks go on from what all can see.
@@ -229,7 +230,7 @@ def _train_or_try_again(
                 note = f"{error}; going back to image {start.images:,}, with other noise ({attempt} of {ATTEMPTS})"
                 run.append_progress({"note": note})
         # The first rank has kept its last checkpoint, which all go on from.
-        cluster.barrier()
+        worker.barrier()
 
 
 def _train(
@@ -242,12 +243,12 @@ def _train(
     history: list[dict[str, float]],
 ) -> None:
     options = TrainingOptions.model_validate(config["options"])
-    execution = Execution.model_validate(config["execution"] | {"workers": cluster.workers()})
-    first, began = cluster.rank() == 0, time.monotonic()
+    execution = Execution.model_validate(config["execution"] | {"workers": worker.workers()})
+    first, began = worker.rank() == 0, time.monotonic()
     spent = cost.Meter(run.path, gpu=execution.device == "cuda")
     for progress, row, grid in judged_training(options, dataset, execution, cache, start, judging=first):
-        stopping = cluster.agreed(run.stop_requested)
-        seconds = cluster.total(spent.seconds())
+        stopping = worker.broadcast(run.stop_requested)
+        seconds = worker.sum_over_workers(spent.seconds())
         if first:
             spent.keep(seconds)
             if grid is not None:
@@ -292,10 +293,8 @@ def _report(
     home: Workspace,
     done: threading.Event,
 ) -> None:
-    facts = tracking.dataset_facts(
-        dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content
-    )
-    log = tracking.TrainingLog(home, key, options.model_dump(mode="json"), facts)
+    facts = runs.dataset_facts(dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content)
+    log = live.TrainingLog(home, key, options.model_dump(mode="json"), facts)
     position, seen, finished, waiting, sent = (0, 0), 0, False, [], time.monotonic()
     history: list[dict[str, Any]] = []
     told: set[str] = set()

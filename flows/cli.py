@@ -17,8 +17,10 @@ import typer
 from components.gan.errors import StoppedError, UserError
 from components.gan.options import DCGAN
 from components.provenance import ledger
-from components.services import cluster, tracking, versioning
+from components.services import versioning
 from components.services.address import masked
+from components.services.cluster import placement, session
+from components.services.tracking import champions, connection, registry
 from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from components.workspace.graph import STAGES, Step, key_of, plan
 from components.workspace.params import Params
@@ -99,16 +101,16 @@ def run(
     """Run the stages whose data, parameters or code changed, as a Prefect flow."""
     home = home_of(workspace)
     params = Params.load(home.params, overrides, preset_named(preset) if preset else None)
-    steps = plan(home, params, tracking.address())
+    steps = plan(home, params, connection.address())
     due = [step for step in steps if step.reason]
     judged = not due and Verdict.of(home) is not None
     if dry_run or not due:
         _show_plan(steps, judged)
     if dry_run:
-        if cluster.address() is not None:
+        if session.address() is not None:
             check_servers()
-            print(f"Ray at {cluster.address()}")
-            for line in cluster.describe(params.train.wanted_workers):
+            print(f"Ray at {session.address()}")
+            for line in placement.describe(params.train.wanted_workers):
                 print(f"  {line}")
         return
     if judged:
@@ -122,7 +124,7 @@ def run(
     _announce(home, params, due)
     began = time.monotonic()
     if "train" in {step.stage.name for step in due}:
-        cluster.start()
+        session.start()
     _run_flow(params, home)
     print()
     _summary(home)
@@ -160,7 +162,7 @@ def train(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:
     dataset = Dataset.load(home.dataset)
     if Model.find(home.model, key_of("train", params.train, dataset.content)) is None:
         # It takes as long as the imports.
-        cluster.start()
+        session.start()
     import components.train as stage
 
     _done(stage.train(params.train, dataset, home.model))
@@ -221,7 +223,7 @@ def rollback(workspace: WorkspaceOption = None, overrides: SetOption = []) -> No
     """Make the champion before the present one champion again; a second time changes nothing."""
     home, params = ready(workspace, overrides)
     name = params.register.name
-    now, before = tracking.rollback(name, home)
+    now, before = champions.rollback(name, home)
     print(
         f"{name} version {now} is champion again, instead of version {before}"
         if before is not None
@@ -330,8 +332,8 @@ def ui(
 ) -> None:
     """Open MLflow's pages: experiments, sample images, registered models. Ctrl-C ends it."""
     home = home_of(workspace)
-    if tracking.address() != "embedded":
-        print(f"The experiments are at {tracking.address()}")
+    if connection.address() != "embedded":
+        print(f"The experiments are at {connection.address()}")
         return
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -339,7 +341,7 @@ def ui(
     print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    subprocess.run([*command, "--backend-store-uri", tracking.uri(home)], env=quiet, check=False)
+    subprocess.run([*command, "--backend-store-uri", connection.uri(home)], env=quiet, check=False)
 
 
 def _run_flow(params: Params, home: Workspace) -> None:
@@ -364,7 +366,7 @@ def _run_flow(params: Params, home: Workspace) -> None:
             server = masked(f"{os.environ.get('PREFECT_API_URL', 'its temporary server')}: {error}")
             told = f"Prefect cannot be reached any more ({server}); what is done is kept, and the same command"
             print(f"ganflow: {told} goes on from there", file=sys.stderr, flush=True)
-            cluster.stop()
+            session.stop()
             # Prefect would try for minutes to tell the server that has gone what happened.
             os._exit(2)
         raise
@@ -416,7 +418,7 @@ def _champion(verdict: Verdict) -> str:
 
 
 def _aliases(home: Workspace, registration: Registration) -> str:
-    return ", ".join(tracking.aliases(registration.name, registration.version, home)) or "no alias"
+    return ", ".join(registry.aliases(registration.name, registration.version, home)) or "no alias"
 
 
 def _done(artifact: Artifact) -> None:

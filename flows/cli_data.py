@@ -42,7 +42,7 @@ def init(
         if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
     import components.ingest.survey as survey
-    from components.services import cluster
+    from components.services.cluster import placement
 
     with disk_errors(home.root):
         home.state.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def init(
             found = survey.survey(data, Path(scratch))
         _show_survey(data, found)
         name = home.root.name if data == home.data else data.stem
-        proposal = survey.propose(found, name, *cluster.local_resources())
+        proposal = survey.propose(found, name, *placement.local_resources())
         _place(data, home, found, link)
         sheet = home.root / "survey.png"
         survey.sample_sheet(found, proposal).save(sheet)

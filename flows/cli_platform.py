@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from components.gan.errors import UserError
-from components.services import tracking
+from components.services.tracking import champions
 from components.workspace.artifacts import Registration
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
@@ -183,7 +183,7 @@ def _next_of(server: str) -> list[dict[str, Any]]:
 
 def _champion(home: Workspace) -> dict[str, Any] | None:
     name = Params.load(home.params).register.name
-    changes = tracking.champions(name, home)
+    changes = champions.history(name, home)
     if not changes:
         return None
     since = datetime.fromisoformat(changes[-1]["time"])

@@ -26,8 +26,8 @@ from pydantic import Field
 from components.gan.errors import UserError
 from components.gan.options import Options
 from components.provenance import ledger
-from components.services import tracking
 from components.services.address import masked
+from components.services.tracking import connection
 from components.workspace.files import disk_errors
 from components.workspace.params import Params
 from components.workspace.workspace import BusyError, Workspace
@@ -115,8 +115,8 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
         UserError: a port is in use, or a part does not start.
     """
     prefect = os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{prefect_port}/api"
-    mlflow = f"http://127.0.0.1:{mlflow_port}" if tracking.address() == "embedded" else tracking.address()
-    ours = {"prefect": not os.environ.get("PREFECT_API_URL"), "mlflow": tracking.address() == "embedded"}
+    mlflow = f"http://127.0.0.1:{mlflow_port}" if connection.address() == "embedded" else connection.address()
+    ours = {"prefect": not os.environ.get("PREFECT_API_URL"), "mlflow": connection.address() == "embedded"}
     # What another supervisor, killed meanwhile, has left; and what a killed run made and did not write down.
     down(home)
     with suppress(BusyError), home.exclusive():
@@ -367,7 +367,7 @@ def _commands(home: Workspace, prefect_port: int, mlflow_port: int) -> dict[str,
         "worker": [*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL],
         "mlflow": [
             *[*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"],
-            *["--backend-store-uri", tracking.uri(home), "--artifacts-destination", f"{home.mlruns}/artifacts"],
+            *["--backend-store-uri", connection.uri(home), "--artifacts-destination", f"{home.mlruns}/artifacts"],
         ],
     }
 

@@ -20,7 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from components.render import MANIFEST, Rendered, preview
-from components.services import tracking
+from components.services.tracking import connection, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
 from components.workspace.verdict import Verdict
@@ -79,14 +79,14 @@ def verdict(judged: Verdict, home: Workspace) -> None:
     checks = "\n".join(
         f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
     )
-    run_id = tracking.run_of(judged.challenger_key, home)
+    run_id = runs.run_of(judged.challenger_key, home)
     platform = local_platform.find(home)
-    server = platform.mlflow if platform and tracking.address() == "embedded" else tracking.address()
+    server = platform.mlflow if platform and connection.address() == "embedded" else connection.address()
     links = ""
     if server.startswith("http"):
         version = f"{server}/#/models/{judged.name}/versions/{judged.challenger}"
         links = f"[version {judged.challenger} in MLflow]({version})"
-        if experiment := tracking.experiment_of(run_id, home):
+        if experiment := runs.experiment_of(run_id, home):
             links += f", [its run]({server}/#/experiments/{experiment}/runs/{run_id})"
     text = (
         f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n{judged.reason[0].upper()}"

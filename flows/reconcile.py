@@ -25,9 +25,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry, Crashed
 
-from components.services import tracking
+from components.services.tracking import runs
 from components.workspace.workspace import BusyError, Workspace
-from flows.prefect_server import runs
+from flows.prefect_server import runs as flow_runs
 from flows.runs import STOPPED
 
 # A run that is given back to its worker so often is not given back again.
@@ -40,18 +40,18 @@ def reconcile(home: Workspace) -> Iterator[str]:
     """Close every run whose process is gone, so that it goes on or is marked crashed; a sentence for each."""
     with get_client(sync_client=True) as client:
         unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
-        for run in runs(client, FlowRunFilter(state=FlowRunFilterState(type=unfinished))):
+        for run in flow_runs(client, FlowRunFilter(state=FlowRunFilterState(type=unfinished))):
             if run.parent_task_run_id is None and (reason := _dead(run)):
                 yield _close(client, run, reason)
         stopped = FlowRunFilterStateName(any_=[STOPPED])
-        for run in runs(client, FlowRunFilter(state=FlowRunFilterState(name=stopped))):
+        for run in flow_runs(client, FlowRunFilter(state=FlowRunFilterState(name=stopped))):
             if run.deployment_id:
                 yield _go_on(client, run, "the platform was stopped")
     # Held for a moment only where there is something to close: whoever starts a run meanwhile would be turned away.
-    if tracking.any_running(home):
+    if runs.any_running(home):
         with suppress(BusyError), home.exclusive():
             # Nobody works here, so what MLflow believes to be running is not.
-            yield from tracking.end_dead_runs(home)
+            yield from runs.end_dead_runs(home)
 
 
 def _dead(run: FlowRun) -> str | None:

@@ -8,7 +8,9 @@ from prefect import flow, get_run_logger
 
 from components.gan.errors import UserError
 from components.provenance import ledger
-from components.services import cluster, tracking, versioning
+from components.services import versioning
+from components.services.cluster import session
+from components.services.tracking import connection
 from components.workspace.graph import STAGES, plan
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
@@ -26,12 +28,12 @@ def retrain(params: Params | None = None, workspace: Path = Path()) -> str:
     chosen = params or Params.load(home.params)
     with turn(home):
         arrived = stages.data(chosen.retrain, home)
-        due = [step.stage.name for step in plan(home, chosen, tracking.address()) if step.reason]
+        due = [step.stage.name for step in plan(home, chosen, connection.address()) if step.reason]
         if not due and (judged := Verdict.of(home)):
             ledger.record(home)
             return f"Nothing new: data, parameters and code are those of {judged.name} version {judged.challenger}"
         if "train" in due:
-            cluster.start()
+            session.start()
         verdict = run_stages(chosen, home)
         if params is None:
             try:

@@ -16,7 +16,7 @@ from components.gan.errors import UserError
 from components.reports import cards
 from components.reports.cards import Subject, model_card, model_summary
 from components.reports.verdict_page import number
-from components.services import tracking
+from components.services.tracking import connection, runs
 from components.workspace.artifacts import Dataset, Gallery
 from components.workspace.graph import key_of
 from components.workspace.params import Params
@@ -329,7 +329,7 @@ def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) 
     names = ("model_card.md", "dataset_card.md", "verdict.html", "verdict.json")
 
     def seen() -> tuple[str, int, list[str], dict[str, bytes]]:
-        client = tracking._client(home)
+        client = connection.open_client(home)
         assert client.get_registered_model("ganflow").description == "Image generator trained by ganflow"
         version = client.get_model_version("ganflow", "1")
         files = sorted(file.path for file in client.list_artifacts(version.run_id))
@@ -345,8 +345,8 @@ def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) 
     assert described == model_summary(subject) and kept["model_card.md"].decode() == model_card(subject)
     assert {*names, "report.html", "metrics.json"} <= {*files}
     assert kept["verdict.html"] == (home.verdict / "verdict.html").read_bytes()
-    data = tracking.UsedData("e3f4078c", {})
-    tracking.attach("ganflow", 1, home, {"verdict.json": "[]"}, "other", data)
+    data = runs.UsedData("e3f4078c", {})
+    runs.attach("ganflow", 1, home, {"verdict.json": "[]"}, "other", data)
     assert seen()[0] == "other" and seen()[3]["verdict.json"] == b"[]"
     shutil.rmtree(home.registration)
     with pytest.raises(UserError, match="run `ganflow register`"):

@@ -15,7 +15,8 @@ import pytest
 
 from components.maintenance.cleanup import Found, cleanup, unneeded
 from components.provenance import ledger
-from components.services import tracking, versioning
+from components.services import versioning
+from components.services.tracking import connection, inventory, registry
 from components.workspace.artifacts import Evaluation, Gallery, Key, Model
 from components.workspace.params import Clean
 from components.workspace.workspace import Workspace
@@ -73,7 +74,7 @@ def register_again(home: Workspace, key: str) -> int:
     facts = {name: getattr(model, name) for name in Model.model_fields if name not in ("key", "files", "folder")}
     Model.describe(folder, Key(options=key, inputs=key, code=key), **facts)
     again = Model.load(folder)
-    version = tracking.register(
+    version = registry.register(
         "ganflow", again, Evaluation.load(home.evaluation), Gallery.load(home.gallery), None, home
     )
     shutil.copytree(home.state / "training" / model.key.id, home.state / "training" / again.key.id)
@@ -90,7 +91,7 @@ def planted(home: Workspace) -> list[Path]:
     second = client.get_model_version("ganflow", "2")
     # A version needs its run whatever MLflow calls it.
     client.delete_run(second.run_id)
-    deleted = client.create_run(client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id).info.run_id
+    deleted = client.create_run(client.get_experiment_by_name(connection.EXPERIMENT).experiment_id).info.run_id
     client.log_text(deleted, "nothing", "note.txt")
     client.delete_run(deleted)
     # Of the user's own, with its files elsewhere.
@@ -169,7 +170,7 @@ def test_exactly_what_nobody_needs_is_listed_and_removed_and_all_else_works(home
     assert len(gone) > len(expected)
     assert before - files(home) == gone
     assert cleanup(ALL, home) == Found([], [])
-    known = tracking.inventory(home)
+    known = inventory.take_inventory(home)
     assert [version.number for version in known.versions] == [1, 2, 3]
     # All but the deleted one, that which its version needs among them.
     assert len(known.runs) == 4

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from components.services import cluster
+from components.services.cluster import tasks
 from tests.conftest import environment, ganflow, succeeded
 
 
@@ -59,4 +59,4 @@ def test_parts_come_back_in_order_whatever_takes_long() -> None:
         time.sleep(0.2 if number == 0 else 0)
         return number + sum(contents)
 
-    assert list(cluster.run_parts(slow_first, lambda part: [part] * part, range(10))) == [n + n * n for n in range(10)]
+    assert list(tasks.run_parts(slow_first, lambda part: [part] * part, range(10))) == [n + n * n for n in range(10)]

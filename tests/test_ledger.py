@@ -13,7 +13,8 @@ import pytest
 import torch.multiprocessing as mp
 
 from components.provenance.ledger import Entry, Ledger, damage, files_of, record
-from components.services import tracking, versioning
+from components.services import versioning
+from components.services.tracking import registry, runs
 from components.training import cost
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration
 from components.workspace.data_hashes import data_content
@@ -207,14 +208,14 @@ def test_the_hash_and_commit_of_the_data_are_those_of_dvc_and_git(tmp_path: Path
 
 def test_a_run_is_found_without_mlflow_and_with_it(home: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     key = Model.load(home.model).key.id
-    own = tracking.run_of(key, home)
-    registered = tracking.recorded_version("ganflow", 1, home)
+    own = runs.run_of(key, home)
+    registered = registry.recorded_version("ganflow", 1, home)
     assert own and registered and registered["run_id"] == own
-    assert tracking.run_of("another", home) is None
-    assert tracking.recorded_version("ganflow", 2, home) is None
+    assert runs.run_of("another", home) is None
+    assert registry.recorded_version("ganflow", 2, home) is None
     # The same database, as a server's.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home.mlruns}/mlflow.db")
-    assert tracking.run_of(key, home) == own
-    found = tracking.recorded_version("ganflow", 1, home)
+    assert runs.run_of(key, home) == own
+    found = registry.recorded_version("ganflow", 1, home)
     assert found is not None
     assert (found["run_id"], found["tags"], found["place"]) == (own, registered["tags"], None)

@@ -20,7 +20,7 @@ from components.gan.errors import UserError
 from components.provenance import impact, trace
 from components.provenance.ledger import Ledger
 from components.reports import trace_page
-from components.services import tracking
+from components.services.tracking import connection, registry
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded
@@ -67,7 +67,7 @@ def test_a_copied_and_renamed_picture_tells_the_whole_chain(home: Workspace, pic
     assert (version["name"], version["version"], sorted(version["aliases"])) == (
         "ganflow",
         1,
-        sorted(tracking.aliases("ganflow", 1, home)),
+        sorted(registry.aliases("ganflow", 1, home)),
     )
     assert found["run"] == {"mlflow": version["run"], "prefect": None}
     assert re.fullmatch("[0-9a-f]{32}", found["run"]["mlflow"])
@@ -227,7 +227,7 @@ def test_an_older_version_of_the_data_keeps_its_models(own: Workspace) -> None:
     assert (found["data"]["source"], found["data"]["nearest"]) == (old, None)
 
 
-def registry(home: Workspace) -> dict[str, list[Any]]:
+def known(home: Workspace) -> dict[str, list[Any]]:
     """What the database says, but for times."""
     queries = {
         "versions": "SELECT name, version, run_id, source, storage_location, status FROM model_versions ORDER BY 1, 2",
@@ -248,13 +248,13 @@ def registry(home: Workspace) -> dict[str, list[Any]]:
 @pytest.fixture
 def with_two(own: Workspace) -> Workspace:
     """With a second version, of the same weights under another key."""
-    tracking._client(own)  # where the workspace lies now
+    connection.open_client(own)  # where the workspace lies now
     model, evaluation, gallery = Model.load(own.model), Evaluation.load(own.evaluation), Gallery.load(own.gallery)
     other = model.model_copy(update={"key": model.key.model_copy(update={"code": "0" * 64})})
-    tracking.register("ganflow", other, evaluation, gallery, None, own)
+    registry.register("ganflow", other, evaluation, gallery, None, own)
     ledger = Ledger(own)
     entries = {entry.kind: entry for entry in ledger.entries()}
-    facts = tracking.recorded_version("ganflow", 2, own)
+    facts = registry.recorded_version("ganflow", 2, own)
     assert facts is not None
     entry = entries["model"]
     ledger.append(entry._replace(key=other.key.id, facts={**entry.facts, "run_id": facts["run_id"]}))
@@ -265,14 +265,14 @@ def with_two(own: Workspace) -> Workspace:
 
 def test_a_lost_registry_is_made_again_as_it_was(with_two: Workspace) -> None:
     home = with_two
-    before = registry(home)
+    before = known(home)
     assert [version[:2] for version in before["versions"]] == [("ganflow", 1), ("ganflow", 2)]
     (home.mlruns / "mlflow.db").unlink()
     out = succeeded(ganflow(home.root, "rebuild-registry"))
     assert "not restored" not in out
-    assert registry(home) == before
+    assert known(home) == before
     assert succeeded(ganflow(home.root, "rebuild-registry")) == out
-    assert registry(home) == before
+    assert known(home) == before
     ledger = home.ledger.read_bytes()
     out = succeeded(ganflow(home.root, "verify"))
     assert "damaged" not in out
@@ -297,7 +297,7 @@ def test_what_cannot_be_restored_is_told_and_the_rest_keeps_its_number(with_two:
     weights.write_bytes(content)
     out = succeeded(ganflow(home.root, "rebuild-registry"))
     assert re.search("not restored ganflow version 1: its files in .* are not those that were registered", out)
-    assert [version[1] for version in registry(home)["versions"]] == [2]
+    assert [version[1] for version in known(home)["versions"]] == [2]
     shutil.rmtree(home.mlruns / first)
     out = succeeded(ganflow(home.root, "rebuild-registry"))
     assert "ganflow version 1: its files are gone" in out

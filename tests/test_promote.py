@@ -15,7 +15,7 @@ from components.evaluation.gate import Decision
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.gan.features import feature_net
-from components.services import tracking
+from components.services.tracking import champions, registry
 from components.workspace.artifacts import Dataset
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
@@ -76,8 +76,8 @@ def test_the_first_is_champion_and_stays_so(judged: Path, finished: Path) -> Non
     assert verdict is not None
     assert (verdict.answer, verdict.champion) == ("promote", None)
     assert all(check.passed for check in verdict.checks)
-    assert tracking.aliases("ganflow", 1, Workspace(judged)) == ["champion"]
-    assert tracking.aliases("ganflow", 2, Workspace(judged)) == ["challenger"]
+    assert registry.aliases("ganflow", 1, Workspace(judged)) == ["champion"]
+    assert registry.aliases("ganflow", 2, Workspace(judged)) == ["challenger"]
 
 
 def test_a_better_model_is_promoted_once_and_rolled_back_once(judged: Path) -> None:
@@ -87,27 +87,27 @@ def test_a_better_model_is_promoted_once_and_rolled_back_once(judged: Path) -> N
     verdict = json.loads((home.verdict / "verdict.json").read_text())
     assert verdict["low"] > verdict["margin"] > 0
     assert verdict["kid_challenger"] < verdict["kid_champion"]
-    assert tracking.aliases("ganflow", 2, home) == ["challenger", "champion"]
+    assert registry.aliases("ganflow", 2, home) == ["challenger", "champion"]
     assert succeeded(ganflow(judged, "promote")) == out
-    assert len(tracking.champions("ganflow", home)) == 2
+    assert len(champions.history("ganflow", home)) == 2
 
     assert "version 1 is champion again, instead of version 2" in succeeded(ganflow(judged, "rollback"))
     assert "version 1 is champion again already" in succeeded(ganflow(judged, "rollback"))
-    assert tracking.aliases("ganflow", 1, home) == ["champion"]
+    assert registry.aliases("ganflow", 1, home) == ["champion"]
     # What was taken back does not come again by itself.
     assert "version 2: keep; version 2 was rolled back" in succeeded(ganflow(judged, "promote"))
-    assert [entry["version"] for entry in tracking.champions("ganflow", home)] == [1, 2, 1]
+    assert [entry["version"] for entry in champions.history("ganflow", home)] == [1, 2, 1]
 
 
 def test_a_veto_outweighs_a_better_score(judged: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(judged, root)
     home = Workspace(root)
-    (home.mlruns / tracking.JOURNAL).write_text("")
+    (home.mlruns / champions.JOURNAL).write_text("")
     out = succeeded(ganflow(root, "promote", "--set", "promote.min_recall=1"))
     assert "version 2: keep; the samples cover" in out
     assert "VETO     recall: " in out
-    assert tracking.aliases("ganflow", 1, home) == ["champion"]
+    assert registry.aliases("ganflow", 1, home) == ["champion"]
 
 
 def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:
 
 def test_a_champion_of_other_images_is_no_rival(finished: Path) -> None:
     home = Workspace(finished)
-    champion, dataset = tracking.champion("ganflow", home), Dataset.load(home.dataset)
+    champion, dataset = champions.champion("ganflow", home), Dataset.load(home.dataset)
     assert champion is not None
     judge = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
     labels = np.zeros(10, np.int64)

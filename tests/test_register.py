@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch.multiprocessing as mp
 
-from components.services import tracking
+from components.services.tracking import champions, connection, registry
 from components.workspace.artifacts import Evaluation, Gallery, Model
 from components.workspace.workspace import Workspace
 from tests.conftest import environment, ganflow, succeeded
@@ -78,7 +78,7 @@ def register_at_once(root: str, begin: Any, found: Any) -> None:
     home = Workspace(Path(root))
     model, evaluation, gallery = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
     begin.wait()
-    found.put(tracking.register("at-once", model, evaluation, gallery, None, home))
+    found.put(registry.register("at-once", model, evaluation, gallery, None, home))
 
 
 def test_processes_that_register_the_same_key_at_once_make_one_version(registered: Path) -> None:
@@ -90,7 +90,7 @@ def test_processes_that_register_the_same_key_at_once_make_one_version(registere
     assert {found.get(timeout=120) for _ in processes} == {1}
     for process in processes:
         process.join()
-    versions = [name for name, wrong in tracking.damaged_versions(Workspace(registered)) if wrong is None]
+    versions = [name for name, wrong in registry.damaged_versions(Workspace(registered)) if wrong is None]
     assert [name for name in versions if name.startswith("at-once")] == ["at-once version 1"]
 
 
@@ -100,20 +100,20 @@ def promote_often(root: str, name: str, mine: int, begin: Any, won: Any) -> None
     begin.wait()
     while count < 100:
         for expected in (3 - mine, mine):
-            count += tracking.set_champion(name, mine, expected, home)
+            count += champions.set_champion(name, mine, expected, home)
     won.put(count)
 
 
 def test_of_two_that_promote_at_once_each_knows_what_it_replaced(registered: Path) -> None:
     home = Workspace(registered)
-    with tracking._alone(home):
-        client = tracking._client(home)
+    with connection.registry_lock(home):
+        client = connection.open_client(home)
         client.create_registered_model("racing")
         source = client.get_model_version("ganflow", "1").source
         for _ in range(2):
             client.create_model_version("racing", source)
-    assert tracking.set_champion("racing", 1, None, home)
-    assert not tracking.set_champion("racing", 2, None, home)
+    assert champions.set_champion("racing", 1, None, home)
+    assert not champions.set_champion("racing", 2, None, home)
     context = mp.get_context("spawn")
     begin, won = context.Barrier(2), context.Queue()
     processes = [
@@ -124,23 +124,25 @@ def test_of_two_that_promote_at_once_each_knows_what_it_replaced(registered: Pat
     wins = sum(won.get(timeout=240) for _ in processes)
     for process in processes:
         process.join()
-    journal = [entry for entry in tracking._journal(home) if entry["name"] == "racing" and entry["state"] == "done"]
+    journal = [
+        entry for entry in champions.read_journal(home) if entry["name"] == "racing" and entry["state"] == "done"
+    ]
     assert len(journal) == wins + 1 >= 201
     for before, after in itertools.pairwise(journal):
         assert after["before"] == before["version"]
-    assert tracking.aliases("racing", journal[-1]["version"], home) == ["champion"]
+    assert registry.aliases("racing", journal[-1]["version"], home) == ["champion"]
 
 
 def test_a_change_of_champion_that_was_cut_off_is_finished_by_the_next(registered: Path) -> None:
     home = Workspace(registered)
-    champion = next(entry for entry in reversed(tracking._journal(home)) if entry["name"] == "racing")["version"]
+    champion = next(entry for entry in reversed(champions.read_journal(home)) if entry["name"] == "racing")["version"]
     other = 3 - champion
-    tracking._write_down(home, "racing", other, champion, "begun")
-    with (registered / "mlruns" / tracking.JOURNAL).open("a") as journal:
+    champions._write_down(home, "racing", other, champion, "begun")
+    with (registered / "mlruns" / champions.JOURNAL).open("a") as journal:
         journal.write('{"name": "rac')
-    assert not tracking.set_champion("racing", champion, champion, home)
-    assert tracking.aliases("racing", other, home) == ["champion"]
-    assert tracking.set_champion("racing", champion, other, home)
+    assert not champions.set_champion("racing", champion, champion, home)
+    assert registry.aliases("racing", other, home) == ["champion"]
+    assert champions.set_champion("racing", champion, other, home)
 
 
 def test_holds_no_pickle_and_only_the_gan_code(registered: Path) -> None:

@@ -19,8 +19,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from components.gan.errors import UserError
-from components.services import tracking
 from components.services.address import masked
+from components.services.tracking import connection
 from components.workspace.params import Params
 from tests.conftest import environment, ganflow, refused, succeeded
 
@@ -51,8 +51,8 @@ def test_the_server_is_reached_with_its_password_and_named_without(monkeypatch: 
 
     address = f"http://me:{PLANTED}@host:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert tracking.uri(Workspace(Path())) == address
-    assert tracking.address() == "http://host:5000"
+    assert connection.uri(Workspace(Path())) == address
+    assert connection.address() == "http://host:5000"
 
 
 @pytest.mark.parametrize("key", ["train.storage", "retrain.inbox"])

@@ -14,7 +14,7 @@ from ..gan.distances import Features
 from ..gan.errors import UserError
 from ..gan.features import FeatureNet
 from ..gan.options import Execution, ImageFormat, TrainingOptions
-from ..services import tracking
+from ..services.tracking import champions
 from ..workspace.artifacts import Model
 from ..workspace.files import unsealed
 from ..workspace.workspace import Workspace
@@ -43,7 +43,7 @@ def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def sample_champion(
-    champion: tracking.Published,
+    champion: champions.Published,
     judge: FeatureNet,
     image: ImageFormat,
     seeds: range,

@@ -21,7 +21,7 @@ from ..gan.features import FeatureNet
 from ..gan.models import restored
 from ..gan.options import ImageFormat, NetworkOptions
 from ..gan.sampling import latents, sample
-from ..services import cluster
+from ..services.cluster import placement, session, tasks
 
 PART = 500
 Labels = npt.NDArray[np.int64]
@@ -53,8 +53,8 @@ def sampled(networks: Networks, judge: FeatureNet, seeds: range, labels: Labels)
     light = judge._replace(real=judge.real[:0])
     work = partial(sampled_part, networks=networks, judge=light, seeds=seeds, labels=labels)
     parts = [slice(start, min(start + PART, len(seeds))) for start in range(0, len(seeds), PART)]
-    gpu = cluster.address() is not None and any(node.gpus for node in cluster.nodes())
-    done = cluster.run_parts(work, lambda part: (), parts, gpu=gpu)
+    gpu = session.address() is not None and any(node.gpus for node in placement.nodes())
+    done = tasks.run_parts(work, lambda part: (), parts, gpu=gpu)
     with tqdm(total=len(seeds), desc="samples", unit="img", disable=None, leave=False) as bar:
         for part in done:
             yield part

@@ -1,0 +1,1 @@
+"""What looks after a machine and a workspace: doctor, cleanup, verify."""

@@ -22,7 +22,8 @@ from typing import Literal, NamedTuple
 
 from ..gan.errors import UserError
 from ..provenance import ledger
-from ..services import tracking, versioning
+from ..services import versioning
+from ..services.tracking import champions, inventory
 from ..workspace.artifacts import Dataset, Key, Model
 from ..workspace.data_hashes import data_content
 from ..workspace.files import disk_errors, sha256_of
@@ -107,7 +108,7 @@ def cleanup(options: Clean, home: Workspace, remove: bool = False) -> Found:
             [item.path.name for item in found.items if item.kind == kind] for kind in ("MLflow runs", "MLflow models")
         )
         # Before their files: MLflow could restore a run without any otherwise.
-        tracking.forget(runs, models, home)
+        inventory.forget(runs, models, home)
         for item in found.items:
             _remove(item.path)
         return Found([*staged, *found.items], found.kept)
@@ -153,8 +154,8 @@ class _Survey:
         self.roots: set[str] = set()
 
     @cached_property
-    def _registry(self) -> tracking.Inventory:
-        return tracking.inventory(self._home)
+    def _registry(self) -> inventory.Inventory:
+        return inventory.take_inventory(self._home)
 
     @cached_property
     def _named(self) -> set[str]:
@@ -180,7 +181,7 @@ class _Survey:
         return Dataset.load(self._home.dataset)
 
     @property
-    def _aliased(self) -> list[tracking.KnownVersion]:
+    def _aliased(self) -> list[inventory.KnownVersion]:
         return [version for version in self._registry.versions if version.aliases]
 
     def _add(self, node: str, path: Path, kind: Kind, words: str) -> None:
@@ -240,14 +241,14 @@ class _Survey:
         """Files do not say what they are of, but were made while the champion that they are of was it."""
         if not (found := _children(self._home.state / "gate", self._home)):
             return
-        champions = {version.name: version.number for version in self._aliased if "champion" in version.aliases}
-        history = {name: tracking.champions(name, self._home) for name in champions}
+        present = {version.name: version.number for version in self._aliased if "champion" in version.aliases}
+        history = {name: champions.history(name, self._home) for name in present}
         nets = [self._home.state / "features" / f"{stem}.safetensors" for stem in _feature_stems(self._dataset.content)]
         judged = min((net.stat().st_mtime for net in nets if net.exists()), default=0.0)
         for file in found:
             made = file.stat().st_mtime
-            changes = {name: _in_force(history[name], made) for name in champions}
-            if made >= judged and any(changes[name] in (champions[name], None) for name in champions):
+            changes = {name: _in_force(history[name], made) for name in present}
+            if made >= judged and any(changes[name] in (present[name], None) for name in present):
                 self.roots.add(f"gate {file.name}")
             words = "samples of a former champion, or as a feature net of other data saw them"
             self._add(f"gate {file.name}", file, "gate caches", words)

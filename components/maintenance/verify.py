@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..gan.errors import UserError
 from ..provenance.ledger import damage
-from ..services import tracking
+from ..services.tracking import registry
 from ..training.checkpoints import TrainingFolder
 from ..workspace.artifacts import Artifact
 from ..workspace.data_hashes import changed_data
@@ -46,7 +46,7 @@ def verify(home: Workspace) -> Iterator[Finding]:
     if home.ledger.exists():
         again = "bring it back from a copy; without one `ganflow run` writes down again what artifacts still tell"
         yield Finding(str(home.ledger.relative_to(home.root)), "; ".join(damage(home)) or None, again)
-    for version, wrong in tracking.damaged_versions(home):
+    for version, wrong in registry.damaged_versions(home):
         again = "`ganflow register` makes a new one, once this version is deleted in MLflow"
         yield Finding(version, wrong, again)
 

@@ -1,0 +1,1 @@
+"""Finished pictures: what is done to samples before they are shown, and what their files say."""

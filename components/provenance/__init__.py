@@ -1,0 +1,1 @@
+"""What came from what: the ledger that is written, and what is read from it."""

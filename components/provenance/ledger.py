@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 from filelock import FileLock
 
 from ..gan.errors import UserError
-from ..services import tracking, versioning
+from ..services import versioning
+from ..services.tracking import connection, registry, runs
 from ..training import cost
 from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from ..workspace.data_hashes import data_content, file_hashes
@@ -234,8 +235,8 @@ def _facts(artifact: Artifact, stage: Stage, home: Workspace) -> dict[str, Any]:
         case Model():
             kept = ["training", "image", "execution", "images", "score", "generator_parameters"]
             facts = {
-                "run_id": tracking.run_of(artifact.key.id, home),
-                "tracking": tracking.address(),
+                "run_id": runs.run_of(artifact.key.id, home),
+                "tracking": connection.address(),
                 # Only if the code that made it is the one that lies here.
                 "commit": versioning.code_commit() if artifact.key.code == code_hash(stage) else None,
                 "cost": cost.spent(home.state / "training" / artifact.key.id),
@@ -247,7 +248,7 @@ def _facts(artifact: Artifact, stage: Stage, home: Workspace) -> dict[str, Any]:
             facts = {"pictures": pictures}
         case Registration():
             kept = ["name", "version", "model_key", "tracking"]
-            facts = tracking.recorded_version(artifact.name, artifact.version, home) or {}
+            facts = registry.recorded_version(artifact.name, artifact.version, home) or {}
     return {name: described[name] for name in kept} | facts
 
 

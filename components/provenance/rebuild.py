@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..gan.errors import UserError
 from ..gan.options import ImageFormat
-from ..services import tracking
+from ..services.tracking import rebuild, runs
 from ..workspace.artifacts import Model
 from ..workspace.workspace import Workspace
 from .ledger import Entry, Ledger
@@ -29,17 +29,17 @@ def rebuild_registry(home: Workspace) -> Iterator[tuple[str, str]]:
     """
     entries = Ledger(home).entries()
     registrations = [e for e in entries if e.kind == "registration" and e.facts["tracking"] == "embedded"]
-    runs = []
+    recorded = []
     for model in unique_entries(entry for entry in entries if entry.kind == "model"):
         own = [entry for entry in registrations if entry.facts["model_key"] == model.key and entry.facts.get("place")]
         run_id = own[-1].facts["run_id"] if own else model.facts["run_id"]
         if run_id is not None and (own or model.facts["tracking"] == "embedded"):
-            runs.append(_recorded_run(model, run_id, own, entries, home))
-    if not runs:
+            recorded.append(_recorded_run(model, run_id, own, entries, home))
+    if not recorded:
         raise UserError(f"{home.ledger} knows no run or version: run `ganflow run`, which makes and registers a model")
     challengers = {entry.facts["name"]: int(entry.facts["version"]) for entry in registrations}
-    yield from tracking.rebuild(home, runs, challengers)
-    known = {version.place for run in runs for version in run.versions}
+    yield from rebuild.restore(home, recorded, challengers)
+    known = {version.place for run in recorded for version in run.versions}
     for folder in sorted((home.mlruns / "artifacts" / "models").glob("*/artifacts")):
         if (place := folder.relative_to(home.mlruns).as_posix()) not in known:
             yield f"the model in {place}", "the ledger knows no version with its files"
@@ -47,7 +47,7 @@ def rebuild_registry(home: Workspace) -> Iterator[tuple[str, str]]:
 
 def _recorded_run(
     model: Entry, run_id: str, registrations: Sequence[Entry], entries: Sequence[Entry], home: Workspace
-) -> tracking.RecordedRun:
+) -> rebuild.RecordedRun:
     dataset = parent_of(entries, model, "dataset")
     evaluation = next(
         (e for e in reversed(entries) if e.kind == "evaluation" and e.parents["model"] == model.content), None
@@ -55,17 +55,17 @@ def _recorded_run(
     splits = dataset.facts["splits"] if dataset else {"training": 0, "holdout": 0}
     image = ImageFormat.model_validate(model.facts["image"])
     latest = {(entry.facts["name"], int(entry.facts["version"])): entry for entry in registrations}
-    return tracking.RecordedRun(
+    return rebuild.RecordedRun(
         key=model.key,
         run_id=run_id,
         training=model.facts["training"],
-        dataset=tracking.dataset_facts(image, splits["training"], splits["holdout"], model.parents["dataset"]),
+        dataset=runs.dataset_facts(image, splits["training"], splits["holdout"], model.parents["dataset"]),
         curves=_curves(model, home),
         scores={"images": model.facts["images"], **evaluation.facts["metrics"]} if evaluation else None,
         begun=seconds_of(model),
         ended=seconds_of(registrations[-1] if registrations else model),
         versions=[
-            tracking.RecordedVersion(name, number, entry.facts["model_id"], entry.facts["place"], entry.facts["tags"])
+            rebuild.RecordedVersion(name, number, entry.facts["model_id"], entry.facts["place"], entry.facts["tags"])
             for (name, number), entry in sorted(latest.items())
         ],
     )

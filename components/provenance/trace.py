@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..gan.errors import UserError
 from ..gan.options import ImageFormat
-from ..services import tracking
+from ..services.tracking import champions, connection, registry
 from ..workspace.artifacts import Dataset, Evaluation
 from ..workspace.files import sha256_of
 from ..workspace.workspace import Workspace
@@ -249,13 +249,13 @@ def _verdict(entries: Sequence[Entry], name: str, version: int) -> Entry | None:
 
 def _aliases(name: str, version: int, where: str, entries: Sequence[Entry], home: Workspace) -> list[str]:
     """By the registry where there is one, else by the journal of champions and by what was registered last."""
-    if where != tracking.address():
+    if where != connection.address():
         return []
     if where != "embedded" or (home.mlruns / "mlflow.db").exists():
         with suppress(UserError):
-            return tracking.aliases(name, version, home)
+            return registry.aliases(name, version, home)
     last = [e.facts["version"] for e in entries if e.kind == "registration" and e.facts["name"] == name][-1]
-    champion = tracking.written_champion(name, home)
+    champion = champions.written_champion(name, home)
     return [alias for alias, number in (("challenger", last), ("champion", champion)) if number == version]
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from ..gan.errors import UserError
 from ..gan.options import ImageFormat
 from ..pictures.metadata import GENERATED
-from ..services import tracking, versioning
+from ..services import versioning
+from ..services.tracking import registry, runs
 from ..training.cost import spent
 from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from ..workspace.graph import STAGES, key_of
@@ -70,7 +71,7 @@ class Subject:
             registration = None
         tags, verdict = {}, None
         if registration is not None:
-            tags = tracking.tags(registration.name, registration.version, home)
+            tags = registry.tags(registration.name, registration.version, home)
             verdict = Verdict.last(home.verdict, registration.name, registration.version)
         return cls(
             model=model,
@@ -115,8 +116,8 @@ def attach(home: Workspace) -> None:
     if subject.verdict is not None:
         files |= {file.name: file.read_bytes() for file in sorted(home.verdict.iterdir())}
     facts = {"splits": subject.dataset.splits, "classes": len(subject.dataset.image.classes)}
-    data = tracking.UsedData(subject.data_version or subject.dataset.source, facts)
-    tracking.attach(registration.name, registration.version, home, files, model_summary(subject), data)
+    data = runs.UsedData(subject.data_version or subject.dataset.source, facts)
+    runs.attach(registration.name, registration.version, home, files, model_summary(subject), data)
 
 
 def model_card(subject: Subject) -> str:

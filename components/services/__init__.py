@@ -1,1 +1,1 @@
-"""One file for each outside tool: Ray (`cluster`), MLflow (`tracking`), DVC (`versioning`)."""
+"""One folder or file for each outside tool: Ray (`cluster`), MLflow (`tracking`), DVC (`versioning`), S3 (`storage`)."""

@@ -1,0 +1,126 @@
+"""The Ray session of this process: started once in a thread of its own, or joined by `RAY_ADDRESS`."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+
+from ...gan.errors import UserError
+
+# In seconds: how soon a worker that died is seen, one that is frozen given up, the ends of others waited for, and a
+# range of workers started with those that found room.
+_PATIENCE = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "20",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+}
+_COMPONENTS = Path(__file__).resolve().parents[2]
+_thread: threading.Thread | None = None
+_ready: Future[None] = Future()
+_stop = threading.Event()
+
+
+def address() -> str | None:
+    """The cluster that the user named, if any."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def start() -> None:
+    """Start or join Ray in the background; `wait` for it before use."""
+    global _thread, _ready
+    if _stop.is_set():
+        stop()
+    if _thread is None:
+        _ready = Future()
+        _thread = threading.Thread(target=_run, name="ray", daemon=True)
+        _thread.start()
+        atexit.register(stop)
+
+
+def release() -> None:
+    """Let Ray end, or leave the cluster that was joined, in the background: what comes next needs the processors."""
+    _stop.set()
+
+
+def stop() -> None:
+    """Release Ray and wait until it has ended."""
+    global _thread
+    _stop.set()
+    if _thread is not None:
+        _thread.join()
+    _thread = None
+    _stop.clear()
+
+
+def wait() -> None:
+    """Wait until Ray is ready.
+
+    Raises:
+        UserError: the cluster named by RAY_ADDRESS cannot be joined.
+    """
+    start()
+    try:
+        _ready.result()
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"cannot use Ray at {address() or 'this machine'}: {' '.join(str(error).split())[:300]}"
+        ) from None
+
+
+def _run() -> None:
+    """Body of the thread that owns Ray."""
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+        # Training is what the machine is for; Ray would run it at the lowest priority.
+        "RAY_worker_niceness": "0",
+    }
+    for name, value in (quiet | _PATIENCE).items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+
+        # Ray's own handler, registered by its import, would end it under a start that is not over: ours comes first.
+        atexit.register(stop)
+        if _stop.is_set():
+            raise ConnectionError("the process ends")
+        # A cluster's nodes need our packages only: the code goes along, and nothing else of this folder.
+        code = {
+            "py_modules": [str(_COMPONENTS)],
+            "excludes": ["__pycache__"],
+            "worker_process_setup_hook": use_network_of_node,
+            "env_vars": {name: os.environ[name] for name in _PATIENCE},
+        }
+        ray.init(
+            address=address() or "local",
+            runtime_env=code if address() else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=False,
+        )
+    except BaseException as error:
+        _ready.set_exception(error)
+        return
+    _ready.set_result(None)
+    _stop.wait()
+    ray.shutdown()
+
+
+def use_network_of_node() -> None:
+    """Let gloo and NCCL use the interface that Ray knows this node by.
+
+    They would take what the hostname resolves to, which on many systems is a loopback address.
+    """
+    import psutil
+    from ray.util import get_node_ip_address
+
+    for name, addresses in psutil.net_if_addrs().items():
+        if get_node_ip_address() in (address.address for address in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)

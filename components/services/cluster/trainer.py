@@ -1,0 +1,122 @@
+"""Training workers by Ray Train, started again when they die."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...gan.errors import StoppedError, UserError
+from ...gan.options import Execution
+from .session import wait
+from .worker import COLLECTIVE_SECONDS
+
+# How often workers are started again, in all, before the training is given up.
+MAX_FAILURES = 5
+# How long a training may take to write a checkpoint when it is stopped.
+STOP_SECONDS = 20
+
+
+def fit(
+    worker: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    execution: Execution,
+    workers: tuple[int, int],
+    folder: Path,
+    stop: Callable[[], None],
+) -> None:
+    """Run `worker(config)` in processes with a process group; again if one of them dies, freezes or its node goes.
+
+    Their number is `workers` at least and at most: fewer where nodes have gone, more when some come.
+
+    Raises:
+        UserError: the workers kept failing, with the last reason.
+        StoppedError: the user pressed Ctrl-C or sent SIGTERM; `stop` was called, and the workers were given a moment.
+    """
+    wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    gpu = execution.device == "cuda"
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
+        scaling_config=ScalingConfig(
+            num_workers=workers if workers[0] < workers[1] else workers[0],
+            # How often machines that have come are looked for.
+            elastic_resize_monitor_interval_s=30,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": execution.threads, "GPU": int(gpu)},
+        ),
+        run_config=RunConfig(
+            name=folder.name,
+            # Ray's own folder, which each node makes for itself: checkpoints are ours.
+            storage_path=str(folder.parent / "ray"),
+            # Workers that find no room, or die while they start, are not waited for without end.
+            failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=2),
+        ),
+    )
+    # Not in this thread, where Ray would answer Ctrl-C itself, by ending its workers at once.
+    running = _Background(trainer.fit)
+    try:
+        with sigterm_as_interrupt():
+            try:
+                running.join()
+            except KeyboardInterrupt:
+                print("stopping: the training writes a checkpoint first; Ctrl-C again ends it at once", file=sys.stderr)
+                stop()
+                running.join(STOP_SECONDS)
+                raise
+    except (KeyboardInterrupt, SystemExit):
+        # Servers that were started from the same terminal end as well, which is no news from here on.
+        logging.disable()
+        raise StoppedError from None
+    if error := running.error:
+        # Ray wraps what a worker raised several times; the last line of the text is what it was.
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise UserError(
+            f"training stopped after its workers failed {MAX_FAILURES + 1} times: {lines[-1].strip()}"
+        ) from error
+
+
+class _Background(threading.Thread):
+    """`work` in a thread that nobody waits for at the end of the process, and the error that it ended with."""
+
+    error: Exception | None = None
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Answer SIGTERM like Ctrl-C. To be entered after Ray has started, which sets a handler of its own."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""MLflow: runs, registry, champions. The only files that import it."""

@@ -1,0 +1,100 @@
+"""The connection to MLflow: embedded in the workspace (SQLite and files under `mlruns/`) unless a server is named.
+
+`MLFLOW_TRACKING_URI` names one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from ...gan.errors import UserError
+from ...workspace.files import disk_errors
+from ...workspace.workspace import Workspace
+from ..address import masked
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+from .database import relocate
+
+EXPERIMENT = "ganflow"
+
+
+def address() -> str:
+    """The tracking server that the user named, as it may be shown and written down, or `embedded`."""
+    return masked(os.environ.get("MLFLOW_TRACKING_URI") or "embedded")
+
+
+def uri(home: Workspace) -> str:
+    """What MLflow is to connect to; it may hold a password."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.mlruns.absolute()}/mlflow.db"
+
+
+def open_client(home: Workspace) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # It would print the run's address with the password that the server's has.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    home.mlruns.mkdir(parents=True, exist_ok=True)
+    if address() == "embedded":
+        relocate(home)
+    import mlflow
+
+    # Migrations and package checks are written to the terminal as information otherwise; errors are raised as well.
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri(home))
+    # MLflow writes this into the environment, where it would look like a server that the user named.
+    if named is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return mlflow.MlflowClient()
+
+
+@contextmanager
+def server_errors() -> Iterator[None]:
+    """Turn what MLflow raises into one sentence."""
+    import requests.exceptions
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.exceptions.RequestException) as error:
+        reason = masked(" ".join(str(error).split()))[:300]
+        raise UserError(
+            f"MLflow at {address()} did not do what was asked ({reason}); run the same command again"
+        ) from None
+
+
+def ensure_experiment(client: MlflowClient, home: Workspace) -> str:
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        place = (home.mlruns.absolute() / "artifacts").as_uri() if address() == "embedded" else None
+        try:
+            # Else MLflow's pages take it for one of language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind))
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+                raise
+    return str(experiment.experiment_id)
+
+
+@contextmanager
+def registry_lock(home: Workspace) -> Iterator[None]:
+    """One process at a time changes the registry from this workspace; those of others are told by what they find."""
+    with disk_errors(home.mlruns):
+        home.mlruns.mkdir(parents=True, exist_ok=True)
+        with FileLock(home.mlruns / ".registry.lock"):
+            yield

@@ -1,0 +1,162 @@
+"""What is sent to MLflow while a training or sweep runs; MLflow being away is no reason to lose either."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...workspace.workspace import Workspace
+from ..address import masked
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from .connection import open_client, uri
+from .runs import ensure_run, log_metrics, log_params, metrics_of, run_name_of
+
+
+class TrainingLog:
+    """Curves and sample grids of a training while it runs. MLflow being away is no reason to lose a training.
+
+    What cannot be sent is kept and sent when MLflow answers again; what it holds already is not sent twice.
+    """
+
+    RETRY_SECONDS = 10
+
+    def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._what = home, key, training, dataset
+        self._waiting: list[Mapping[str, Any]] = []
+        # Of the run in MLflow, while it answers: asked for anew after every failure.
+        self._sent: int | None = None
+        self._told, self._next_try = False, 0.0
+        self._system: SystemMetricsMonitor | None = None
+        self._try(lambda: None)
+
+    def add(self, rows: Sequence[Mapping[str, Any]], samples: Path) -> None:
+        """Log `rows` of progress, and for rows with a score the grid in the folder `samples`."""
+        self._waiting += rows
+        if self._waiting and time.monotonic() >= self._next_try:
+            self._try(lambda: self._send(samples))
+
+    def close(self, samples: Path) -> None:
+        """Send what is left, and mark the run as finished."""
+
+        def finish() -> None:
+            self._send(samples)
+            self._client.update_run(self._run_id, status="FINISHED")
+
+        if self._system:
+            self._system.finish()
+        self._try(finish)
+        if self._waiting:
+            print("MLflow cannot be reached; `register` will log the rest of the curves", file=sys.stderr)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            if self._sent is None:
+                self._open()
+            waiting = len(self._waiting)
+            action()
+            if self._told:
+                print(f"MLflow answers again: {waiting} points of the curves are sent", file=sys.stderr)
+            self._told = False
+        except Exception as error:
+            self._sent = None
+            self._next_try = time.monotonic() + self.RETRY_SECONDS
+            if not self._told:
+                reason = masked(" ".join(str(error).split()))[:200]
+                print(f"MLflow cannot be reached ({reason}); training goes on, its curves are kept", file=sys.stderr)
+            self._told = True
+
+    def _open(self) -> None:
+        home, key, training, dataset = self._what
+        self._client = open_client(home)
+        self._run_id = ensure_run(self._client, home, key, run_name_of(training, key))
+        log_params(self._client, self._run_id, training, dataset)
+        self._client.update_run(self._run_id, status="RUNNING")
+        self._watch_system(home)
+        if "ended" in self._client.get_run(self._run_id).data.tags:
+            self._client.delete_tag(self._run_id, "ended")
+        # What was logged before a resume, or by a call whose answer was lost, is not logged twice.
+        logged = self._client.get_metric_history(self._run_id, "generator_loss")
+        self._sent = max((metric.step for metric in logged), default=0)
+
+    def _watch_system(self, home: Workspace) -> None:
+        """Processor, memory, disk and GPU of this machine beside the curves, under MLflow's names `system/...`."""
+        if self._system is None:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+            self._system = SystemMetricsMonitor(self._run_id, tracking_uri=uri(home), resume_logging=True)
+            self._system.start()
+
+    def _send(self, samples: Path) -> None:
+        from PIL import Image
+
+        while self._waiting:
+            row = self._waiting[0]
+            step = int(row["images"])
+            grid = samples / f"{step:012d}.png"
+            if step > (self._sent or 0):
+                # First, because the metrics are what tells that a row has been sent.
+                if "score" in row and grid.exists():
+                    with Image.open(grid) as image:
+                        self._client.log_image(self._run_id, image, key="samples", step=step)
+                log_metrics(self._client, self._run_id, metrics_of([row]))
+                self._sent = step
+            del self._waiting[0]
+
+
+class SweepLog:
+    """A run for a sweep, and below it one for each trial; what is logged already is not logged again.
+
+    MLflow being away is no reason to end a sweep.
+    """
+
+    _broken = False
+
+    def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._key = key
+        self._guarded(lambda: self._open(home, training, dataset))
+
+    def _open(self, home: Workspace, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._client, self._home, self._dataset = open_client(home), home, dataset
+        self._run_id = ensure_run(self._client, home, self._key, "sweep", {"kind": "sweep"})
+        log_params(self._client, self._run_id, training, dataset)
+        self._client.update_run(self._run_id, status="RUNNING")
+
+    def add(self, key: str, name: str, training: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+        """Log the trial with this key: its parameters and curves."""
+        self._guarded(lambda: self._add(key, name, training, history))
+
+    def _add(self, key: str, name: str, training: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+        # Not the key of an ordinary training with these parameters, which has a run of its own.
+        tags = {"kind": "trial", "mlflow.parentRunId": self._run_id}
+        run_id = ensure_run(self._client, self._home, f"{self._key}-{key}", name, tags)
+        if self._client.get_run(run_id).info.status != "FINISHED":
+            log_params(self._client, run_id, training, self._dataset)
+            log_metrics(self._client, run_id, metrics_of(history))
+            self._client.update_run(run_id, status="FINISHED")
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        if self._broken:
+            return
+        try:
+            action()
+        except Exception as error:
+            self._broken = True
+            reason = masked(" ".join(str(error).split()))[:200]
+            print(
+                f"MLflow cannot be reached ({reason}); the sweep goes on, the same command will log it", file=sys.stderr
+            )
+
+    def close(self, table: str) -> None:
+        """Attach the table of results, as CSV."""
+        self._guarded(lambda: self._close(table))
+
+    def _close(self, table: str) -> None:
+        self._client.log_text(self._run_id, table, "results.csv")
+        self._client.update_run(self._run_id, status="FINISHED")

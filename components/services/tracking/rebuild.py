@@ -1,0 +1,155 @@
+"""Runs, versions and aliases put back under their numbers and ids."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...gan.errors import UserError
+from ...workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+from .champions import current_champion, written_champion
+from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
+from .database import rename_ids
+from .registry import DESCRIPTION, FILES_TAG, files_hash
+from .runs import log_metrics, log_params, metrics_of, run_name_of
+
+# --- what the ledger keeps, and how the registry is made from it again ---
+
+
+class RecordedVersion(NamedTuple):
+    """A model version as the ledger knows it; `place`: of its files, from `mlruns/`."""
+
+    name: str
+    version: int
+    model_id: str
+    place: str
+    tags: Mapping[str, str]
+
+
+class RecordedRun(NamedTuple):
+    """The run of the model with `key` as the ledger knows it; `begun` and `ended` in seconds since 1970."""
+
+    key: str
+    run_id: str
+    training: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    curves: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, Any] | None
+    begun: float
+    ended: float
+    versions: Sequence[RecordedVersion]
+
+
+def restore(home: Workspace, runs: Sequence[RecordedRun], challengers: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Put runs, versions and aliases that the embedded registry lacks back under their numbers and ids.
+
+    Yields each of them, and what could not be restored of it: "" if nothing is missing.
+
+    Raises:
+        UserError: a server is named, whose ids and numbers nobody but itself can set.
+    """
+    if address() != "embedded":
+        raise UserError(
+            f"rebuild-registry restores the workspace's own database, not {address()}: unset MLFLOW_TRACKING_URI, or "
+            "run `ganflow register`, which registers the present model there"
+        )
+    with registry_lock(home), server_errors():
+        client = open_client(home)
+        experiment = ensure_experiment(client, home)
+        for run in sorted(runs, key=lambda run: run.begun):
+            run_id = _restore_run(client, home, experiment, run)
+            yield f"run {run_id} of model {run.key}", "" if run.curves else "its curves are gone"
+            for version in run.versions:
+                missing = _restore_version(client, home, experiment, run_id, version)
+                yield f"{version.name} version {version.version}", missing
+        for name in sorted({version.name for run in runs for version in run.versions}):
+            yield from _restore_aliases(client, home, name, challengers.get(name))
+
+
+def _restore_run(client: MlflowClient, home: Workspace, experiment: str, run: RecordedRun) -> str:
+    """The run of `run.key`, made again if it is not there; its id."""
+    found = client.search_runs([experiment], f"tags.key = '{run.key}'", order_by=["attribute.start_time ASC"])
+    if found and found[0].info.status == "FINISHED":
+        return str(found[0].info.run_id)
+    if found:
+        run_id = str(found[0].info.run_id)
+    else:
+        made = client.create_run(
+            experiment, int(run.begun * 1000), {"key": run.key}, run_name=run_name_of(run.training, run.key)
+        ).info.run_id
+        run_id = run.run_id
+        rename_ids(home, made, run_id, ("runs", "run_uuid"), ("runs", "artifact_uri"), ("tags", "run_uuid"))
+    log_params(client, run_id, run.training, run.dataset)
+    logged = client.get_metric_history(run_id, "generator_loss")
+    seen = max((metric.step for metric in logged), default=0)
+    log_metrics(client, run_id, metrics_of([row for row in run.curves if row["images"] > seen]))
+    if run.scores:
+        log_metrics(client, run_id, metrics_of([run.scores]))
+    if any((home.mlruns / "artifacts" / run_id / "artifacts" / "images").glob("samples+*")):
+        # What makes MLflow's pages show them.
+        client.set_tag(run_id, "mlflow.loggedImages", True)
+    client.set_terminated(run_id, "FINISHED", int(run.ended * 1000))
+    return run_id
+
+
+def _restore_version(
+    client: MlflowClient, home: Workspace, experiment: str, run_id: str, version: RecordedVersion
+) -> str:
+    """Make a version again under its number if it is not there; why that cannot be done."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    name, number, model_id = version.name, version.version, version.model_id
+    for found in client.search_model_versions(f"name = '{name}'"):
+        if int(found.version) == number:
+            same = found.tags.get("key") == version.tags["key"]
+            return "" if same else f"model {found.tags.get('key')} was registered under its number since"
+    folder = home.mlruns / version.place
+    if not folder.resolve().is_relative_to(home.mlruns.resolve()) or not folder.is_dir():
+        return f"its files are gone from {folder}"
+    if files_hash(folder.absolute().as_uri()) != version.tags.get(FILES_TAG):
+        return f"its files in {folder} are not those that were registered"
+    with suppress(MlflowException):
+        client.create_registered_model(name, description=DESCRIPTION)
+    try:
+        client.get_logged_model(model_id)
+    except MlflowException:
+        params = client.get_run(run_id).data.params
+        made = client.create_logged_model(experiment, "model", run_id, params=params).model_id
+        client.finalize_logged_model(made, "READY")
+        places = [("logged_models", "model_id"), ("logged_models", "artifact_location")]
+        places += [(f"logged_model_{kind}", "model_id") for kind in ("tags", "params")]
+        rename_ids(home, made, model_id, *places)
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    registered = client.create_model_version(
+        name, f"models:/{model_id}", run_id, tags=dict(version.tags), model_id=model_id
+    )
+    with closing(sqlite3.connect(home.mlruns / "mlflow.db", timeout=60)) as database, database:
+        for table in ("model_versions", "model_version_tags"):
+            query = f"UPDATE {table} SET version = ? WHERE name = ? AND version = ?"
+            database.execute(query, (number, name, int(registered.version)))
+    return ""
+
+
+def _restore_aliases(
+    client: MlflowClient, home: Workspace, name: str, challenger: int | None
+) -> Iterator[tuple[str, str]]:
+    versions = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+    if not versions:
+        return
+    held = client.get_registered_model(name).aliases
+    for alias, version in (("champion", written_champion(name, home)), ("challenger", challenger)):
+        if alias in held:
+            version = int(held[alias])
+        elif version in versions:
+            client.set_registered_model_alias(name, alias, str(version))
+        if version is not None:
+            missing = "" if version in versions else f"version {version} is not there"
+            yield f"{name} {alias}, version {version}", missing
+    # A change that a crash cut off before is finished now.
+    current_champion(client, home, name)

@@ -1,0 +1,214 @@
+"""Versions of the registered model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...gan.errors import UserError
+from ...workspace.artifacts import Evaluation, Gallery, Model
+from ...workspace.files import sha256_of
+from ...workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+from .connection import EXPERIMENT, address, open_client, registry_lock, server_errors
+from .database import read_rows
+from .runs import complete_run, dataset_facts, ensure_run, log_params, run_name_of
+
+# Of a model version: the hash of all its files.
+FILES_TAG = "files"
+DESCRIPTION = "Image generator trained by ganflow"
+_SERVING_CODE = Path(__file__).with_name("serving_model.py")
+_PACKED_CODE = Path(__file__).parents[2] / "gan"
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
+
+
+def register(
+    name: str,
+    model: Model,
+    evaluation: Evaluation,
+    gallery: Gallery,
+    commit: str | None,
+    home: Workspace,
+) -> int:
+    """Register `model` once for its key, complete its run and make it challenger; its version.
+
+    Raises:
+        UserError: the server cannot be reached or refuses.
+    """
+    with registry_lock(home), server_errors():
+        client = open_client(home)
+        key = model.key.id
+        training = model.training.model_dump(mode="json")
+        run_id = ensure_run(client, home, key, run_name_of(training, key))
+        images = evaluation.training_images, evaluation.holdout_images
+        log_params(client, run_id, training, dataset_facts(model.image, *images, model.dataset))
+        complete_run(client, run_id, model, evaluation, gallery)
+        version = _version(client, name, model, evaluation, run_id)
+        tags = {
+            "key": key,
+            FILES_TAG: files_hash(client.get_model_version(name, str(version)).source),
+            "data": model.dataset,
+            "commit": commit or "none",
+            "params": model.key.options,
+            "holdout": evaluation.holdout,
+            "feature_net": evaluation.feature_net,
+        }
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, str(version), tag, value)
+        client.set_registered_model_alias(name, "challenger", str(version))
+        client.update_run(run_id, status="FINISHED")
+        return version
+
+
+def is_registered(name: str, version: int, key: str, home: Workspace) -> bool:
+    """Whether the registry holds `version` of `name` with this key."""
+    client = open_client(home)
+    with server_errors():
+        return _versions(client, name).get(key) == version
+
+
+def damaged_versions(home: Workspace) -> Iterator[tuple[str, str | None]]:
+    """Every registered version, and what is wrong with its files.
+
+    Raises:
+        UserError: the server cannot be reached.
+    """
+    if address() == "embedded" and not (home.mlruns / "mlflow.db").exists():
+        return
+    client = open_client(home)
+    with server_errors():
+        versions = [
+            version
+            for model in client.search_registered_models()
+            for version in client.search_model_versions(f"name = '{model.name}'")
+        ]
+    for version in sorted(versions, key=lambda v: (v.name, int(v.version))):
+        wrong = None
+        if FILES_TAG in version.tags:
+            try:
+                if files_hash(version.source) != version.tags[FILES_TAG]:
+                    wrong = "its files are not those that were registered"
+            except Exception as error:
+                wrong = f"its files cannot be read ({' '.join(str(error).split())[:200]})"
+        yield f"{version.name} version {version.version}", wrong
+
+
+def files_hash(uri: str) -> str:
+    """Hash of the names and bytes of all files of a logged model."""
+    import mlflow
+
+    folder = Path(mlflow.artifacts.download_artifacts(uri))
+    # Python leaves its caches beside code that it loads.
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    described = [f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n" for file in files]
+    if not files:
+        raise FileNotFoundError(uri)
+    return hashlib.sha256("".join(described).encode()).hexdigest()
+
+
+def _versions(client: MlflowClient, name: str) -> dict[str, int]:
+    """Versions of the registered model by their key; of several the oldest."""
+    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version))
+    return {version.tags["key"]: int(version.version) for version in found if "key" in version.tags}
+
+
+def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluation, run_id: str) -> int:
+    """The version with the model's key, logged and registered if there is none."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    if known := _versions(client, name).get(model.key.id):
+        return known
+    try:
+        client.create_registered_model(name, description=DESCRIPTION)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    files = [model.folder / "generator.safetensors", model.folder / model.manifest]
+    # So that a later gate can tell what this model has seen.
+    files.append(evaluation.folder / "training_images.npy")
+    # MLflow misses type hints and an example of the input: there is no input, and the signature says so.
+    with warnings.catch_warnings(record=True), mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(_SERVING_CODE),
+            artifacts={file.name: str(file) for file in files},
+            code_paths=[str(_PACKED_CODE)],
+            signature=_signature(model),
+            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _REQUIREMENTS],
+        )
+    # With the tag from the start: a version without a key would be made a second time.
+    version = client.create_model_version(
+        name, logged.model_uri, run_id, tags={"key": model.key.id}, model_id=logged.model_id
+    )
+    # Somebody else may have made one at the same moment: all keep the oldest.
+    kept = _versions(client, name)[model.key.id]
+    if kept != int(version.version):
+        client.delete_model_version(name, version.version)
+        client.delete_logged_model(logged.model_id)
+    return kept
+
+
+def _signature(model: Model) -> Any:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    return ModelSignature(
+        outputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *model.image.shape))]),
+        params=ParamSchema(
+            [
+                ParamSpec("n", DataType.long, 1),
+                ParamSpec("seed", DataType.long, 0),
+                ParamSpec("truncation", DataType.double, 1.0),
+                ParamSpec("class", DataType.string, ""),
+            ]
+        ),
+    )
+
+
+def aliases(name: str, version: int, home: Workspace) -> list[str]:
+    """Aliases of a version now."""
+    if address() != "embedded":
+        client = open_client(home)
+        with server_errors():
+            found = client.get_registered_model(name).aliases
+            return sorted(alias for alias, number in found.items() if int(number) == version)
+    query = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
+    return [alias for (alias,) in read_rows(home, query, name, version)]
+
+
+def tags(name: str, version: int, home: Workspace) -> dict[str, str]:
+    """Tags of a version: the commit, the hash of the data and the scores that it was registered with."""
+    if address() != "embedded":
+        client = open_client(home)
+        with server_errors():
+            return dict(client.get_model_version(name, str(version)).tags)
+    query = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+    return {key: value for key, value in read_rows(home, query, name, version)}
+
+
+def recorded_version(name: str, version: int, home: Workspace) -> dict[str, Any] | None:
+    """What it takes to make a version again: run_id, model_id, place (None on a server) and tags; None if unknown."""
+    if address() != "embedded":
+        try:
+            client = open_client(home)
+            with server_errors():
+                found = client.get_model_version(name, str(version))
+        except UserError:
+            return None
+        return {"run_id": found.run_id, "model_id": found.model_id, "place": None, "tags": dict(found.tags)}
+    query = "SELECT run_id, source, storage_location FROM model_versions WHERE name = ? AND version = ?"
+    known = "SELECT artifact_location FROM experiments WHERE name = ?"
+    for run_id, source, location in read_rows(home, query, name, version):
+        ((root,),) = read_rows(home, known, EXPERIMENT)
+        place = f"artifacts{location.removeprefix(root)}" if location.startswith(root) else None
+        model_id = source.removeprefix("models:/")
+        return {"run_id": run_id, "model_id": model_id, "place": place, "tags": tags(name, version, home)}
+    return None

@@ -1,0 +1,207 @@
+"""One MLflow run for each model, found by the tag `key`: parameters, curves, scores and pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...gan.errors import UserError
+from ...gan.options import ImageFormat
+from ...workspace.artifacts import Evaluation, Gallery, Model
+from ...workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+from .connection import EXPERIMENT, address, ensure_experiment, open_client, registry_lock, server_errors
+from .database import read_rows
+
+
+def ensure_run(
+    client: MlflowClient, home: Workspace, key: str, name: str, tags: Mapping[str, str] | None = None
+) -> str:
+    """The run with the tag `key`, made with these `tags` too if there is none; of several the oldest."""
+    experiment = ensure_experiment(client, home)
+
+    def found() -> list[str]:
+        runs = client.search_runs([experiment], f"tags.key = '{key}'", order_by=["attribute.start_time ASC"])
+        return [str(run.info.run_id) for run in runs]
+
+    if not (ids := found()):
+        made = str(client.create_run(experiment, run_name=name, tags={"key": key, **(tags or {})}).info.run_id)
+        # Somebody else may have made one at the same moment: all keep the same.
+        ids = found()
+        if made != ids[0]:
+            client.delete_run(made)
+    return ids[0]
+
+
+def run_name_of(training: Mapping[str, Any], key: str) -> str:
+    return f"{training['network']['name']}-{training['images'] // 1000}k-{key[:6]}"
+
+
+def log_params(client: MlflowClient, run_id: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    values = dict(_flat({"train": training, "dataset": dataset}))
+    client.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in values.items()])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def metrics_of(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(name, float(value), now, int(row["images"]))
+        for row in rows
+        for name, value in row.items()
+        if name != "images" and value is not None and math.isfinite(value)
+    ]
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+class UsedData(NamedTuple):
+    """The data set of a run: its version by DVC's hash where it has one, and what is in it."""
+
+    version: str
+    facts: Mapping[str, Any]
+
+
+def attach(
+    name: str, version: int, home: Workspace, files: Mapping[str, str | bytes], description: str, data: UsedData
+) -> None:
+    """Put `files`, by their names, and the data set into the run of a version, and describe it in Markdown.
+
+    Raises:
+        UserError: the server cannot be reached or refuses.
+    """
+    with registry_lock(home), server_errors(), tempfile.TemporaryDirectory() as folder:
+        client = open_client(home)
+        described = client.get_model_version(name, str(version))
+        for file, content in files.items():
+            (Path(folder) / file).write_bytes(content.encode() if isinstance(content, str) else content)
+        client.log_artifacts(described.run_id, folder)
+        _log_data(client, described.run_id, home, data)
+        # Even an equal one would show as a change of the version.
+        if described.description != description:
+            client.update_model_version(name, str(version), description)
+
+
+def _log_data(client: MlflowClient, run_id: str, home: Workspace, data: UsedData) -> None:
+    from mlflow.entities import Dataset as UsedDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    used = UsedDataset(
+        name=home.data.name,
+        digest=data.version.removesuffix(".dir")[:32],
+        source_type="dvc" if data.version.endswith(".dir") else "ganflow",
+        source=json.dumps({"file": "data.dvc", "version": data.version}),
+        profile=json.dumps(dict(data.facts)),
+    )
+    # MLflow keeps one of equal ones.
+    client.log_inputs(run_id, [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
+
+
+def any_running(home: Workspace) -> bool:
+    """Whether MLflow believes that a run is in progress. Imports it only to ask a server."""
+    if address() == "embedded":
+        query = "SELECT run_uuid FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
+        return bool(read_rows(home, query))
+    with server_errors():
+        client = open_client(home)
+        return bool(
+            client.search_runs([ensure_experiment(client, home)], "attributes.status = 'RUNNING'", max_results=1)
+        )
+
+
+def end_dead_runs(home: Workspace) -> Iterator[str]:
+    """Mark runs of this workspace's trainings that MLflow believes to be running as killed; a sentence for each.
+
+    To be called by who holds the workspace, so that no training runs.
+    """
+    ours = {folder.name for folder in (home.state / "training").glob("*")}
+    with registry_lock(home), server_errors():
+        client = open_client(home)
+        for run in client.search_runs([ensure_experiment(client, home)], "attributes.status = 'RUNNING'"):
+            if run.data.tags.get("key", "").partition("-")[0] in ours or address() == "embedded":
+                client.set_tag(run.info.run_id, "ended", "its process is gone; the same command goes on with it")
+                client.set_terminated(run.info.run_id, "KILLED")
+                yield f"MLflow's run {run.info.run_name} is marked killed, because nothing trains it"
+
+
+def complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: Evaluation, gallery: Gallery) -> None:
+    """Curves that the run lacks, scores, and the files that its page shows."""
+    import pandas as pd
+
+    logged = client.get_metric_history(run_id, "generator_loss")
+    seen = max((metric.step for metric in logged), default=0)
+    history = pd.read_csv(model.folder / "history.csv")
+    rows = history[history["images"] > seen].to_dict("records")
+    log_metrics(client, run_id, metrics_of([{str(k): v for k, v in row.items()} for row in rows]))
+    log_metrics(client, run_id, metrics_of([{"images": model.images, **evaluation.metrics}]))
+    client.log_artifact(run_id, str(evaluation.folder / "metrics.json"))
+    for name in gallery.files:
+        folder = Path(name).parent.as_posix()
+        client.log_artifact(run_id, str(gallery.folder / name), None if folder == "." else folder)
+
+
+def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str) -> dict[str, Any]:
+    """What a run says about its data."""
+    return {
+        "resolution": f"{image.width}x{image.height}",
+        "channels": image.channels,
+        "classes": ", ".join(image.classes)[:500],
+        "training_images": training,
+        "holdout_images": holdout,
+        "content": content,
+    }
+
+
+def run_of(key: str, home: Workspace) -> str | None:
+    """The id of the run with the tag `key`; None if there is none, or MLflow cannot be reached."""
+    if address() == "embedded":
+        query = (
+            "SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
+            "WHERE tags.key = 'key' AND tags.value = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time"
+        )
+        return next((row[0] for row in read_rows(home, query, key)), None)
+    with suppress(UserError):
+        client = open_client(home)
+        with server_errors():
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is not None:
+                runs = client.search_runs([experiment.experiment_id], f"tags.key = '{key}'")
+                return next((str(run.info.run_id) for run in reversed(runs)), None)
+    return None
+
+
+def experiment_of(run_id: str | None, home: Workspace) -> str | None:
+    """The experiment of a run of the embedded database, or of the only one that a server has for us."""
+    if run_id is None:
+        return None
+    if address() == "embedded":
+        rows = read_rows(home, "SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id)
+        return next((str(row[0]) for row in rows), None)
+    with suppress(UserError):
+        client = open_client(home)
+        with server_errors():
+            return str(client.get_run(run_id).info.experiment_id)
+    return None

@@ -61,7 +61,7 @@ def prepared(root: Path) -> Path:
         fewer = whole[:4] + IMAGES.to_bytes(4, "big") + whole[8:header] + whole[header : header + IMAGES * size]
         (root / "data" / f"{name}.idx").write_bytes(fewer)
     for stage in STAGES:
-        command = [sys.executable, "-c", "from flows.cli import main; main()", stage]
+        command = [sys.executable, "-c", "from flows.cli.main import main; main()", stage]
         subprocess.run(command, cwd=root, check=True, stdout=subprocess.DEVNULL)
     return root
 

@@ -9,8 +9,9 @@ from prefect import flow
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
-from flows import stages, temporary_server
+from flows import stages
 from flows.runs import introduce, named
+from flows.supervisor import ephemeral_server
 
 
 @flow(flow_run_name=named)
@@ -18,7 +19,7 @@ def pipeline(params: Params | None = None, workspace: Path = Path()) -> Verdict:
     """Preprocess, train, evaluate, postprocess, register, promote; by default with the workspace's parameters."""
     home = Workspace(workspace.absolute())
     with home.exclusive():
-        temporary_server.note(home)
+        ephemeral_server.note(home)
         introduce()
         return run_stages(params or Params.load(home.params), home)
 

@@ -21,7 +21,7 @@ from prefect.states import Completed, Crashed, Failed
 
 from components.gan.errors import StoppedError, UserError
 from components.workspace.workspace import BusyError, Workspace
-from flows import temporary_server
+from flows.supervisor import ephemeral_server
 
 P = ParamSpec("P")
 # Of a run that was interrupted; the platform's next start goes on with it.
@@ -55,7 +55,7 @@ def turn(home: Workspace) -> Iterator[None]:
             told = True
             time.sleep(2)
     with held:
-        temporary_server.note(home)
+        ephemeral_server.note(home)
         yield
 
 

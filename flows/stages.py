@@ -31,7 +31,7 @@ from components.workspace.graph import key_of
 from components.workspace.params import Evaluate, Params, Promote, Retrain, Train
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
-from flows import pages
+from flows import prefect_artifacts
 
 # DVC is slow on more files than that.
 MANY_FILES = 10_000
@@ -59,7 +59,7 @@ def data(options: Retrain, home: Workspace) -> str:
     if not added:
         return ""
     said = versioning.add(home, MANY_FILES)
-    pages.new_data(added, said, options.inbox)
+    prefect_artifacts.new_data(added, said, options.inbox)
     return f"{len(added)} new files; "
 
 
@@ -69,14 +69,14 @@ preprocess = task(cache_policy=NO_CACHE)(_recorded(components.preprocess.preproc
 @task(cache_policy=NO_CACHE)
 def train(options: Train, dataset: Dataset, out: Path) -> Model:
     key = key_of("train", options, dataset.content)
-    with pages.training(key.id, options.images, Workspace.around(out)):
+    with prefect_artifacts.training(key.id, options.images, Workspace.around(out)):
         return _recorded(components.train.train)(options, dataset, out)
 
 
 @task(cache_policy=NO_CACHE)
 def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Evaluation:
     evaluation = _recorded(components.evaluate.evaluate)(options, model, dataset, out)
-    pages.scores(evaluation)
+    prefect_artifacts.scores(evaluation)
     return evaluation
 
 
@@ -95,12 +95,12 @@ def promote(
 ) -> Verdict:
     verdict = components.promote.promote(options, registration, model, evaluation, dataset, home)
     ledger.record(home, verdict, flow_run.id)
-    pages.verdict(verdict, home)
+    prefect_artifacts.verdict(verdict, home)
     return verdict
 
 
 @task(cache_policy=NO_CACHE)
 def render(batch: Batch, params: Params, home: Workspace) -> Rendered:
     rendered = components.render.render(batch, params, home)
-    pages.rendered(rendered)
+    prefect_artifacts.rendered(rendered)
     return rendered

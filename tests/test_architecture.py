@@ -112,7 +112,7 @@ def test_nothing_happens_at_import(path: Path) -> None:
 @pytest.mark.parametrize("command", ["--help", "run --dry-run"])
 def test_light_commands_import_nothing_heavy(command: str) -> None:
     code = (
-        "import sys; from flows.cli import app; app(sys.argv[1:], standalone_mode=False);"
+        "import sys; from flows.cli.main import app; app(sys.argv[1:], standalone_mode=False);"
         "print([m for m in ('torch', 'ray', 'mlflow', 'prefect', 'dvc', 'pandas', 'numpy') if m in sys.modules])"
     )
     process = [sys.executable, "-c", code, *command.split()]

@@ -21,7 +21,7 @@ from components.workspace.artifacts import Dataset, Gallery
 from components.workspace.graph import key_of
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli_cards import card
+from flows.cli.cards import card
 from tests.conftest import ganflow, succeeded
 from tests.test_verdict import FAILED, HOSTILE, PASSED, made
 

@@ -421,7 +421,7 @@ def test_the_command(home: Workspace, tmp_path: Path) -> None:
 
 def test_it_starts_quickly(make_workspace: Callable[..., Path]) -> None:
     code = (
-        "import sys; from flows.cli import app; app(['doctor', '--json'], standalone_mode=False);"
+        "import sys; from flows.cli.main import app; app(['doctor', '--json'], standalone_mode=False);"
         "print([m for m in ('torch', 'ray', 'mlflow', 'prefect', 'dvc', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run(

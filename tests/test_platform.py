@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from components.workspace.workspace import Workspace
-from flows.local_platform import Platform, answers, members
+from flows.supervisor.supervisor import Platform, answers, members
 from tests.conftest import environment, ganflow, refused, succeeded
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

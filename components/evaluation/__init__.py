@@ -1,1 +1,1 @@
-"""How models are judged: samples of them, the gate's rule, its vetoes, and the reference that drift is measured against."""
+"""How models are judged: samples of them, the gate's rule and vetoes, and the reference that drift is measured by."""

@@ -1,1 +1,1 @@
-"""One folder or file for each outside tool: Ray (`cluster`), MLflow (`tracking`), DVC (`versioning`), S3 (`storage`)."""
+"""One folder or file for each outside tool: `cluster` (Ray), `tracking` (MLflow), `versioning` (DVC), `storage` (S3)."""

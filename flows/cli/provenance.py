@@ -15,7 +15,7 @@ from components.provenance.trace import trace as trace_of
 from components.reports import trace_page
 from components.workspace.files import disk_errors
 from components.workspace.workspace import Workspace
-from flows.cli_data import shown
+from flows.cli.data import shown
 
 # Nothing is made in the folder: it is only looked at.
 _FolderOption = Annotated[

@@ -27,8 +27,8 @@ from prefect.states import AwaitingRetry, Crashed
 
 from components.services.tracking import runs
 from components.workspace.workspace import BusyError, Workspace
-from flows.prefect_server import runs as flow_runs
 from flows.runs import STOPPED
+from flows.supervisor.prefect_api import runs as flow_runs
 
 # A run that is given back to its worker so often is not given back again.
 MAX_STARTS = 4

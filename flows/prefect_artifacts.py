@@ -25,7 +25,7 @@ from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
-from flows import local_platform
+from flows.supervisor import supervisor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,7 +80,7 @@ def verdict(judged: Verdict, home: Workspace) -> None:
         f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
     )
     run_id = runs.run_of(judged.challenger_key, home)
-    platform = local_platform.find(home)
+    platform = supervisor.find(home)
     server = platform.mlflow if platform and connection.address() == "embedded" else connection.address()
     links = ""
     if server.startswith("http"):

@@ -44,7 +44,7 @@ PLAN_SECONDS = 8
 MAX_LOG_BYTES = 10_000_000
 # In the environment of every process of the platform of that workspace.
 _MARK = "GANFLOW_PLATFORM"
-_PROJECT = Path(__file__).resolve().parents[1]
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Process(Options):
@@ -135,8 +135,8 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
                 parts.start(name, commands[name])
         parts.wait("prefect", f"{prefect}/health")
         os.environ |= environment
-        from flows.prefect_server import cancel_missed, make_pool, next_runs, notify
-        from flows.reconcile import reconcile
+        from flows.supervisor.prefect_api import cancel_missed, make_pool, next_runs, notify
+        from flows.supervisor.reconcile import reconcile
 
         make_pool(POOL)
         for line in [*cancel_missed(), *reconcile(home)]:

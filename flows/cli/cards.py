@@ -9,7 +9,7 @@ import typer
 from components.services import versioning
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
-from flows.cli_workspace import WorkspaceOption, check_servers, home_of
+from flows.cli.shared import WorkspaceOption, check_servers, home_of
 
 
 def card(

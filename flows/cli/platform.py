@@ -20,9 +20,9 @@ from components.workspace.artifacts import Registration
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
-from flows import local_platform
-from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
-from flows.local_platform import Platform, answers
+from flows.cli.shared import SetOption, WorkspaceOption, check_servers, home_of, ready
+from flows.supervisor import supervisor
+from flows.supervisor.supervisor import Platform, answers
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
 RUNS = 5
@@ -40,7 +40,7 @@ def up(
     home = home_of(workspace)
     Params.load(home.params)
     check_servers()
-    platform = local_platform.find(home)
+    platform = supervisor.find(home)
     if platform and platform.running:
         print(f"The platform runs already (process {platform.supervisor.pid}).")
         _wait_until_ready(home, platform.supervisor.pid)
@@ -51,7 +51,7 @@ def up(
         _show(home)
         return
     print("Starting Prefect's server, its worker and MLflow: about half a minute")
-    local_platform.up(home, prefect_port, mlflow_port, lambda line: _tell(line, home))
+    supervisor.up(home, prefect_port, mlflow_port, lambda line: _tell(line, home))
     print("All of it has ended.")
 
 
@@ -59,7 +59,7 @@ def down(workspace: WorkspaceOption = None) -> None:
     """End the platform with all its processes; a run in progress writes a checkpoint and goes on at the next start."""
     home = home_of(workspace)
     began = time.monotonic()
-    if local_platform.down(home):
+    if supervisor.down(home):
         print(f"The platform has ended ({time.monotonic() - began:.0f} s).")
     else:
         print("The platform does not run.")
@@ -109,9 +109,9 @@ def _detached(home: Workspace, prefect_port: int, mlflow_port: int) -> None:
 def _wait_until_ready(
     home: Workspace, pid: int, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
 ) -> None:
-    until = time.monotonic() + local_platform.START_SECONDS
+    until = time.monotonic() + supervisor.START_SECONDS
     while time.monotonic() < until:
-        platform = local_platform.find(home)
+        platform = supervisor.find(home)
         if platform and platform.supervisor.pid == pid and platform.ready:
             return
         if process and process.poll() is not None:
@@ -122,7 +122,7 @@ def _wait_until_ready(
 
 
 def _show(home: Workspace) -> None:
-    platform = local_platform.find(home)
+    platform = supervisor.find(home)
     if platform is None:
         return
     print(f"Prefect   {platform.pages}")
@@ -133,7 +133,7 @@ def _show(home: Workspace) -> None:
 
 
 def _status(home: Workspace) -> dict[str, Any]:
-    platform = local_platform.find(home)
+    platform = supervisor.find(home)
     running = platform is not None and platform.running
     server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform and running else None)
     servers: dict[str, Any] = {}
@@ -156,7 +156,7 @@ def _status(home: Workspace) -> dict[str, Any]:
 
 
 def _runs() -> list[dict[str, Any]]:
-    from flows.prefect_server import last_runs
+    from flows.supervisor.prefect_api import last_runs
 
     return [
         {
@@ -176,7 +176,7 @@ def _next(platform: Platform) -> list[dict[str, Any]]:
 
 def _next_of(server: str) -> list[dict[str, Any]]:
     os.environ["PREFECT_API_URL"] = server
-    from flows.prefect_server import next_runs
+    from flows.supervisor.prefect_api import next_runs
 
     return [{"deployment": name, "at": due} for name, due in next_runs()]
 

@@ -9,8 +9,8 @@ import typer
 
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli_data import shown
-from flows.cli_workspace import SetOption
+from flows.cli.data import shown
+from flows.cli.shared import SetOption
 
 # Of thousands of a kind the largest tell enough.
 SHOWN = 10

@@ -27,19 +27,19 @@ from components.workspace.params import Params
 from components.workspace.presets import preset as preset_named
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
-from flows import local_platform
-from flows.cli_cards import card
-from flows.cli_clean import clean
-from flows.cli_data import data_app, init, shown
-from flows.cli_doctor import doctor
-from flows.cli_lineage import impact, rebuild_registry, trace
-from flows.cli_platform import down, drift, status, up
-from flows.cli_presets import presets
-from flows.cli_render import render
-from flows.cli_sign import sign
-from flows.cli_sweep import sweep
-from flows.cli_workspace import SetOption, WorkspaceOption, check_servers, home_of, ready
-from flows.temporary_server import end_orphans
+from flows.cli.cards import card
+from flows.cli.clean import clean
+from flows.cli.data import data_app, init, shown
+from flows.cli.doctor import doctor
+from flows.cli.platform import down, drift, status, up
+from flows.cli.presets import presets
+from flows.cli.provenance import impact, rebuild_registry, trace
+from flows.cli.render import render
+from flows.cli.shared import SetOption, WorkspaceOption, check_servers, home_of, ready
+from flows.cli.sign import sign
+from flows.cli.sweep import sweep
+from flows.supervisor import supervisor
+from flows.supervisor.ephemeral_server import end_orphans
 
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
 _PREFECT = {
@@ -345,7 +345,7 @@ def ui(
 
 
 def _run_flow(params: Params, home: Workspace) -> None:
-    local_platform.use(home)
+    supervisor.use(home)
     os.environ.setdefault("PREFECT_HOME", str(home.state / "prefect"))
     for name, value in _PREFECT.items():
         os.environ.setdefault(name, value)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from components.workspace.artifacts import Gallery
-from flows.cli_workspace import WorkspaceOption, home_of
+from flows.cli.shared import WorkspaceOption, home_of
 
 
 def sign(

@@ -15,7 +15,7 @@ from components.services.address import SERVERS, masked, unanswered
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 
-_PROJECT = Path(__file__).resolve().parents[1]
+_PROJECT = Path(__file__).resolve().parents[2]
 WorkspaceOption = Annotated[
     Path | None,
     typer.Option(

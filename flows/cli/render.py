@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from components.gan.errors import UserError
-from flows.cli_workspace import SetOption, WorkspaceOption, ready
+from flows.cli.shared import SetOption, WorkspaceOption, ready
 
 
 def render(

@@ -12,8 +12,8 @@ import typer
 from components.gan.errors import UserError
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli_data import shown
-from flows.cli_workspace import SetOption, WorkspaceOption, ready
+from flows.cli.data import shown
+from flows.cli.shared import SetOption, WorkspaceOption, ready
 
 if TYPE_CHECKING:
     from components.sweep import Outcome

@@ -1,0 +1,1 @@
+"""What `ganflow up` keeps running: servers and worker, and what is asked of Prefect about them."""

@@ -27,8 +27,8 @@ from components.workspace.artifacts import Model
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from tests.conftest import environment, ganflow, refused, succeeded
-from tests.test_cluster import running  # noqa: F401
-from tests.test_storage import bucket, server  # noqa: F401
+from tests.services.test_cluster import running  # noqa: F401
+from tests.services.test_storage import bucket, server  # noqa: F401
 
 # Three parts, of which the last is short.
 COUNT = 230

@@ -6,15 +6,12 @@ import mmap
 import re
 from bisect import bisect_left
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..gan.errors import UserError
 from ..workspace.files import sha256_of
 from ..workspace.workspace import Workspace
 from .ledger import Ledger, files_of
-
-if TYPE_CHECKING:
-    pass
 from .queries import data_of, head_of, model_key_of, picture_count, unique_entries
 from .trace import _versions
 

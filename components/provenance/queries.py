@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .ledger import Entry, Kind
-
-if TYPE_CHECKING:
-    pass
 
 
 def last_entry(entries: Sequence[Entry], kind: Kind, key: str) -> Entry | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..gan.errors import UserError
 from ..gan.options import ImageFormat
@@ -13,9 +13,6 @@ from ..services.tracking import rebuild, runs
 from ..workspace.artifacts import Model
 from ..workspace.workspace import Workspace
 from .ledger import Entry, Ledger
-
-if TYPE_CHECKING:
-    pass
 from .queries import parent_of, seconds_of, unique_entries
 
 

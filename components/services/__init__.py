@@ -1,1 +1,1 @@
-"""One folder or file for each outside tool: `cluster` (Ray), `tracking` (MLflow), `versioning` (DVC), `storage` (S3)."""
+"""A folder or file for each outside tool: `cluster` (Ray), `tracking` (MLflow), `versioning` (DVC), `storage` (S3)."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from ..gan.options import Options
 from .artifacts import Registration
 from .workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 
 class Check(Options):

@@ -20,9 +20,7 @@ from ..address import masked
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-from .database import relocate
-
-EXPERIMENT = "ganflow"
+from .database import EXPERIMENT, relocate
 
 
 def address() -> str:

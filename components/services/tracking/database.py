@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from ...workspace.workspace import Workspace
 
-if TYPE_CHECKING:
-    pass
-from .connection import EXPERIMENT
-
+EXPERIMENT = "ganflow"
 # Where the embedded database holds absolute places.
 _PLACES = (
     ("experiments", "artifact_location"),

@@ -6,13 +6,10 @@ import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...gan.errors import UserError
 from ...workspace.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 from .champions import JOURNAL, read_journal
 from .connection import EXPERIMENT, address, open_client, registry_lock, server_errors
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks.step import CLASSES, plain_loop, random_split
 from components.gan.options import NETWORKS, Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import training_loop
-from tests.test_models import NARROW
+from tests.gan.test_models import NARROW
 
 
 @pytest.mark.parametrize("shortcuts", [True, False])

@@ -12,7 +12,7 @@ import pytest
 
 from components.workspace.artifacts import Dataset, Evaluation, Model
 from tests.conftest import ganflow, succeeded
-from tests.two_nodes import BIN, TwoNodes, start
+from tests.services.two_nodes import BIN, TwoNodes, start
 
 KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "kept-out-of-every-log", "AWS_REGION": "us-east-1"}
 CACHE = "/tmp/ganflow-cache"

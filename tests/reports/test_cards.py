@@ -23,7 +23,7 @@ from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.cards import card
 from tests.conftest import ganflow, succeeded
-from tests.test_verdict import FAILED, HOSTILE, PASSED, made
+from tests.reports.test_verdict_page import FAILED, HOSTILE, PASSED, made
 
 # Each of them would change a card if it were taken for Markdown, YAML or HTML.
 NAMES = (

@@ -11,7 +11,7 @@ from components.gan.explain import DRAWN, latent_directions, latent_walk, princi
 from components.gan.models import biggan, build, stylegan2
 from components.gan.options import DCGAN, NetworkOptions, StyleGAN2
 from components.gan.sampling import latents, sample
-from tests.test_models import ALL, image_of, named
+from tests.gan.test_models import ALL, image_of, named
 
 
 def same_directions(a: Tensor, b: Tensor) -> bool:

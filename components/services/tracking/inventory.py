@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from ...gan.errors import UserError
 from ...workspace.workspace import Workspace
 from .champions import JOURNAL, read_journal
-from .connection import EXPERIMENT, address, open_client, registry_lock, server_errors
+from .connection import address, open_client, registry_lock, server_errors
+from .database import EXPERIMENT
 
 
 class KnownVersion(NamedTuple):

@@ -16,8 +16,8 @@ from ...workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-from .connection import EXPERIMENT, address, open_client, registry_lock, server_errors
-from .database import read_rows
+from .connection import address, open_client, registry_lock, server_errors
+from .database import EXPERIMENT, read_rows
 from .runs import complete_run, dataset_facts, ensure_run, log_params, run_name_of
 
 # Of a model version: the hash of all its files.

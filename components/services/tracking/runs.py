@@ -19,8 +19,8 @@ from ...workspace.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
-from .connection import EXPERIMENT, address, ensure_experiment, open_client, registry_lock, server_errors
-from .database import read_rows
+from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
+from .database import EXPERIMENT, read_rows
 
 
 def ensure_run(

@@ -89,8 +89,8 @@ def steps() -> Iterator[Step]:
         return lambda root: shutil.rmtree(getattr(Workspace(root), name))
 
     def make_dataset(root: Path) -> object:
-        home = Workspace(root)
-        return preprocess.preprocess(params(root).preprocess, home.data, home.dataset)
+        workspace = Workspace(root)
+        return preprocess.preprocess(params(root).preprocess, workspace.data, workspace.dataset)
 
     yield Step("dataset", removed("dataset"), make_dataset, artifact(Dataset, "dataset"))
 
@@ -131,40 +131,40 @@ def steps() -> Iterator[Step]:
     yield Step("checkpoint", without_last, save, checkpoints)
 
     def make_model(root: Path) -> object:
-        home = Workspace(root)
-        return train.train(params(root).train, Dataset.load(home.dataset), home.model)
+        workspace = Workspace(root)
+        return train.train(params(root).train, Dataset.load(workspace.dataset), workspace.model)
 
     yield Step("model", removed("model"), make_model, artifact(Model, "model"))
 
     def make_gallery(root: Path) -> object:
-        home = Workspace(root)
-        inputs = Evaluation.load(home.evaluation), Model.load(home.model), Dataset.load(home.dataset)
-        return postprocess.postprocess(params(root).postprocess, *inputs, home.gallery)
+        workspace = Workspace(root)
+        inputs = Evaluation.load(workspace.evaluation), Model.load(workspace.model), Dataset.load(workspace.dataset)
+        return postprocess.postprocess(params(root).postprocess, *inputs, workspace.gallery)
 
     yield Step("gallery", removed("gallery"), make_gallery, artifact(Gallery, "gallery"))
 
     def unregistered(root: Path) -> None:
         shutil.rmtree(root / "mlruns")
-        home = Workspace(root)
+        workspace = Workspace(root)
         # An empty database: its making is MLflow's own.
-        connection.open_client(home).search_experiments()
+        connection.open_client(workspace).search_experiments()
 
     def make_registration(root: Path) -> object:
-        home = Workspace(root)
-        inputs = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
-        return register.register(params(root).register, *inputs, home.registration)
+        workspace = Workspace(root)
+        inputs = Model.load(workspace.model), Evaluation.load(workspace.evaluation), Gallery.load(workspace.gallery)
+        return register.register(params(root).register, *inputs, workspace.registration)
 
     def registered(root: Path) -> object:
         """Versions with their aliases and tags; each of them complete."""
-        home = Workspace(root)
-        found = list(registry.damaged_versions(home))
+        workspace = Workspace(root)
+        found = list(registry.damaged_versions(workspace))
         assert all(wrong is None for _, wrong in found), found
         assert len(found) <= 1, found
-        aliases = registry.aliases("ganflow", 1, home)
+        aliases = registry.aliases("ganflow", 1, workspace)
         registration = artifact(Registration, "registration")(root)
         # An alias is set when all that it stands for is there.
         assert not aliases or (
-            found and registry.FILES_TAG in connection.open_client(home).get_model_version("ganflow", "1").tags
+            found and registry.FILES_TAG in connection.open_client(workspace).get_model_version("ganflow", "1").tags
         )
         return registration, found, aliases
 

@@ -104,15 +104,15 @@ def vetoed(data: Path, root: Path) -> Iterator[tuple[str, Verdict]]:
         "nothing wrong": (np.arange(8_000), ["train.images=48000"]),
     }
     for name, (chosen, options) in cases.items():
-        home = Workspace(root / name.replace(" ", "-"))
-        if not home.registration.exists():
-            write_idx(home.data, "train-", pixels[chosen], labels[chosen])
-            write_idx(home.data, "t10k-", pixels[8_000:], labels[8_000:])
-            home.params.write_text("")
+        workspace = Workspace(root / name.replace(" ", "-"))
+        if not workspace.registration.exists():
+            write_idx(workspace.data, "train-", pixels[chosen], labels[chosen])
+            write_idx(workspace.data, "t10k-", pixels[8_000:], labels[8_000:])
+            workspace.params.write_text("")
             for stage in ("preprocess", "train", "evaluate", "postprocess", "register", "promote"):
                 values = [f"--set={option}" for option in options]
-                subprocess.run([GANFLOW, stage, *values], cwd=home.root, check=True, stdout=subprocess.DEVNULL)
-        yield name, Verdict.model_validate_json((home.verdict / "verdict.json").read_text())
+                subprocess.run([GANFLOW, stage, *values], cwd=workspace.root, check=True, stdout=subprocess.DEVNULL)
+        yield name, Verdict.model_validate_json((workspace.verdict / "verdict.json").read_text())
 
 
 def main() -> None:

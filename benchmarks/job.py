@@ -45,10 +45,12 @@ def main() -> None:
         environment = {**os.environ, "PYTHONPATH": str(clone), "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
         subprocess.run(["dvc", "pull", "-q", "data.dvc"], cwd=clone, env=environment, check=True)
         # As `make run` does at install time.
-        home = clone / ".ganflow" / "prefect"
-        home.mkdir(parents=True)
+        workspace = clone / ".ganflow" / "prefect"
+        workspace.mkdir(parents=True)
         upgrade = ["prefect", "server", "database", "upgrade", "-y"]
-        subprocess.run(upgrade, env={**environment, "PREFECT_HOME": str(home)}, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            upgrade, env={**environment, "PREFECT_HOME": str(workspace)}, check=True, stdout=subprocess.DEVNULL
+        )
         command = [str(binaries / "ganflow"), "run"] + (["--set", f"train.seed={seed}"] if seed else [])
         began = time.monotonic()
         process = subprocess.Popen(command, cwd=clone, env=environment, start_new_session=True)

@@ -29,11 +29,11 @@ from components.workspace.workspace import Workspace
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def bare(home: Workspace, params: Params) -> float:
+def bare(workspace: Workspace, params: Params) -> float:
     """Images/s of the loop alone."""
     import torch
 
-    dataset = Dataset.load(home.dataset)
+    dataset = Dataset.load(workspace.dataset)
     execution = resolve(params.train)
     torch.set_num_threads(execution.threads)
     options = TrainingOptions(**params.train.model_dump(exclude={"workers"}))
@@ -44,10 +44,10 @@ def bare(home: Workspace, params: Params) -> float:
     return rate(stamps)
 
 
-def whole(home: Workspace, params: Params) -> float:
+def whole(workspace: Workspace, params: Params) -> float:
     """Images/s of the stage's loop, with all that is around it."""
-    train(params.train, Dataset.load(home.dataset), home.model)
-    (progress,) = home.state.glob("training/*/progress.jsonl")
+    train(params.train, Dataset.load(workspace.dataset), workspace.model)
+    (progress,) = workspace.state.glob("training/*/progress.jsonl")
     rows = [json.loads(line) for line in progress.read_text().splitlines()]
     return rate([(row["images"], row["images"] / row["images_per_second"]) for row in rows])
 
@@ -66,8 +66,8 @@ def main() -> None:
     arguments = parser.parse_args()
     params = Params.load(PROJECT / "params.yaml", [f"train.images={arguments.images}"])
     if arguments.only:
-        home = Workspace(arguments.workspace)
-        print(json.dumps((bare if arguments.only == "bare" else whole)(home, params)))
+        workspace = Workspace(arguments.workspace)
+        print(json.dumps((bare if arguments.only == "bare" else whole)(workspace, params)))
         return
     rates: dict[str, list[float]] = {"bare": [], "whole": []}
     for _ in range(arguments.rounds):

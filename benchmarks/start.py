@@ -43,8 +43,8 @@ def once(root: Path) -> dict[str, float]:
     mark("imported")
     session.wait()
     mark("joined the cluster")
-    home = Workspace(root)
-    state = home.state / "training"
+    workspace = Workspace(root)
+    state = workspace.state / "training"
 
     def watch() -> None:
         while "first step done" not in times:
@@ -55,8 +55,8 @@ def once(root: Path) -> dict[str, float]:
             time.sleep(0.01)
 
     threading.Thread(target=watch, daemon=True).start()
-    params = Params.load(home.params)
-    stage.train(params.train, Dataset.load(home.dataset), home.model)
+    params = Params.load(workspace.params)
+    stage.train(params.train, Dataset.load(workspace.dataset), workspace.model)
     mark("all done")
     return times
 

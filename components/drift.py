@@ -50,7 +50,7 @@ class Drift(Options):
         return f"{self.new} new images look like what version {self.champion} learned from ({told})"
 
 
-def drift(params: Params, home: Workspace) -> Drift:
+def drift(params: Params, workspace: Workspace) -> Drift:
     """Judge what lies in `retrain.inbox` and is not in `data/`.
 
     Raises:
@@ -58,14 +58,14 @@ def drift(params: Params, home: Workspace) -> Drift:
     """
     if params.retrain.inbox is None:
         raise UserError("there is no inbox to look into: name a folder or bucket as retrain.inbox in params.yaml")
-    champion = champions.champion(params.register.name, home)
+    champion = champions.champion(params.register.name, workspace)
     if champion is None:
         raise UserError("there is no champion to compare with: run `ganflow run`")
-    data = registry.tags(champion.name, champion.version, home)["data"]
+    data = registry.tags(champion.name, champion.version, workspace)["data"]
     options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
-    files = arrived(params.retrain.inbox, home)
-    reference = load_reference(data, home)
-    pixels, count = _pixels(files, reference.image, params, home) if files else (None, 0)
+    files = arrived(params.retrain.inbox, workspace)
+    reference = load_reference(data, workspace)
+    pixels, count = _pixels(files, reference.image, params, workspace) if files else (None, 0)
     if pixels is None or len(pixels) < options.min_images:
         return Drift(champion=champion.version, new=count, used=0, alpha=alpha)
     features = reference.net.read(pixels).features.astype(np.float64)
@@ -83,12 +83,12 @@ def drift(params: Params, home: Workspace) -> Drift:
     )
 
 
-def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, home: Workspace) -> tuple[Pixels, int]:
+def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspace: Workspace) -> tuple[Pixels, int]:
     """At most `drift.max_images` of the new images (N, H, W, C), evenly spread, and how many there are."""
     options = params.preprocess.model_copy(
         update={"resolution": (image.height, image.width), "channels": image.channels}
     )
-    scratch = home.state / "drift.tmp"
+    scratch = workspace.state / "drift.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         # Links, so that only what is new is seen, by the same reader as data/.

@@ -48,12 +48,12 @@ def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
     Raises:
         UserError: no images were found, too many cannot be read, or too few are left for a class.
     """
-    home = Workspace.around(out)
-    source_hash = data_content(data, home.state)
+    workspace = Workspace.around(out)
+    source_hash = data_content(data, workspace.state)
     key = key_of("preprocess", options, source_hash)
     if found := Dataset.find(out, key):
         return found
-    scratch = home.state / "preprocess" / key.id
+    scratch = workspace.state / "preprocess" / key.id
     with disk_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         height, width = options.shape

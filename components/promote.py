@@ -32,7 +32,7 @@ def promote(
     model: Model,
     evaluation: Evaluation,
     dataset: Dataset,
-    home: Workspace,
+    workspace: Workspace,
 ) -> Verdict:
     """Compare the registered `model` with the champion, make it champion if it is better, and write down why.
 
@@ -40,16 +40,16 @@ def promote(
         UserError: the champion makes other images or was taken away meanwhile, or the registry cannot be reached.
     """
     name, version = registration.name, registration.version
-    champion = champions.champion(name, home)
+    champion = champions.champion(name, workspace)
     crowned = champion is not None and champion.version == version
     if crowned:
-        if known := Verdict.last(home.verdict, name, version):
-            cards.attach(home)
+        if known := Verdict.last(workspace.verdict, name, version):
+            cards.attach(workspace)
             return known
         # It is the workspace's model again, after another one was judged.
         champion = None
     training = Split(dataset.folder, "training", dataset.image)
-    judge = feature_net(training, dataset.content, home.state / "features")
+    judge = feature_net(training, dataset.content, workspace.state / "features")
     table = pd.read_csv(evaluation.folder / "samples.csv")
     labels: Labels = table["label"].to_numpy(np.int64, copy=True)
     seeds = range(int(table["seed"].iloc[0]), int(table["seed"].iloc[-1]) + 1)
@@ -62,32 +62,32 @@ def promote(
     )
     rival = None
     if champion is not None:
-        rival = sample_champion(champion, judge, model.image, seeds, labels, home)
+        rival = sample_champion(champion, judge, model.image, seeds, labels, workspace)
     checks = tuple(vetoes(options, model, evaluation, challenger, rival, judge, dataset))
     verdict = _concluded(options, registration, champion, challenger, rival, held, labels, judge, evaluation, checks)
     if crowned:
         verdict = verdict.model_copy(update={"answer": "promote", "reason": "it is the champion already"})
-    elif verdict.answer == "promote" and champions.was_rolled_back(name, version, home):
+    elif verdict.answer == "promote" and champions.was_rolled_back(name, version, workspace):
         verdict = verdict.model_copy(
             update={"answer": "keep", "reason": f"version {version} was rolled back by `ganflow rollback`"}
         )
     if (
         verdict.answer == "promote"
         and not crowned
-        and not champions.set_champion(name, version, verdict.champion, home)
+        and not champions.set_champion(name, version, verdict.champion, workspace)
     ):
         raise UserError(f"another version of {name} became champion meanwhile: run `ganflow promote` again")
-    history = champions.history(name, home)
+    history = champions.history(name, workspace)
     pictures = challenger.shown, None if rival is None else rival.shown
     page = render(
         verdict, pictures, [model.image.classes[label] for label in labels[shown_on_the_page(labels)]], history
     )
-    with staging(home.verdict) as folder:
+    with staging(workspace.verdict) as folder:
         (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2) + "\n")
         (folder / "verdict.html").write_text(page, encoding="utf-8")
     if verdict.answer == "promote":
-        reference.keep_reference(dataset, judge, held, home)
-    cards.attach(home)
+        reference.keep_reference(dataset, judge, held, workspace)
+    cards.attach(workspace)
     return verdict
 
 

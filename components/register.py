@@ -19,15 +19,15 @@ def register(options: Register, model: Model, evaluation: Evaluation, gallery: G
     Raises:
         UserError: the tracking server cannot be reached.
     """
-    home = Workspace.around(out)
+    workspace = Workspace.around(out)
     key = key_of("register", options, model.content, evaluation.content, gallery.content)
     found = Registration.find(out, key)
     here = found is not None and found.tracking == connection.address()
-    if found and here and registry.is_registered(found.name, found.version, found.model_key, home):
+    if found and here and registry.is_registered(found.name, found.version, found.model_key, workspace):
         return found
     for artifact in (model, evaluation, gallery):
         artifact.verified()
-    version = registry.register(options.name, model, evaluation, gallery, _commit(home), home)
+    version = registry.register(options.name, model, evaluation, gallery, _commit(workspace), workspace)
     print(f"registered {options.name} version {version}, alias challenger")
     with staging(out) as folder:
         Registration.describe(
@@ -36,9 +36,9 @@ def register(options: Register, model: Model, evaluation: Evaluation, gallery: G
     return Registration.load(out)
 
 
-def _commit(home: Workspace) -> str | None:
+def _commit(workspace: Workspace) -> str | None:
     """The git commit of the workspace, where it has one."""
-    command = ["git", "-C", str(home.root), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(workspace.root), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -117,7 +117,7 @@ class Part(NamedTuple):
     wanted: tuple[int, ...]
 
 
-def render(options: Batch, params: Params, home: Workspace) -> Rendered:
+def render(options: Batch, params: Params, workspace: Workspace) -> Rendered:
     """Make the pictures of a batch that are not there yet; each file is written whole or not at all.
 
     A picture depends on the model and the options alone, not on how the work is shared: by Ray tasks where
@@ -128,7 +128,7 @@ def render(options: Batch, params: Params, home: Workspace) -> Rendered:
             cannot treat such images.
         StoppedError: the user pressed Ctrl-C or sent SIGTERM; what is made stays.
     """
-    champion = champions.champion(params.register.name, home)
+    champion = champions.champion(params.register.name, workspace)
     if champion is None:
         raise UserError(
             f"{params.register.name} has no champion: run `ganflow run`, which makes a model and makes it champion if "
@@ -156,7 +156,7 @@ def render(options: Batch, params: Params, home: Workspace) -> Rendered:
         steps=steps,
     )
     place = options.out or f"renders/{batch.id}"
-    storage = _storage(place, home)
+    storage = _storage(place, workspace)
     names = [
         metadata.names_of(options.seed + i, int(label), classes, networks.image.channels)
         for i, label in enumerate(labels)
@@ -165,7 +165,7 @@ def render(options: Batch, params: Params, home: Workspace) -> Rendered:
         scratch = Path(folder)
         there, known = _begin(batch, storage, place, scratch)
         if "://" not in place:
-            for left in (home.root / place).glob("*.part"):
+            for left in (workspace.root / place).glob("*.part"):
                 # Begun by a process that was killed.
                 left.unlink()
         lacking = [i for i, files in enumerate(names) if not there.issuperset(files)]
@@ -268,7 +268,7 @@ def _networks(champion: Published) -> Networks:
     )
 
 
-def _storage(place: str, home: Workspace) -> Storage:
+def _storage(place: str, workspace: Workspace) -> Storage:
     """Where the pictures go.
 
     Raises:
@@ -276,8 +276,8 @@ def _storage(place: str, home: Workspace) -> Storage:
     """
     if "://" in place:
         return Storage(place)
-    folder = (home.root / place).resolve()
-    for own in (home.data, home.model.parent, home.mlruns, home.state):
+    folder = (workspace.root / place).resolve()
+    for own in (workspace.data, workspace.model.parent, workspace.mlruns, workspace.state):
         if folder.is_relative_to(own.resolve()):
             raise UserError(f"{place} lies in {own.name}/, which is not for pictures: choose another folder")
     return Storage(str(folder))

@@ -166,7 +166,7 @@ def write(path: Path, values: Values) -> None:
 # --- the search ---
 
 
-def sweep(trials: Sequence[Trial], dataset: Dataset, home: Workspace, at_once: int | None) -> list[Outcome]:
+def sweep(trials: Sequence[Trial], dataset: Dataset, workspace: Workspace, at_once: int | None) -> list[Outcome]:
     """Try all `trials` that are not done yet; the outcomes, best first.
 
     Raises:
@@ -177,10 +177,10 @@ def sweep(trials: Sequence[Trial], dataset: Dataset, home: Workspace, at_once: i
     dataset.verified()
     for network in {trial.options.network for trial in trials}:
         build(network, dataset.image)
-    records = _Records(trials, dataset, home)
+    records = _Records(trials, dataset, workspace)
     if records.due:
         session.start()
-        _search(records, dataset, home, at_once)
+        _search(records, dataset, workspace, at_once)
         session.release()
     outcomes = records.outcomes()
     records.log.close(table(outcomes).to_csv(index=False))
@@ -199,15 +199,15 @@ def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 class _Records:
     """The trials, those that are done first, with their results on the disk and in MLflow."""
 
-    def __init__(self, trials: Sequence[Trial], dataset: Dataset, home: Workspace) -> None:
+    def __init__(self, trials: Sequence[Trial], dataset: Dataset, workspace: Workspace) -> None:
         keys = {trial: key_of("train", trial.options, dataset.content).id for trial in trials}
         self.sweep = hashlib.sha256("".join(sorted(keys.values())).encode()).hexdigest()[:16]
-        self._files = {trial: home.state / "sweeps" / key / "result.json" for trial, key in keys.items()}
+        self._files = {trial: workspace.state / "sweeps" / key / "result.json" for trial, key in keys.items()}
         self._keys = keys
         facts = runs.dataset_facts(
             dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content
         )
-        self.log = live.SweepLog(home, self.sweep, trials[0].options.model_dump(mode="json"), facts)
+        self.log = live.SweepLog(workspace, self.sweep, trials[0].options.model_dump(mode="json"), facts)
         self.results = {trial: result for trial in trials if (result := self._found(trial))}
         self.due = [trial for trial in trials if trial not in self.results]
         self.trials = [*self.results, *self.due]
@@ -278,7 +278,7 @@ class _Watch:
         self._bar.write(f"{count} {state} at image {images:,}, {trial.name}: {told}")
 
 
-def _search(records: _Records, dataset: Dataset, home: Workspace, at_once: int | None) -> None:
+def _search(records: _Records, dataset: Dataset, workspace: Workspace, at_once: int | None) -> None:
     longest = max(trial.options.images for trial in records.trials)
     first = min(longest, *(trial.options.checkpoint_every for trial in records.trials))
     placed = placement.place(at_once or "auto", "--at-once")
@@ -292,18 +292,18 @@ def _search(records: _Records, dataset: Dataset, home: Workspace, at_once: int |
     else:
         placement.check_every_node_sees(dataset.folder.absolute())
         # Now, because trials beside each other would all make it.
-        feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
+        feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features")
     shared = {
         "dataset": str(dataset.folder.absolute()),
         "content": dataset.content,
-        "state": str(home.state.absolute()),
+        "state": str(workspace.state.absolute()),
         "storage": uri,
         "environment": storage.passed_environment() if uri else {},
     }
     configs = [shared | _config(trial, records.results.get(trial), placed) for trial in records.trials]
     total = sum(trial.options.images for trial in records.due)
     with (
-        tempfile.TemporaryDirectory(prefix="sweep-", dir=home.state) as scratch,
+        tempfile.TemporaryDirectory(prefix="sweep-", dir=workspace.state) as scratch,
         tqdm(total=total, desc="sweep", unit="img", unit_scale=True, disable=None, leave=False) as bar,
     ):
         search.search(_trial, configs, placed, (first, longest), Path(scratch), _Watch(records, bar))

@@ -49,7 +49,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
     Raises:
         UserError: the networks cannot make such images, the data is damaged, training diverged or kept failing.
     """
-    home = Workspace.around(out)
+    workspace = Workspace.around(out)
     key = key_of("train", options, dataset.content)
     if found := Model.find(out, key):
         return found
@@ -58,7 +58,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
     networks = build(options.network, dataset.image)
     parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
     training = TrainingOptions(**options.model_dump(exclude={"size", "workers", "storage"}))
-    run = TrainingFolder(home.state / "training" / key.id)
+    run = TrainingFolder(workspace.state / "training" / key.id)
     mirror = _mirror(run.path, options.storage, key.id)
     if mirror:
         mirror.pull()
@@ -76,7 +76,7 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
         _check_space(run.path, 4 * (4 * parameters[0] + 3 * parameters[1]))
         if newest:
             print(f"training goes on at image {newest.state.images:,} of {options.images:,}", flush=True)
-        features = threading.Thread(target=_feature_net, args=(dataset, home.state), daemon=True)
+        features = threading.Thread(target=_feature_net, args=(dataset, workspace.state), daemon=True)
         features.start()
         config = {
             "options": training.model_dump(mode="json"),
@@ -84,12 +84,12 @@ def train(options: Train, dataset: Dataset, out: Path) -> Model:
             "key": key.id,
             "dataset": str(dataset.folder.absolute()),
             "content": dataset.content,
-            "state": str(home.state.absolute()),
+            "state": str(workspace.state.absolute()),
             "storage": options.storage,
             "environment": passed_environment() if options.storage else {},
         }
         run.begin()
-        with _live(partial(_report, run, mirror, training, dataset, key.id, home)):
+        with _live(partial(_report, run, mirror, training, dataset, key.id, workspace)):
             _fit(config, execution, span, run)
         session.release()
         if mirror:
@@ -290,11 +290,11 @@ def _report(
     options: TrainingOptions,
     dataset: Dataset,
     key: str,
-    home: Workspace,
+    workspace: Workspace,
     done: threading.Event,
 ) -> None:
     facts = runs.dataset_facts(dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content)
-    log = live.TrainingLog(home, key, options.model_dump(mode="json"), facts)
+    log = live.TrainingLog(workspace, key, options.model_dump(mode="json"), facts)
     position, seen, finished, waiting, sent = (0, 0), 0, False, [], time.monotonic()
     history: list[dict[str, Any]] = []
     told: set[str] = set()

@@ -18,9 +18,9 @@ from flows.runs import named, told, turn
 @told
 def clean(remove: bool = False, params: Clean | None = None, workspace: Path = Path()) -> str:
     """List what nobody needs any more, and `remove` it; without `params` by the workspace's parameters."""
-    home = Workspace(workspace.absolute())
-    with turn(home) if remove else nullcontext():
-        found = cleanup(params or Params.load(home.params).clean, home, remove)
+    opened = Workspace(workspace.absolute())
+    with turn(opened) if remove else nullcontext():
+        found = cleanup(params or Params.load(opened.params).clean, opened, remove)
     for sentence in found.kept:
         get_run_logger().warning(sentence)
     rows = [

@@ -26,13 +26,13 @@ SHOWN = 50
 @told
 def drift(params: Params | None = None, workspace: Path = Path()) -> str:
     """Compare new images with those that the champion learned from; an alarm starts retrain."""
-    home = Workspace(workspace.absolute())
-    chosen = params or Params.load(home.params)
+    opened = Workspace(workspace.absolute())
+    chosen = params or Params.load(opened.params)
     if chosen.retrain.inbox is None:
         return "Nothing can arrive: params.yaml names no retrain.inbox"
-    with turn(home):
-        found = components.drift.drift(chosen, home)
-        history = home.state / "drift.jsonl"
+    with turn(opened):
+        found = components.drift.drift(chosen, opened)
+        history = opened.state / "drift.jsonl"
         tick = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **found.model_dump(mode="json")}
         with disk_errors(history), history.open("a") as file:
             file.write(json.dumps(tick) + "\n")

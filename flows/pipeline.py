@@ -17,18 +17,18 @@ from flows.supervisor import ephemeral_server
 @flow(flow_run_name=named)
 def pipeline(params: Params | None = None, workspace: Path = Path()) -> Verdict:
     """Preprocess, train, evaluate, postprocess, register, promote; by default with the workspace's parameters."""
-    home = Workspace(workspace.absolute())
-    with home.exclusive():
-        ephemeral_server.note(home)
+    opened = Workspace(workspace.absolute())
+    with opened.exclusive():
+        ephemeral_server.note(opened)
         introduce()
-        return run_stages(params or Params.load(home.params), home)
+        return run_stages(params or Params.load(opened.params), opened)
 
 
-def run_stages(params: Params, home: Workspace) -> Verdict:
+def run_stages(params: Params, opened: Workspace) -> Verdict:
     """All stages, each skipped where nothing changed, and the gate's verdict. Called within a flow."""
-    dataset = stages.preprocess(params.preprocess, home.data, home.dataset)
-    model = stages.train(params.train, dataset, home.model)
-    evaluation = stages.evaluate(params.evaluate, model, dataset, home.evaluation)
-    gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, home.gallery)
-    registration = stages.register(params.register, model, evaluation, gallery, home.registration)
-    return stages.promote(params.promote, registration, model, evaluation, dataset, home)
+    dataset = stages.preprocess(params.preprocess, opened.data, opened.dataset)
+    model = stages.train(params.train, dataset, opened.model)
+    evaluation = stages.evaluate(params.evaluate, model, dataset, opened.evaluation)
+    gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, opened.gallery)
+    registration = stages.register(params.register, model, evaluation, gallery, opened.registration)
+    return stages.promote(params.promote, registration, model, evaluation, dataset, opened)

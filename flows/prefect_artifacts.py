@@ -36,9 +36,9 @@ MAX_PIXELS = 640
 
 
 @contextmanager
-def training(key: str, images: int, home: Workspace) -> Iterator[None]:
+def training(key: str, images: int, workspace: Workspace) -> Iterator[None]:
     """Progress of the training with this key, and its latest grid, kept up to date until the block ends."""
-    run = TrainingFolder(home.state / "training" / key)
+    run = TrainingFolder(workspace.state / "training" / key)
     ids: dict[str, UUID] = {}
     with suppress(Exception):
         text = f"of {images:,} images"
@@ -74,24 +74,24 @@ def scores(evaluation: Evaluation) -> None:
     create_table_artifact(rows, "scores", "What the scores mean: docs/evaluation.md; floor: the same of real images")
 
 
-def verdict(judged: Verdict, home: Workspace) -> None:
+def verdict(judged: Verdict, workspace: Workspace) -> None:
     """The gate's answer with its reasons, and where to look further."""
     checks = "\n".join(
         f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
     )
-    run_id = runs.run_of(judged.challenger_key, home)
-    platform = supervisor.find(home)
+    run_id = runs.run_of(judged.challenger_key, workspace)
+    platform = supervisor.find(workspace)
     server = platform.mlflow if platform and connection.address() == "embedded" else connection.address()
     links = ""
     if server.startswith("http"):
         version = f"{server}/#/models/{judged.name}/versions/{judged.challenger}"
         links = f"[version {judged.challenger} in MLflow]({version})"
-        if experiment := runs.experiment_of(run_id, home):
+        if experiment := runs.experiment_of(run_id, workspace):
             links += f", [its run]({server}/#/experiments/{experiment}/runs/{run_id})"
     text = (
         f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n{judged.reason[0].upper()}"
         f"{judged.reason[1:]}.\n\n{links}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
-        f"The whole page: `{home.verdict / 'verdict.html'}`"
+        f"The whole page: `{workspace.verdict / 'verdict.html'}`"
     )
     create_markdown_artifact(text, "verdict", "Challenger against champion")
 

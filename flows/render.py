@@ -17,6 +17,6 @@ from flows.runs import named, told, turn
 @told
 def render(batch: Batch, workspace: Path = Path()) -> str:
     """Make the pictures that a batch lacks; those that an earlier run made stay."""
-    home = Workspace(workspace.absolute())
-    with turn(home):
-        return str(stages.render(batch, Params.load(home.params), home))
+    opened = Workspace(workspace.absolute())
+    with turn(opened):
+        return str(stages.render(batch, Params.load(opened.params), opened))

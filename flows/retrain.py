@@ -24,20 +24,20 @@ from flows.runs import named, told, turn
 @told
 def retrain(params: Params | None = None, workspace: Path = Path()) -> str:
     """Fetch new data, then run what changed since the last verdict; none given: the workspace's parameters."""
-    home = Workspace(workspace.absolute())
-    chosen = params or Params.load(home.params)
-    with turn(home):
-        arrived = stages.data(chosen.retrain, home)
-        due = [step.stage.name for step in plan(home, chosen, connection.address()) if step.reason]
-        if not due and (judged := Verdict.of(home)):
-            ledger.record(home)
+    opened = Workspace(workspace.absolute())
+    chosen = params or Params.load(opened.params)
+    with turn(opened):
+        arrived = stages.data(chosen.retrain, opened)
+        due = [step.stage.name for step in plan(opened, chosen, connection.address()) if step.reason]
+        if not due and (judged := Verdict.of(opened)):
+            ledger.record(opened)
             return f"Nothing new: data, parameters and code are those of {judged.name} version {judged.challenger}"
         if "train" in due:
             session.start()
-        verdict = run_stages(chosen, home)
+        verdict = run_stages(chosen, opened)
         if params is None:
             try:
-                get_run_logger().info(versioning.record(home, [stage.name for stage in STAGES]))
+                get_run_logger().info(versioning.record(opened, [stage.name for stage in STAGES]))
             except UserError as error:
                 get_run_logger().warning(str(error))
         return f"{arrived}{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}"

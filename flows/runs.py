@@ -36,7 +36,7 @@ def named() -> str:
 
 
 @contextmanager
-def turn(home: Workspace) -> Iterator[None]:
+def turn(workspace: Workspace) -> Iterator[None]:
     """Hold the workspace; a run that finds another one at work waits for its end.
 
     Raises:
@@ -45,7 +45,7 @@ def turn(home: Workspace) -> Iterator[None]:
     until, told = time.monotonic() + WAIT_SECONDS, False
     while True:
         try:
-            held = home.exclusive()
+            held = workspace.exclusive()
             break
         except BusyError as busy:
             if time.monotonic() > until:
@@ -55,7 +55,7 @@ def turn(home: Workspace) -> Iterator[None]:
             told = True
             time.sleep(2)
     with held:
-        ephemeral_server.note(home)
+        ephemeral_server.note(workspace)
         yield
 
 

@@ -50,15 +50,15 @@ def _recorded(stage: Callable[P, A]) -> Callable[P, A]:
 
 
 @task(cache_policy=NO_CACHE)
-def data(options: Retrain, home: Workspace) -> str:
+def data(options: Retrain, workspace: Workspace) -> str:
     """New files of the inbox, or of DVC's remote, into data/; a sentence about them if there are any."""
     if options.inbox is None:
-        versioning.pull(home)
+        versioning.pull(workspace)
         return ""
-    added = inbox.ingest(options.inbox, home)
+    added = inbox.ingest(options.inbox, workspace)
     if not added:
         return ""
-    said = versioning.add(home, MANY_FILES)
+    said = versioning.add(workspace, MANY_FILES)
     prefect_artifacts.new_data(added, said, options.inbox)
     return f"{len(added)} new files; "
 
@@ -91,16 +91,16 @@ def promote(
     model: Model,
     evaluation: Evaluation,
     dataset: Dataset,
-    home: Workspace,
+    workspace: Workspace,
 ) -> Verdict:
-    verdict = components.promote.promote(options, registration, model, evaluation, dataset, home)
-    ledger.record(home, verdict, flow_run.id)
-    prefect_artifacts.verdict(verdict, home)
+    verdict = components.promote.promote(options, registration, model, evaluation, dataset, workspace)
+    ledger.record(workspace, verdict, flow_run.id)
+    prefect_artifacts.verdict(verdict, workspace)
     return verdict
 
 
 @task(cache_policy=NO_CACHE)
-def render(batch: Batch, params: Params, home: Workspace) -> Rendered:
-    rendered = components.render.render(batch, params, home)
+def render(batch: Batch, params: Params, workspace: Workspace) -> Rendered:
+    rendered = components.render.render(batch, params, workspace)
     prefect_artifacts.rendered(rendered)
     return rendered

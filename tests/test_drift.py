@@ -53,7 +53,7 @@ def test_without_a_difference_every_p_value_is_as_likely() -> None:
 
 
 @pytest.fixture
-def home(finished: Path, tmp_path: Path) -> Workspace:
+def workspace(finished: Path, tmp_path: Path) -> Workspace:
     root = tmp_path / "copy"
     shutil.copytree(finished, root)
     (root / "params.yaml").write_text((root / "params.yaml").read_text() + "retrain: {inbox: ../incoming}\n")
@@ -69,52 +69,54 @@ def put(folder: Path, name: str, pixels: Pixels, age: float = 60) -> Path:
     return file
 
 
-def test_unlike_images_raise_an_alarm_and_like_ones_do_not(home: Workspace, digits: tuple[Pixels, Pixels]) -> None:
-    incoming = home.root.parent / "incoming"
+def test_unlike_images_raise_an_alarm_and_like_ones_do_not(workspace: Workspace, digits: tuple[Pixels, Pixels]) -> None:
+    incoming = workspace.root.parent / "incoming"
     for index in range(20):
         put(incoming, f"{index}.png", digits[0][1000 + index])
-    assert "20 new images are too few" in succeeded(ganflow(home.root, "drift"))
+    assert "20 new images are too few" in succeeded(ganflow(workspace.root, "drift"))
     for index in range(20, 120):
         put(incoming, f"{index}.png", digits[0][1000 + index])
-    assert "120 new images look like what version 1 learned from" in succeeded(ganflow(home.root, "drift"))
+    assert "120 new images look like what version 1 learned from" in succeeded(ganflow(workspace.root, "drift"))
     for index in range(120):
         put(incoming, f"{index}.png", 255 - digits[0][1000 + index])
     # What the champion learned from is known, though artifacts/ may hold other data.
-    shutil.rmtree(home.dataset)
-    assert "120 new images differ from what version 1 learned from" in succeeded(ganflow(home.root, "drift"))
-    shutil.rmtree(home.state / "drift")
-    assert "ganflow run" in refused(home.root, "drift")
+    shutil.rmtree(workspace.dataset)
+    assert "120 new images differ from what version 1 learned from" in succeeded(ganflow(workspace.root, "drift"))
+    shutil.rmtree(workspace.state / "drift")
+    assert "ganflow run" in refused(workspace.root, "drift")
 
 
-def test_files_become_data_once_and_replace_nothing(home: Workspace, digits: tuple[Pixels, Pixels]) -> None:
-    incoming = home.root.parent / "incoming"
+def test_files_become_data_once_and_replace_nothing(workspace: Workspace, digits: tuple[Pixels, Pixels]) -> None:
+    incoming = workspace.root.parent / "incoming"
     put(incoming, "sevens/a.png", digits[0][0])
     put(incoming, "sevens/b.png", digits[0][1])
     put(incoming, "still.png", digits[0][2], age=0)
     put(incoming, ".hidden.png", digits[0][3])
     (incoming / "half.part").write_bytes(b"half")
-    before = {file.name: file.read_bytes() for file in home.data.iterdir()}
-    assert ingest("../incoming", home) == ["sevens/a.png", "sevens/b.png"]
-    assert ingest("../incoming", home) == []
+    before = {file.name: file.read_bytes() for file in workspace.data.iterdir()}
+    assert ingest("../incoming", workspace) == ["sevens/a.png", "sevens/b.png"]
+    assert ingest("../incoming", workspace) == []
     changed = put(incoming, "sevens/a.png", digits[0][4])
-    (added,) = ingest("../incoming", home)
+    (added,) = ingest("../incoming", workspace)
     assert added.startswith("sevens/a-")
-    assert (home.data / added).read_bytes() == changed.read_bytes()
-    assert before.items() <= {file.name: file.read_bytes() for file in home.data.iterdir() if file.is_file()}.items()
+    assert (workspace.data / added).read_bytes() == changed.read_bytes()
+    assert (
+        before.items() <= {file.name: file.read_bytes() for file in workspace.data.iterdir() if file.is_file()}.items()
+    )
 
 
-def test_an_inbox_that_is_not_there_or_holds_the_data_is_refused(home: Workspace) -> None:
-    assert "there is no folder" in refused(home.root, "drift", "--set", "retrain.inbox=nowhere")
-    assert "hold each other" in refused(home.root, "drift", "--set", "retrain.inbox=.")
-    assert "retrain.inbox" in refused(home.root, "drift", "--set", "retrain.inbox=null")
+def test_an_inbox_that_is_not_there_or_holds_the_data_is_refused(workspace: Workspace) -> None:
+    assert "there is no folder" in refused(workspace.root, "drift", "--set", "retrain.inbox=nowhere")
+    assert "hold each other" in refused(workspace.root, "drift", "--set", "retrain.inbox=.")
+    assert "retrain.inbox" in refused(workspace.root, "drift", "--set", "retrain.inbox=null")
 
 
-def test_a_bucket_is_an_inbox(home: Workspace, digits: tuple[Pixels, Pixels]) -> None:
-    bucket = home.root.parent / "bucket"
+def test_a_bucket_is_an_inbox(workspace: Workspace, digits: tuple[Pixels, Pixels]) -> None:
+    bucket = workspace.root.parent / "bucket"
     put(bucket, "eights/a.png", digits[0][0])
     # The same code reads s3://; only its address differs.
-    files = arrived(bucket.as_uri(), home)
+    files = arrived(bucket.as_uri(), workspace)
     assert files == {}
-    copy = next((home.state / "inbox").rglob("a.png"))
+    copy = next((workspace.state / "inbox").rglob("a.png"))
     os.utime(copy, (time.time() - 60, time.time() - 60))
-    assert list(arrived(bucket.as_uri(), home)) == ["eights/a.png"]
+    assert list(arrived(bucket.as_uri(), workspace)) == ["eights/a.png"]

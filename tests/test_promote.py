@@ -81,33 +81,33 @@ def test_the_first_is_champion_and_stays_so(judged: Path, finished: Path) -> Non
 
 
 def test_a_better_model_is_promoted_once_and_rolled_back_once(judged: Path) -> None:
-    home = Workspace(judged)
+    workspace = Workspace(judged)
     out = succeeded(ganflow(judged, "promote"))
     assert "ganflow version 2: promote" in out
-    verdict = json.loads((home.verdict / "verdict.json").read_text())
+    verdict = json.loads((workspace.verdict / "verdict.json").read_text())
     assert verdict["low"] > verdict["margin"] > 0
     assert verdict["kid_challenger"] < verdict["kid_champion"]
-    assert registry.aliases("ganflow", 2, home) == ["challenger", "champion"]
+    assert registry.aliases("ganflow", 2, workspace) == ["challenger", "champion"]
     assert succeeded(ganflow(judged, "promote")) == out
-    assert len(champions.history("ganflow", home)) == 2
+    assert len(champions.history("ganflow", workspace)) == 2
 
     assert "version 1 is champion again, instead of version 2" in succeeded(ganflow(judged, "rollback"))
     assert "version 1 is champion again already" in succeeded(ganflow(judged, "rollback"))
-    assert registry.aliases("ganflow", 1, home) == ["champion"]
+    assert registry.aliases("ganflow", 1, workspace) == ["champion"]
     # What was taken back does not come again by itself.
     assert "version 2: keep; version 2 was rolled back" in succeeded(ganflow(judged, "promote"))
-    assert [entry["version"] for entry in champions.history("ganflow", home)] == [1, 2, 1]
+    assert [entry["version"] for entry in champions.history("ganflow", workspace)] == [1, 2, 1]
 
 
 def test_a_veto_outweighs_a_better_score(judged: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(judged, root)
-    home = Workspace(root)
-    (home.mlruns / champions.JOURNAL).write_text("")
+    workspace = Workspace(root)
+    (workspace.mlruns / champions.JOURNAL).write_text("")
     out = succeeded(ganflow(root, "promote", "--set", "promote.min_recall=1"))
     assert "version 2: keep; the samples cover" in out
     assert "VETO     recall: " in out
-    assert registry.aliases("ganflow", 1, home) == ["champion"]
+    assert registry.aliases("ganflow", 1, workspace) == ["champion"]
 
 
 def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:
@@ -115,11 +115,11 @@ def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:
 
 
 def test_a_champion_of_other_images_is_no_rival(finished: Path) -> None:
-    home = Workspace(finished)
-    champion, dataset = champions.champion("ganflow", home), Dataset.load(home.dataset)
+    workspace = Workspace(finished)
+    champion, dataset = champions.champion("ganflow", workspace), Dataset.load(workspace.dataset)
     assert champion is not None
-    judge = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
+    judge = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features")
     labels = np.zeros(10, np.int64)
     for change in ({"width": 32}, {"classes": ("cat", "dog")}):
         with pytest.raises(UserError, match=r"give it another register\.name"):
-            sample_champion(champion, judge, dataset.image.model_copy(update=change), range(10), labels, home)
+            sample_champion(champion, judge, dataset.image.model_copy(update=change), range(10), labels, workspace)

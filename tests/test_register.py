@@ -75,10 +75,14 @@ print(json.dumps([images.shape, str(images.dtype), one.tolist() == images[1:2].t
 
 def register_at_once(root: str, begin: Any, found: Any) -> None:
     """In a process of its own."""
-    home = Workspace(Path(root))
-    model, evaluation, gallery = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
+    workspace = Workspace(Path(root))
+    model, evaluation, gallery = (
+        Model.load(workspace.model),
+        Evaluation.load(workspace.evaluation),
+        Gallery.load(workspace.gallery),
+    )
     begin.wait()
-    found.put(registry.register("at-once", model, evaluation, gallery, None, home))
+    found.put(registry.register("at-once", model, evaluation, gallery, None, workspace))
 
 
 def test_processes_that_register_the_same_key_at_once_make_one_version(registered: Path) -> None:
@@ -96,24 +100,24 @@ def test_processes_that_register_the_same_key_at_once_make_one_version(registere
 
 def promote_often(root: str, name: str, mine: int, begin: Any, won: Any) -> None:
     """In a process of its own: 100 promotions of one version, each from the champion that there is."""
-    home, count = Workspace(Path(root)), 0
+    workspace, count = Workspace(Path(root)), 0
     begin.wait()
     while count < 100:
         for expected in (3 - mine, mine):
-            count += champions.set_champion(name, mine, expected, home)
+            count += champions.set_champion(name, mine, expected, workspace)
     won.put(count)
 
 
 def test_of_two_that_promote_at_once_each_knows_what_it_replaced(registered: Path) -> None:
-    home = Workspace(registered)
-    with connection.registry_lock(home):
-        client = connection.open_client(home)
+    workspace = Workspace(registered)
+    with connection.registry_lock(workspace):
+        client = connection.open_client(workspace)
         client.create_registered_model("racing")
         source = client.get_model_version("ganflow", "1").source
         for _ in range(2):
             client.create_model_version("racing", source)
-    assert champions.set_champion("racing", 1, None, home)
-    assert not champions.set_champion("racing", 2, None, home)
+    assert champions.set_champion("racing", 1, None, workspace)
+    assert not champions.set_champion("racing", 2, None, workspace)
     context = mp.get_context("spawn")
     begin, won = context.Barrier(2), context.Queue()
     processes = [
@@ -125,24 +129,26 @@ def test_of_two_that_promote_at_once_each_knows_what_it_replaced(registered: Pat
     for process in processes:
         process.join()
     journal = [
-        entry for entry in champions.read_journal(home) if entry["name"] == "racing" and entry["state"] == "done"
+        entry for entry in champions.read_journal(workspace) if entry["name"] == "racing" and entry["state"] == "done"
     ]
     assert len(journal) == wins + 1 >= 201
     for before, after in itertools.pairwise(journal):
         assert after["before"] == before["version"]
-    assert registry.aliases("racing", journal[-1]["version"], home) == ["champion"]
+    assert registry.aliases("racing", journal[-1]["version"], workspace) == ["champion"]
 
 
 def test_a_change_of_champion_that_was_cut_off_is_finished_by_the_next(registered: Path) -> None:
-    home = Workspace(registered)
-    champion = next(entry for entry in reversed(champions.read_journal(home)) if entry["name"] == "racing")["version"]
+    workspace = Workspace(registered)
+    champion = next(entry for entry in reversed(champions.read_journal(workspace)) if entry["name"] == "racing")[
+        "version"
+    ]
     other = 3 - champion
-    champions._write_down(home, "racing", other, champion, "begun")
+    champions._write_down(workspace, "racing", other, champion, "begun")
     with (registered / "mlruns" / champions.JOURNAL).open("a") as journal:
         journal.write('{"name": "rac')
-    assert not champions.set_champion("racing", champion, champion, home)
-    assert registry.aliases("racing", other, home) == ["champion"]
-    assert champions.set_champion("racing", champion, other, home)
+    assert not champions.set_champion("racing", champion, champion, workspace)
+    assert registry.aliases("racing", other, workspace) == ["champion"]
+    assert champions.set_champion("racing", champion, other, workspace)
 
 
 def test_holds_no_pickle_and_only_the_gan_code(registered: Path) -> None:

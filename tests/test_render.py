@@ -35,7 +35,7 @@ COUNT = 230
 
 
 @pytest.fixture(scope="module")
-def home(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A finished workspace with a champion, where pictures may be added."""
     root = tmp_path_factory.mktemp("render") / "home"
     shutil.copytree(finished, root)
@@ -43,19 +43,19 @@ def home(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def whole(home: Workspace) -> dict[str, bytes]:
+def whole(workspace: Workspace) -> dict[str, bytes]:
     """The files of a batch, by name."""
-    assert made(home, out="renders/whole").made == COUNT
-    return contents(home.root / "renders" / "whole")
+    assert made(workspace, out="renders/whole").made == COUNT
+    return contents(workspace.root / "renders" / "whole")
 
 
-def made(home: Workspace, images: int = COUNT, **options: object) -> Rendered:
-    return render(Batch.model_validate({"images": images, **options}), Params.load(home.params), home)
+def made(workspace: Workspace, images: int = COUNT, **options: object) -> Rendered:
+    return render(Batch.model_validate({"images": images, **options}), Params.load(workspace.params), workspace)
 
 
-def sentence(home: Workspace, **options: object) -> str:
+def sentence(workspace: Workspace, **options: object) -> str:
     with pytest.raises(UserError) as error:
-        made(home, **options)
+        made(workspace, **options)
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -75,16 +75,16 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def test_the_number_of_cores_changes_no_byte(home: Workspace, whole: dict[str, bytes]) -> None:
+def test_the_number_of_cores_changes_no_byte(workspace: Workspace, whole: dict[str, bytes]) -> None:
     with one_core():
-        made(home, out="renders/one core")
-    assert contents(home.root / "renders" / "one core") == whole
+        made(workspace, out="renders/one core")
+    assert contents(workspace.root / "renders" / "one core") == whole
     assert len(whole) == COUNT + 1
 
 
-def test_what_was_lost_is_made_again_and_the_rest_left_alone(home: Workspace, whole: dict[str, bytes]) -> None:
-    folder = home.root / "renders" / "lost"
-    shutil.copytree(home.root / "renders" / "whole", folder)
+def test_what_was_lost_is_made_again_and_the_rest_left_alone(workspace: Workspace, whole: dict[str, bytes]) -> None:
+    folder = workspace.root / "renders" / "lost"
+    shutil.copytree(workspace.root / "renders" / "whole", folder)
     lost = ["0-0.png", "7-57.png", *(f"{seed % 10}-{seed}.png" for seed in range(100, 200))]
     for name in lost:
         (folder / name).unlink()
@@ -93,34 +93,34 @@ def test_what_was_lost_is_made_again_and_the_rest_left_alone(home: Workspace, wh
     (folder / f"8-228.png.{'0' * 32}.part").write_bytes(b"begun")
     kept = folder / "1-1.png"
     os.utime(kept, (1, 1))
-    rendered = made(home, out="renders/lost")
+    rendered = made(workspace, out="renders/lost")
     assert rendered.made == len(lost) + 1
     assert str(rendered) == f"{COUNT} images of ganflow version 1 in renders/lost, 127 of them from before"
     assert kept.stat().st_mtime == 1
     assert contents(folder) == whole
-    assert made(home, out="renders/lost").made == 0
+    assert made(workspace, out="renders/lost").made == 0
 
 
-def test_an_interrupted_batch_goes_on_and_ends_the_same(home: Workspace, whole: dict[str, bytes]) -> None:
-    folder = home.root / "renders" / "interrupted"
-    shutil.copytree(home.root / "renders" / "whole", folder)
+def test_an_interrupted_batch_goes_on_and_ends_the_same(workspace: Workspace, whole: dict[str, bytes]) -> None:
+    folder = workspace.root / "renders" / "interrupted"
+    shutil.copytree(workspace.root / "renders" / "whole", folder)
     begun = json.loads(whole["render.json"]) | {"files": None}
     (folder / "render.json").write_text(json.dumps(begun))
     for seed in range(150, COUNT):
         (folder / f"{seed % 10}-{seed}.png").unlink()
-    assert made(home, out="renders/interrupted").made == 80
+    assert made(workspace, out="renders/interrupted").made == 80
     assert contents(folder) == whole
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_or_killed_it_leaves_whole_pictures_and_no_process(home: Workspace, how: signal.Signals) -> None:
-    folder = home.root / "renders" / how.name
+def test_stopped_or_killed_it_leaves_whole_pictures_and_no_process(workspace: Workspace, how: signal.Signals) -> None:
+    folder = workspace.root / "renders" / how.name
     command = [str(Path(sys.executable).parent / "ganflow"), "render", "--n", "100000", "--out", f"renders/{how.name}"]
-    log = home.root / f"{how.name}.log"
+    log = workspace.root / f"{how.name}.log"
     with log.open("w") as file:
         process = subprocess.Popen(
             command,
-            cwd=home.root,
+            cwd=workspace.root,
             env=environment(),
             stdout=file,
             stderr=file,
@@ -152,65 +152,65 @@ def test_stopped_or_killed_it_leaves_whole_pictures_and_no_process(home: Workspa
             image.load()
 
 
-def test_pictures_say_what_made_them_and_trace_finds_it(home: Workspace, whole: dict[str, bytes]) -> None:
+def test_pictures_say_what_made_them_and_trace_finds_it(workspace: Workspace, whole: dict[str, bytes]) -> None:
     described = json.loads(whole["render.json"])
     assert described["files"] == {
         name: hashlib.sha256(content).hexdigest() for name, content in whole.items() if name != "render.json"
     }
     # Not curate, which chooses among pictures.
     assert [step["name"] for step in described["steps"]] == ["upscale"]
-    model = Model.load(home.model).key.id
-    picture = home.root / "renders" / "whole" / "7-117.png"
+    model = Model.load(workspace.model).key.id
+    picture = workspace.root / "renders" / "whole" / "7-117.png"
     with Image.open(picture) as image:
         assert image.size == (56, 56)
         text = dict(image.info)
     expected = {"model": model, "version": "ganflow 1", "class": "7", "seed": "117", "steps": "upscale"}
     assert {name.removeprefix("ganflow:"): v for name, v in text.items() if name.startswith("ganflow:")} == expected
     assert metadata.GENERATED in text["XML:com.adobe.xmp"]
-    found = json.loads(succeeded(ganflow(home.root, "trace", str(picture), "--json", "--html", "chain.html")))
+    found = json.loads(succeeded(ganflow(workspace.root, "trace", str(picture), "--json", "--html", "chain.html")))
     assert (found["model"]["key"], found["version"]["version"], found["gallery"]) == (model, 1, None)
     assert (found["image"]["class"], found["image"]["seed"], found["image"]["found_by"]) == ("7", 117, "marks")
     assert len(found["data"]["nearest"]) == 5
-    assert "7-117.png" in (home.root / "chain.html").read_text()
+    assert "7-117.png" in (workspace.root / "chain.html").read_text()
 
 
-def test_options_are_kept(home: Workspace) -> None:
+def test_options_are_kept(workspace: Workspace) -> None:
     steps = [{"name": "upscale", "factor": 3}, {"name": "sharpen"}]
-    rendered = made(home, images=12, label="3", seed=5, truncation=0.5, steps=steps)
-    folder = home.root / rendered.place
-    assert folder.parent == home.root / "renders"
+    rendered = made(workspace, images=12, label="3", seed=5, truncation=0.5, steps=steps)
+    folder = workspace.root / rendered.place
+    assert folder.parent == workspace.root / "renders"
     assert {file.name for file in folder.glob("*.png")} == {f"3-{seed}.png" for seed in range(5, 17)}
     with Image.open(folder / "3-16.png") as image:
         assert image.size == (84, 84)
         assert (image.info["ganflow:truncation"], image.info["ganflow:steps"]) == ("0.5", "upscale, sharpen")
     assert preview(rendered).width > preview(rendered).height
     # A batch of its own has a folder of its own.
-    assert made(home, images=12, label="3", seed=5, truncation=0.6, steps=steps).place != rendered.place
+    assert made(workspace, images=12, label="3", seed=5, truncation=0.6, steps=steps).place != rendered.place
 
 
-def test_nothing_is_mixed(home: Workspace, whole: dict[str, bytes]) -> None:
-    folder = home.root / "renders" / "whole"
-    assert "230 images of ganflow version 1" in sentence(home, out="renders/whole", seed=1)
-    assert "choose another folder" in sentence(home, out="renders/whole", images=COUNT + 1)
-    assert "choose another folder" in sentence(home, out="renders/whole", steps=[])
+def test_nothing_is_mixed(workspace: Workspace, whole: dict[str, bytes]) -> None:
+    folder = workspace.root / "renders" / "whole"
+    assert "230 images of ganflow version 1" in sentence(workspace, out="renders/whole", seed=1)
+    assert "choose another folder" in sentence(workspace, out="renders/whole", images=COUNT + 1)
+    assert "choose another folder" in sentence(workspace, out="renders/whole", steps=[])
     assert contents(folder) == whole
-    assert "choose another folder" in sentence(home, out=".")
-    assert "data/, which is not for pictures" in sentence(home, out="data/more")
-    assert "mlruns/" in sentence(home, out=str(home.mlruns))
-    (home.root / "foreign").mkdir()
-    (home.root / "foreign" / "render.json").write_text("{}")
-    assert "not of a rendering" in sentence(home, out="foreign")
-    assert "cannot use the storage" in sentence(home, out="params.yaml")
+    assert "choose another folder" in sentence(workspace, out=".")
+    assert "data/, which is not for pictures" in sentence(workspace, out="data/more")
+    assert "mlruns/" in sentence(workspace, out=str(workspace.mlruns))
+    (workspace.root / "foreign").mkdir()
+    (workspace.root / "foreign" / "render.json").write_text("{}")
+    assert "not of a rendering" in sentence(workspace, out="foreign")
+    assert "cannot use the storage" in sentence(workspace, out="params.yaml")
 
 
-def test_what_cannot_be_made_is_refused_before_anything_is(home: Workspace) -> None:
-    assert "there is no class 'x'; choose one of 0, 1" in sentence(home, label="x", out="renders/no")
-    assert "take a smaller factor" in sentence(home, steps=[Upscale(factor=8)] * 3, out="renders/no")
-    assert not (home.root / "renders" / "no").exists()
+def test_what_cannot_be_made_is_refused_before_anything_is(workspace: Workspace) -> None:
+    assert "there is no class 'x'; choose one of 0, 1" in sentence(workspace, label="x", out="renders/no")
+    assert "take a smaller factor" in sentence(workspace, steps=[Upscale(factor=8)] * 3, out="renders/no")
+    assert not (workspace.root / "renders" / "no").exists()
 
 
-def test_a_damaged_champion_makes_nothing(home: Workspace, tmp_path: Path) -> None:
-    shutil.copytree(home.root, tmp_path / "own", ignore=shutil.ignore_patterns("renders"))
+def test_a_damaged_champion_makes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(workspace.root, tmp_path / "own", ignore=shutil.ignore_patterns("renders"))
     (weights,) = (tmp_path / "own" / "mlruns" / "artifacts").rglob("generator.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -218,39 +218,39 @@ def test_a_damaged_champion_makes_nothing(home: Workspace, tmp_path: Path) -> No
     assert "version 1 of ganflow is damaged: `ganflow verify`" in sentence(Workspace(tmp_path / "own"))
 
 
-def test_without_a_champion_it_says_how_to_get_one(home: Workspace) -> None:
-    told = refused(home.root, "render", "--n", "3", "--set", "register.name=nobody")
+def test_without_a_champion_it_says_how_to_get_one(workspace: Workspace) -> None:
+    told = refused(workspace.root, "render", "--n", "3", "--set", "register.name=nobody")
     assert told.startswith("ganflow: nobody has no champion: run `ganflow run`")
 
 
-def test_a_password_in_the_address_is_refused_and_not_repeated(home: Workspace) -> None:
-    told = refused(home.root, "render", "--n", "3", "--out", "s3://someone:hush-hush@bucket/there")
+def test_a_password_in_the_address_is_refused_and_not_repeated(workspace: Workspace) -> None:
+    told = refused(workspace.root, "render", "--n", "3", "--out", "s3://someone:hush-hush@bucket/there")
     assert told == "ganflow: --out: a password does not belong here: keys are read from AWS_* variables alone"
 
 
-def test_into_a_bucket(home: Workspace, whole: dict[str, bytes], bucket: str, tmp_path: Path) -> None:  # noqa: F811
+def test_into_a_bucket(workspace: Workspace, whole: dict[str, bytes], bucket: str, tmp_path: Path) -> None:  # noqa: F811
     out = f"{bucket}/some/prefix"
-    assert made(home, out=out).made == COUNT
+    assert made(workspace, out=out).made == COUNT
     storage = Storage(out)
     for name in ("0-0.png", "4-104.png"):
         storage.delete(name)
     (tmp_path / "begun").write_text(json.dumps(json.loads(whole["render.json"]) | {"files": None}))
     storage.put(tmp_path / "begun", "render.json")
-    rendered = made(home, out=out)
+    rendered = made(workspace, out=out)
     assert rendered.made == 2
     assert storage.sizes() == {name: len(content) for name, content in whole.items()}
     for name in ("0-0.png", "4-104.png", "render.json"):
         storage.get(name, tmp_path / name)
         assert (tmp_path / name).read_bytes() == whole[name]
-    assert "choose another folder" in sentence(home, out=out, seed=1)
-    assert "no such bucket" in sentence(home, out=f"{bucket}-that-is-not/there")
+    assert "choose another folder" in sentence(workspace, out=out, seed=1)
+    assert "no such bucket" in sentence(workspace, out=f"{bucket}-that-is-not/there")
 
 
 @pytest.mark.long
 def test_ray_tasks_make_the_same_bytes(
-    home: Workspace,
+    workspace: Workspace,
     whole: dict[str, bytes],
     running: dict[str, str],  # noqa: F811
 ) -> None:
-    succeeded(ganflow(home.root, "render", "--n", str(COUNT), "--out", "renders/ray", **running))
-    assert contents(home.root / "renders" / "ray") == whole
+    succeeded(ganflow(workspace.root, "render", "--n", str(COUNT), "--out", "renders/ray", **running))
+    assert contents(workspace.root / "renders" / "ray") == whole

@@ -48,7 +48,7 @@ def sample_champion(
     image: ImageFormat,
     seeds: range,
     labels: Labels,
-    home: Workspace,
+    workspace: Workspace,
 ) -> Contender:
     """The champion's samples at these seeds and labels, seen by the net that judges the challenger.
 
@@ -68,7 +68,7 @@ def sample_champion(
     weights = (champion.folder / "generator.safetensors").read_bytes()
     networks = Networks(training.network, image, precision, weights)
     known = hashlib.sha256(weights + judge.sha256.encode() + labels.tobytes() + str(seeds).encode()).hexdigest()[:16]
-    cached = home.state / "gate" / f"{known}.npz"
+    cached = workspace.state / "gate" / f"{known}.npz"
     if cached.exists():
         with np.load(cached, allow_pickle=False) as found:
             features, shown = found["features"].astype(np.float64), found["shown"]

@@ -28,12 +28,12 @@ class Reference(NamedTuple):
     held: Features
 
 
-def keep_reference(dataset: Dataset, net: FeatureNet, held: Features, home: Workspace) -> None:
+def keep_reference(dataset: Dataset, net: FeatureNet, held: Features, workspace: Workspace) -> None:
     """Keep what is needed to compare with this data set when `artifacts/` holds another one.
 
     `held`: the net's features of its holdout (M, F), which unlike those of training images are as new images' are.
     """
-    folder = home.state / "drift" / dataset.content[:16]
+    folder = workspace.state / "drift" / dataset.content[:16]
     if folder.exists():
         return
     chosen = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE)).astype(int)
@@ -44,18 +44,20 @@ def keep_reference(dataset: Dataset, net: FeatureNet, held: Features, home: Work
             safetensors.torch.save_file(dict(net.net.state_dict()), staged / "classifier.safetensors")
 
 
-def load_reference(data: str, home: Workspace) -> Reference:
-    folder = home.state / "drift" / data[:16]
+def load_reference(data: str, workspace: Workspace) -> Reference:
+    folder = workspace.state / "drift" / data[:16]
     if not folder.exists():
-        dataset = Dataset.load(home.dataset)
+        dataset = Dataset.load(workspace.dataset)
         if dataset.content != data:
             raise UserError(
                 "what the champion learned from is no longer known (artifacts/dataset is of other data): "
                 "`ganflow run` and `ganflow promote` make a champion of the present data"
             )
-        net = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, home.state / "features")
+        net = feature_net(
+            Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
+        )
         holdout = Split(dataset.folder, "holdout", dataset.image)
-        keep_reference(dataset, net, net.read(holdout.pixels(np.arange(len(holdout)))).features, home)
+        keep_reference(dataset, net, net.read(holdout.pixels(np.arange(len(holdout)))).features, workspace)
     image = ImageFormat.model_validate_json((folder / "image.json").read_text())
     held = np.load(folder / "held.npy", allow_pickle=False).astype(np.float64)
     net_of: Classifier | EfficientNetLite0

@@ -90,7 +90,7 @@ def unneeded(nodes: Iterable[str], edges: Mapping[str, Iterable[str]], roots: It
     return {*nodes} - reached
 
 
-def cleanup(options: Clean, home: Workspace, remove: bool = False) -> Found:
+def cleanup(options: Clean, workspace: Workspace, remove: bool = False) -> Found:
     """List what nobody needs and is older than `options.keep_days`; `remove` it while the workspace is held.
 
     Raises:
@@ -99,23 +99,23 @@ def cleanup(options: Clean, home: Workspace, remove: bool = False) -> Found:
     """
     with ExitStack() as held:
         if not remove:
-            return _look(options, home, held, remove=False)
+            return _look(options, workspace, held, remove=False)
         # Whoever holds the workspace first removes them.
-        staged = [item for item in _staged(home) if item.age >= options.keep_days]
-        held.enter_context(home.exclusive())
-        found = _look(options, home, held, remove=True)
+        staged = [item for item in _staged(workspace) if item.age >= options.keep_days]
+        held.enter_context(workspace.exclusive())
+        found = _look(options, workspace, held, remove=True)
         runs, models = (
             [item.path.name for item in found.items if item.kind == kind] for kind in ("MLflow runs", "MLflow models")
         )
         # Before their files: MLflow could restore a run without any otherwise.
-        inventory.forget(runs, models, home)
+        inventory.forget(runs, models, workspace)
         for item in found.items:
             _remove(item.path)
         return Found([*staged, *found.items], found.kept)
 
 
-def _look(options: Clean, home: Workspace, held: ExitStack, remove: bool) -> Found:
-    survey = _Survey(home, Params.load(home.params))
+def _look(options: Clean, workspace: Workspace, held: ExitStack, remove: bool) -> Found:
+    survey = _Survey(workspace, Params.load(workspace.params))
     kept: dict[str, list[str]] = defaultdict(list)
     for name, look in (
         ("trainings", survey.trainings),
@@ -125,7 +125,7 @@ def _look(options: Clean, home: Workspace, held: ExitStack, remove: bool) -> Fou
         ("drift references", survey.drift),
         ("MLflow's runs and models", survey.mlflow),
         ("data lists", survey.data_lists),
-        ("DVC's cache", lambda: survey.dvc(held.enter_context(versioning.own_cache(home, hold=remove)))),
+        ("DVC's cache", lambda: survey.dvc(held.enter_context(versioning.own_cache(workspace, hold=remove)))),
         ("leftovers", survey.leftovers),
     ):
         before = {**survey.things}
@@ -147,24 +147,24 @@ class _Survey:
     Each look adds a part to it, or raises UserError where what decides over that part cannot be read.
     """
 
-    def __init__(self, home: Workspace, params: Params) -> None:
-        self._home, self._params = home, params
+    def __init__(self, workspace: Workspace, params: Params) -> None:
+        self._workspace, self._params = workspace, params
         self.things: dict[str, Item] = {}
         self.edges: dict[str, set[str]] = defaultdict(set)
         self.roots: set[str] = set()
 
     @cached_property
     def _registry(self) -> inventory.Inventory:
-        return inventory.take_inventory(self._home)
+        return inventory.take_inventory(self._workspace)
 
     @cached_property
     def _named(self) -> set[str]:
         """Every hash, key and id that stands in the ledger."""
-        home = self._home
-        if wrong := next(ledger.damage(home), None):
+        workspace = self._workspace
+        if wrong := next(ledger.damage(workspace), None):
             raise UserError(f"the ledger may name them, and is damaged ({wrong}): bring it back from a copy")
-        if home.ledger.exists():
-            return {*re.findall(r"[0-9a-f]{16,}", home.ledger.read_text(errors="replace"))}
+        if workspace.ledger.exists():
+            return {*re.findall(r"[0-9a-f]{16,}", workspace.ledger.read_text(errors="replace"))}
         if self._registry.versions:
             raise UserError(
                 "the ledger may name them, and is gone: `ganflow run` writes down what artifacts still tell"
@@ -174,11 +174,11 @@ class _Survey:
     @cached_property
     def _preprocessed(self) -> Key:
         """Key of the data set that the present data and parameters make."""
-        return key_of("preprocess", self._params.preprocess, data_content(self._home.data, self._home.state))
+        return key_of("preprocess", self._params.preprocess, data_content(self._workspace.data, self._workspace.state))
 
     @cached_property
     def _dataset(self) -> Dataset:
-        return Dataset.load(self._home.dataset)
+        return Dataset.load(self._workspace.dataset)
 
     @property
     def _aliased(self) -> list[inventory.KnownVersion]:
@@ -188,14 +188,14 @@ class _Survey:
         self.things[node] = _item(path, kind, words)
 
     def trainings(self) -> None:
-        folder = self._home.state / "training"
-        if not (found := _children(folder, self._home)):
+        folder = self._workspace.state / "training"
+        if not (found := _children(folder, self._workspace)):
             return
         needed = {version.key for version in self._aliased} | {self._resumed()}
-        if (self._home.model / Model.manifest).exists():
-            needed.add(Model.load(self._home.model).key.id)
+        if (self._workspace.model / Model.manifest).exists():
+            needed.add(Model.load(self._workspace.model).key.id)
         # Whether it is champion elsewhere only the other server knows.
-        entries = ledger.Ledger(self._home).entries()
+        entries = ledger.Ledger(self._workspace).entries()
         needed |= {
             e.facts["model_key"] for e in entries if e.kind == "registration" and e.facts["tracking"] != "embedded"
         }
@@ -210,7 +210,7 @@ class _Survey:
             elif key not in known and key != "ray":
                 words = "neither the present parameters go on with it, nor did a known model come from it"
                 self._add(node, training, "trainings", words)
-        for run in _children(folder / "ray", self._home):
+        for run in _children(folder / "ray", self._workspace):
             self.edges[f"training {run.name}"].add(f"ray {run.name}")
             self._add(f"ray {run.name}", run, "trainings", "what Ray noted of a training that is not needed")
 
@@ -221,14 +221,14 @@ class _Survey:
         return key_of("train", self._params.train, self._dataset.content).id
 
     def preprocessing(self) -> None:
-        if found := _children(self._home.state / "preprocess", self._home):
+        if found := _children(self._workspace.state / "preprocess", self._workspace):
             self.roots.add(f"preprocessing {self._preprocessed.id}")
             for scratch in found:
                 words = "parts of a data set of other data or parameters"
                 self._add(f"preprocessing {scratch.name}", scratch, "preprocessing", words)
 
     def features(self) -> None:
-        if not (found := _children(self._home.state / "features", self._home)):
+        if not (found := _children(self._workspace.state / "features", self._workspace)):
             return
         contents = {self._dataset.content, *(version.data for version in self._aliased)}
         self.roots |= {f"features {stem}" for content in contents for stem in _feature_stems(content)}
@@ -239,11 +239,13 @@ class _Survey:
 
     def gate(self) -> None:
         """Files do not say what they are of, but were made while the champion that they are of was it."""
-        if not (found := _children(self._home.state / "gate", self._home)):
+        if not (found := _children(self._workspace.state / "gate", self._workspace)):
             return
         present = {version.name: version.number for version in self._aliased if "champion" in version.aliases}
-        history = {name: champions.history(name, self._home) for name in present}
-        nets = [self._home.state / "features" / f"{stem}.safetensors" for stem in _feature_stems(self._dataset.content)]
+        history = {name: champions.history(name, self._workspace) for name in present}
+        nets = [
+            self._workspace.state / "features" / f"{stem}.safetensors" for stem in _feature_stems(self._dataset.content)
+        ]
         judged = min((net.stat().st_mtime for net in nets if net.exists()), default=0.0)
         for file in found:
             made = file.stat().st_mtime
@@ -254,7 +256,7 @@ class _Survey:
             self._add(f"gate {file.name}", file, "gate caches", words)
 
     def drift(self) -> None:
-        if found := _children(self._home.state / "drift", self._home):
+        if found := _children(self._workspace.state / "drift", self._workspace):
             # Of all versions, for each may become champion again, and that of lost data cannot be made again.
             contents = {self._dataset.content, *(version.data for version in self._registry.versions)}
             self.roots |= {f"drift {content[:16]}" for content in contents}
@@ -263,9 +265,13 @@ class _Survey:
                 self._add(f"drift {folder.name}", folder, "drift references", words)
 
     def mlflow(self) -> None:
-        folder, registry = self._home.mlruns / "artifacts", self._registry
-        runs = {path.name: path for path in _children(folder, self._home) if re.fullmatch("[0-9a-f]{32}", path.name)}
-        models = {p.name: p for p in _children(folder / "models", self._home) if re.fullmatch("m-[0-9a-f]{32}", p.name)}
+        folder, registry = self._workspace.mlruns / "artifacts", self._registry
+        runs = {
+            path.name: path for path in _children(folder, self._workspace) if re.fullmatch("[0-9a-f]{32}", path.name)
+        }
+        models = {
+            p.name: p for p in _children(folder / "models", self._workspace) if re.fullmatch("m-[0-9a-f]{32}", p.name)
+        }
         self.roots |= {f"MLflow {name}" for name in self._named} | {f"MLflow m-{name}" for name in self._named}
         for version in registry.versions:
             node = f"version {version.number} of {version.name}"
@@ -287,7 +293,7 @@ class _Survey:
                     self.things[node] = item._replace(age=min(item.age, (time.time() - (deleted or 0)) / DAY))
 
     def data_lists(self) -> None:
-        if found := _children(self._home.state / "data", self._home):
+        if found := _children(self._workspace.state / "data", self._workspace):
             self.roots |= {f"list {name}" for name in self._named}
             for file in found:
                 node = f"list {file.name.removesuffix('.sha256s')}"
@@ -299,9 +305,9 @@ class _Survey:
         objects = {name: path for name, path in objects.items() if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name)}
         if not objects:
             return
-        now, ever = versioning.named_objects(self._home)
+        now, ever = versioning.named_objects(self._workspace)
         now |= (
-            {e.facts["dvc"] for e in ledger.Ledger(self._home).entries() if e.facts.get("dvc")}
+            {e.facts["dvc"] for e in ledger.Ledger(self._workspace).entries() if e.facts.get("dvc")}
             if self._named
             else set()
         )
@@ -318,7 +324,7 @@ class _Survey:
 
     def leftovers(self) -> None:
         """Of processes that were killed."""
-        state, artifacts = self._home.state, self._home.mlruns / "artifacts"
+        state, artifacts = self._workspace.state, self._workspace.mlruns / "artifacts"
         patterns = (
             "sweep-*",
             "tmp*",
@@ -332,18 +338,18 @@ class _Survey:
         left = [*(path for pattern in patterns for path in state.glob(pattern))]
         left += [*artifacts.glob(f"{_TRASH}*"), *artifacts.glob(f"models/{_TRASH}*")]
         for path in left:
-            if _is_inside(path.parent, self._home):
+            if _is_inside(path.parent, self._workspace):
                 self._add(f"leftover {path}", path, "leftovers", "begun by a process that was killed")
-        self.things |= {f"leftover {item.path}": item for item in _staged(self._home)}
+        self.things |= {f"leftover {item.path}": item for item in _staged(self._workspace)}
 
 
-def _staged(home: Workspace) -> list[Item]:
+def _staged(workspace: Workspace) -> list[Item]:
     """What `artifacts.staging` left."""
-    folders = [*home.root.glob("artifacts/.*-*"), *home.root.glob("mlruns/.*-*")]
+    folders = [*workspace.root.glob("artifacts/.*-*"), *workspace.root.glob("mlruns/.*-*")]
     return [_item(folder, "leftovers", "begun by a process that was killed") for folder in folders]
 
 
-def _children(folder: Path, home: Workspace) -> list[Path]:
+def _children(folder: Path, workspace: Workspace) -> list[Path]:
     """What lies in `folder`, but for what is half removed.
 
     Raises:
@@ -351,13 +357,13 @@ def _children(folder: Path, home: Workspace) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    if not _is_inside(folder, home):
+    if not _is_inside(folder, workspace):
         raise UserError(f"{folder} lies outside of the workspace, where others may need it")
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _is_inside(folder: Path, home: Workspace) -> bool:
-    return folder.resolve().is_relative_to(home.root.resolve())
+def _is_inside(folder: Path, workspace: Workspace) -> bool:
+    return folder.resolve().is_relative_to(workspace.root.resolve())
 
 
 def _item(path: Path, kind: Kind, words: str) -> Item:

@@ -101,7 +101,7 @@ _SECRETS = re.compile(
 )
 
 
-def examine(home: Workspace, environment: Mapping[str, str] = os.environ) -> Iterator[Diagnosis]:
+def examine(workspace: Workspace, environment: Mapping[str, str] = os.environ) -> Iterator[Diagnosis]:
     """All checks, for a workspace and the servers that `environment` names."""
     processes = related()
     temporary = Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp")
@@ -111,17 +111,17 @@ def examine(home: Workspace, environment: Mapping[str, str] = os.environ) -> Ite
     yield dvc_cache(Path(environment.get("DVC_SITE_CACHE_DIR") or "/var/tmp/dvc"))
     yield from ports(processes)
     yield from authentication(environment)
-    yield secrets(home.params, home.root / "prefect.yaml")
-    yield from disk([home.root, temporary])
+    yield secrets(workspace.params, workspace.root / "prefect.yaml")
+    yield from disk([workspace.root, temporary])
     yield shared_memory(Path("/dev/shm"))
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    yield clock(time.time(), [home.ledger, home.state / "holder.json"], environment)
-    yield staging(home, time.time())
+    yield clock(time.time(), [workspace.ledger, workspace.state / "holder.json"], environment)
+    yield staging(workspace, time.time())
     yield ray_sessions(temporary / "ray", processes)
     yield from orphans(processes, environment)
-    yield platform(home)
+    yield platform(workspace)
     yield from servers(environment)
-    yield from places(home, environment)
+    yield from places(workspace, environment)
 
 
 # --- versions ---
@@ -384,21 +384,21 @@ def _date(address: str) -> float | None:
 # --- what dead runs left ---
 
 
-def staging(home: Workspace, now: float) -> Diagnosis:
+def staging(workspace: Workspace, now: float) -> Diagnosis:
     """Folders that a killed run was building, which nobody goes on with."""
     old = [
         f"{folder.parent.name}/{folder.name}"
-        for folder in sorted([*home.root.glob("artifacts/.*-*"), *home.root.glob("mlruns/.*-*")])
+        for folder in sorted([*workspace.root.glob("artifacts/.*-*"), *workspace.root.glob("mlruns/.*-*")])
         if now - folder.stat().st_mtime > STAGING_SECONDS
     ]
-    if not old or _is_held(home):
+    if not old or _is_held(workspace):
         return Diagnosis("staging", True, "no folder is left half built")
     words = f"{len(old)} folders are left half built by runs that were killed: {_some(old)}"
     return Diagnosis("staging", False, words, "delete them, or let the next `ganflow run` that has something to do")
 
 
-def _is_held(home: Workspace) -> bool:
-    lock = home.state / "lock"
+def _is_held(workspace: Workspace) -> bool:
+    lock = workspace.state / "lock"
     if not lock.exists():
         return False
     try:
@@ -470,9 +470,9 @@ def _endpoint(address: str, port: int) -> tuple[str, int] | None:
     return None
 
 
-def platform(home: Workspace) -> Diagnosis:
+def platform(workspace: Workspace) -> Diagnosis:
     """Whether the platform that was started here still runs."""
-    record = home.state / "platform.json"
+    record = workspace.state / "platform.json"
     if not record.exists():
         return Diagnosis("platform", None, "it does not run here")
     try:
@@ -511,29 +511,29 @@ def servers(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
             yield Diagnosis("servers", True, f"{name} = {masked(address)} answers")
 
 
-def places(home: Workspace, environment: Mapping[str, str]) -> Iterator[Diagnosis]:
+def places(workspace: Workspace, environment: Mapping[str, str]) -> Iterator[Diagnosis]:
     """Whether the folders and buckets exist that the parameters and DVC's default remote name."""
-    named = {"DVC's remote": _remote(home.root)}
-    if home.params.exists():
+    named = {"DVC's remote": _remote(workspace.root)}
+    if workspace.params.exists():
         try:
-            params = Params.load(home.params)
+            params = Params.load(workspace.params)
             named |= {"train.storage": params.train.storage, "retrain.inbox": params.retrain.inbox}
         except UserError as error:
             yield Diagnosis("parameters", False, masked(str(error)), "correct params.yaml: `ganflow params` lists all")
     for name, place in named.items():
         if place is None:
             yield Diagnosis("storage", None, f"{name} is not set")
-        elif wrong := _unreachable(place, home, environment):
+        elif wrong := _unreachable(place, workspace, environment):
             mends = f"make it, or correct {name}; buckets: check the network and AWS_ENDPOINT_URL"
             yield Diagnosis("storage", False, f"{name} = {masked(place)}: {wrong}", mends)
         else:
             yield Diagnosis("storage", True, f"{name} = {masked(place)} is there")
 
 
-def _unreachable(place: str, home: Workspace, environment: Mapping[str, str]) -> str | None:
+def _unreachable(place: str, workspace: Workspace, environment: Mapping[str, str]) -> str | None:
     scheme, mark, rest = place.partition("://")
     if not mark or scheme == "file":
-        folder = home.root / (rest if mark else place)
+        folder = workspace.root / (rest if mark else place)
         return None if folder.is_dir() else "there is no such folder"
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     address = {

@@ -18,7 +18,7 @@ from .trace import _versions
 SHORTEST_PREFIX = 6
 
 
-def impact(asked: str, home: Workspace) -> dict[str, Any]:
+def impact(asked: str, workspace: Workspace) -> dict[str, Any]:
     """What came from a data version, by a hash of it (at least 6 characters), or from one of its files.
 
     By the keys data, models, versions and galleries, each a list, oldest first.
@@ -26,17 +26,17 @@ def impact(asked: str, home: Workspace) -> dict[str, Any]:
     Raises:
         UserError: neither a file nor such a hash is known.
     """
-    entries = Ledger(home).entries()
+    entries = Ledger(workspace).entries()
     datasets = [entry for entry in entries if entry.kind == "dataset"]
     if Path(asked).is_file():
         digest = bytes.fromhex(sha256_of(Path(asked)))
         sources = {entry.facts["source"] for entry in datasets}
-        holding = {source for source in sources if _holds(files_of(home, source), digest)}
+        holding = {source for source in sources if _holds(files_of(workspace, source), digest)}
         chosen = [entry for entry in datasets if entry.facts["source"] in holding]
         if not chosen:
             raise UserError(
-                f"no data version that {home.root} knows holds the bytes of {asked}: name a file of data/ as it was "
-                "then, not an image inside of an archive, or another folder by --workspace"
+                f"no data version that {workspace.root} knows holds the bytes of {asked}: name a file of data/ as it "
+                "was then, not an image inside of an archive, or another folder by --workspace"
             )
     elif re.fullmatch(rf"[0-9a-fA-F]{{{SHORTEST_PREFIX},}}(\.dir)?", asked):
         chosen = [
@@ -48,7 +48,9 @@ def impact(asked: str, home: Workspace) -> dict[str, Any]:
             )
         ]
         if not chosen:
-            raise UserError(f"{home.root} knows no data version {asked}: `ganflow trace` and data.dvc show such hashes")
+            raise UserError(
+                f"{workspace.root} knows no data version {asked}: `ganflow trace` and data.dvc show such hashes"
+            )
     else:
         raise UserError(
             f"{asked} is neither a file nor a hash of data: give one of at least {SHORTEST_PREFIX} hexadecimal digits, "
@@ -57,7 +59,7 @@ def impact(asked: str, home: Workspace) -> dict[str, Any]:
     contents = {entry.content for entry in chosen}
     models = unique_entries(e for e in entries if e.kind == "model" and e.parents["dataset"] in contents)
     galleries = unique_entries(e for e in entries if e.kind == "gallery" and e.parents["dataset"] in contents)
-    versions = [version | {"model": model.key} for model in models for version in _versions(model, entries, home)]
+    versions = [version | {"model": model.key} for model in models for version in _versions(model, entries, workspace)]
     return {
         "asked": asked,
         "data": [data_of(entry) for entry in unique_entries(chosen)],

@@ -66,8 +66,8 @@ class _Line(NamedTuple):
 class Ledger:
     """All entries of a workspace, oldest first."""
 
-    def __init__(self, home: Workspace) -> None:
-        self._path = home.ledger
+    def __init__(self, workspace: Workspace) -> None:
+        self._path = workspace.ledger
 
     def entries(self) -> list[Entry]:
         """Those that are what was written; others are left out, and `damage` tells of them."""
@@ -141,31 +141,31 @@ def _known(entry: Entry, entries: list[Entry]) -> bool:
     return any((*known[:3], known.facts) == (*entry[:3], entry.facts) for known in last)
 
 
-def damage(home: Workspace) -> Iterator[str]:
+def damage(workspace: Workspace) -> Iterator[str]:
     """What is wrong with the ledger and the lists of files that it names."""
-    ledger = Ledger(home)
+    ledger = Ledger(workspace)
     yield from ledger.damage()
     lists = {entry.facts["source"]: entry.facts["files"] for entry in ledger.entries() if entry.kind == "dataset"}
     for source, sha256 in lists.items():
-        file = files_of(home, source)
+        file = files_of(workspace, source)
         if sha256 and not (file.exists() and sha256_of(file) == sha256):
-            yield f"{file.relative_to(home.root)} is not what was written"
+            yield f"{file.relative_to(workspace.root)} is not what was written"
 
 
-def record(home: Workspace, made: Artifact | Verdict | None = None, flow_run: str | None = None) -> None:
-    """Write down all artifacts in `home` that belong together and that the ledger lacks, and the gate's verdict.
+def record(workspace: Workspace, made: Artifact | Verdict | None = None, flow_run: str | None = None) -> None:
+    """Write down all artifacts in `workspace` that belong together and that the ledger lacks, and the gate's verdict.
 
     `made`: what `flow_run` has just made.
 
     Raises:
         UserError: there is no space left.
     """
-    ledger = Ledger(home)
+    ledger = Ledger(workspace)
     known = {(entry.kind, entry.key, entry.content) for entry in ledger.entries()}
     found: dict[str, Artifact] = {}
     for stage in STAGES:
         parents = [name for name in stage.inputs if name != "data"]
-        artifact = _load(stage, home)
+        artifact = _load(stage, workspace)
         if artifact is None or not all(name in found for name in parents):
             continue
         if parents and artifact.key.inputs != inputs_hash(found[name].content for name in parents):
@@ -175,8 +175,8 @@ def record(home: Workspace, made: Artifact | Verdict | None = None, flow_run: st
         kind = _kind(artifact)
         # What MLflow says of a version may change.
         if kind != "registration" and (kind, artifact.key.id, artifact.content) in known:
-            if isinstance(artifact, Dataset) and not files_of(home, artifact.source).exists():
-                _data_facts(artifact, home)
+            if isinstance(artifact, Dataset) and not files_of(workspace, artifact.source).exists():
+                _data_facts(artifact, workspace)
             continue
         ours = isinstance(made, Artifact) and made.key == artifact.key
         ledger.append(
@@ -185,14 +185,14 @@ def record(home: Workspace, made: Artifact | Verdict | None = None, flow_run: st
                 artifact.key.id,
                 artifact.content,
                 {_kind(found[name]): found[name].content for name in parents},
-                _facts(artifact, stage, home),
+                _facts(artifact, stage, workspace),
                 flow_run if ours else None,
                 _now(),
             )
         )
     registered = found.get("register")
     if isinstance(registered, Registration):
-        verdict = Verdict.last(home.verdict, registered.name, registered.version)
+        verdict = Verdict.last(workspace.verdict, registered.name, registered.version)
         if verdict and verdict.challenger_key == registered.model_key:
             facts = verdict.model_dump(mode="json")
             content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -216,14 +216,14 @@ def _kind(artifact: Artifact) -> Kind:
     return kinds[type(artifact)]
 
 
-def _load(stage: Stage, home: Workspace) -> Artifact | None:
+def _load(stage: Stage, workspace: Workspace) -> Artifact | None:
     try:
-        return stage.artifact.load(stage.folder(home))
+        return stage.artifact.load(stage.folder(workspace))
     except UserError:
         return None
 
 
-def _facts(artifact: Artifact, stage: Stage, home: Workspace) -> dict[str, Any]:
+def _facts(artifact: Artifact, stage: Stage, workspace: Workspace) -> dict[str, Any]:
     """What it takes to trace an artifact when it is gone."""
     described = artifact.model_dump(mode="json")
     kept: list[str] = []
@@ -231,15 +231,15 @@ def _facts(artifact: Artifact, stage: Stage, home: Workspace) -> dict[str, Any]:
     match artifact:
         case Dataset():
             kept = ["source", "image", "splits", "class_counts", "rejected", "duplicates"]
-            facts = _data_facts(artifact, home)
+            facts = _data_facts(artifact, workspace)
         case Model():
             kept = ["training", "image", "execution", "images", "score", "generator_parameters"]
             facts = {
-                "run_id": runs.run_of(artifact.key.id, home),
+                "run_id": runs.run_of(artifact.key.id, workspace),
                 "tracking": connection.address(),
                 # Only if the code that made it is the one that lies here.
                 "commit": versioning.code_commit() if artifact.key.code == code_hash(stage) else None,
-                "cost": cost.spent(home.state / "training" / artifact.key.id),
+                "cost": cost.spent(workspace.state / "training" / artifact.key.id),
             }
         case Evaluation():
             kept = ["metrics", "intervals", "samples", "training_images", "holdout_images", "feature_net", "holdout"]
@@ -248,31 +248,31 @@ def _facts(artifact: Artifact, stage: Stage, home: Workspace) -> dict[str, Any]:
             facts = {"pictures": pictures}
         case Registration():
             kept = ["name", "version", "model_key", "tracking"]
-            facts = registry.recorded_version(artifact.name, artifact.version, home) or {}
+            facts = registry.recorded_version(artifact.name, artifact.version, workspace) or {}
     return {name: described[name] for name in kept} | facts
 
 
-def _data_facts(dataset: Dataset, home: Workspace) -> dict[str, Any]:
+def _data_facts(dataset: Dataset, workspace: Workspace) -> dict[str, Any]:
     """The version of the raw data, if they are still those that the data set was made of."""
     facts: dict[str, Any] = {"files": None, "dvc": None, "commit": None}
     try:
-        if data_content(home.data, home.state) != dataset.source:
+        if data_content(workspace.data, workspace.state) != dataset.source:
             return facts
     except UserError:
         return facts
-    listed = files_of(home, dataset.source)
+    listed = files_of(workspace, dataset.source)
     if not listed.exists():
         listed.parent.mkdir(parents=True, exist_ok=True)
         staged = listed.with_suffix(f".{os.getpid()}.tmp")
-        staged.write_bytes(file_hashes(home.data, home.state))
+        staged.write_bytes(file_hashes(workspace.data, workspace.state))
         staged.replace(listed)
-    version, commit = versioning.data_version(home)
+    version, commit = versioning.data_version(workspace)
     return {"files": sha256_of(listed), "dvc": version, "commit": commit}
 
 
-def files_of(home: Workspace, source: str) -> Path:
+def files_of(workspace: Workspace, source: str) -> Path:
     """The list of a data version's files: the sha256 of each, 32 bytes, sorted."""
-    return home.state / "data" / f"{source}.sha256s"
+    return workspace.state / "data" / f"{source}.sha256s"
 
 
 def pixels_of(picture: Path | Image.Image) -> str:

@@ -16,7 +16,7 @@ from .ledger import Entry, Ledger
 from .queries import parent_of, seconds_of, unique_entries
 
 
-def rebuild_registry(home: Workspace) -> Iterator[tuple[str, str]]:
+def rebuild_registry(workspace: Workspace) -> Iterator[tuple[str, str]]:
     """Make runs, versions and aliases again that MLflow's own database lacks.
 
     Yields each of them, and what could not be restored of it: "" if nothing is missing.
@@ -24,26 +24,28 @@ def rebuild_registry(home: Workspace) -> Iterator[tuple[str, str]]:
     Raises:
         UserError: a server is named, or nothing was ever registered here.
     """
-    entries = Ledger(home).entries()
+    entries = Ledger(workspace).entries()
     registrations = [e for e in entries if e.kind == "registration" and e.facts["tracking"] == "embedded"]
     recorded = []
     for model in unique_entries(entry for entry in entries if entry.kind == "model"):
         own = [entry for entry in registrations if entry.facts["model_key"] == model.key and entry.facts.get("place")]
         run_id = own[-1].facts["run_id"] if own else model.facts["run_id"]
         if run_id is not None and (own or model.facts["tracking"] == "embedded"):
-            recorded.append(_recorded_run(model, run_id, own, entries, home))
+            recorded.append(_recorded_run(model, run_id, own, entries, workspace))
     if not recorded:
-        raise UserError(f"{home.ledger} knows no run or version: run `ganflow run`, which makes and registers a model")
+        raise UserError(
+            f"{workspace.ledger} knows no run or version: run `ganflow run`, which makes and registers a model"
+        )
     challengers = {entry.facts["name"]: int(entry.facts["version"]) for entry in registrations}
-    yield from rebuild.restore(home, recorded, challengers)
+    yield from rebuild.restore(workspace, recorded, challengers)
     known = {version.place for run in recorded for version in run.versions}
-    for folder in sorted((home.mlruns / "artifacts" / "models").glob("*/artifacts")):
-        if (place := folder.relative_to(home.mlruns).as_posix()) not in known:
+    for folder in sorted((workspace.mlruns / "artifacts" / "models").glob("*/artifacts")):
+        if (place := folder.relative_to(workspace.mlruns).as_posix()) not in known:
             yield f"the model in {place}", "the ledger knows no version with its files"
 
 
 def _recorded_run(
-    model: Entry, run_id: str, registrations: Sequence[Entry], entries: Sequence[Entry], home: Workspace
+    model: Entry, run_id: str, registrations: Sequence[Entry], entries: Sequence[Entry], workspace: Workspace
 ) -> rebuild.RecordedRun:
     dataset = parent_of(entries, model, "dataset")
     evaluation = next(
@@ -57,7 +59,7 @@ def _recorded_run(
         run_id=run_id,
         training=model.facts["training"],
         dataset=runs.dataset_facts(image, splits["training"], splits["holdout"], model.parents["dataset"]),
-        curves=_curves(model, home),
+        curves=_curves(model, workspace),
         scores={"images": model.facts["images"], **evaluation.facts["metrics"]} if evaluation else None,
         begun=seconds_of(model),
         ended=seconds_of(registrations[-1] if registrations else model),
@@ -68,14 +70,14 @@ def _recorded_run(
     )
 
 
-def _curves(model: Entry, home: Workspace) -> list[dict[str, Any]]:
+def _curves(model: Entry, workspace: Workspace) -> list[dict[str, Any]]:
     """The training's curves: from its own folder if that was kept, else of the present model."""
-    training = home.state / "training" / model.key
+    training = workspace.state / "training" / model.key
     with suppress(OSError, ValueError):
         rows = [json.loads(line) for line in (training / "progress.jsonl").read_text().splitlines()]
         return [row for row in rows if "images" in row]
     with suppress(UserError):
-        present = Model.load(home.model)
+        present = Model.load(workspace.model)
         if present.content == model.content:
             import pandas as pd
 

@@ -35,7 +35,7 @@ class _Picture(NamedTuple):
     pixels: str
 
 
-def trace(file: Path, home: Workspace) -> dict[str, Any]:
+def trace(file: Path, workspace: Workspace) -> dict[str, Any]:
     """What the picture in `file` came from, by the keys image, gallery, evaluation, model, version, run, params, commit
     and data; None for what is not known.
 
@@ -47,19 +47,19 @@ def trace(file: Path, home: Workspace) -> dict[str, Any]:
         UserError: it is no picture, or the ledger knows nothing of it.
     """
     picture = _read(file)
-    entries = Ledger(home).entries()
+    entries = Ledger(workspace).entries()
     gallery, described, found_by = _in_galleries(picture, entries)
     model = parent_of(entries, gallery, "model") if gallery else None
     if model is None and "model" in picture.marks:
         model = last_entry(entries, "model", picture.marks["model"])
         found_by = "marks"
     if model is None:
-        raise _unknown(file, picture, home)
+        raise _unknown(file, picture, workspace)
     evaluation = parent_of(entries, gallery, "evaluation") if gallery else None
     if evaluation is None and "evaluation" in picture.marks:
         evaluation = last_entry(entries, "evaluation", picture.marks["evaluation"])
     dataset = parent_of(entries, model, "dataset")
-    versions = _versions(model, entries, home)
+    versions = _versions(model, entries, workspace)
     chain = {"dataset": dataset, "model": model, "evaluation": evaluation, "gallery": gallery}
     seed = described.get("seed", picture.marks.get("seed"))
     found: dict[str, Any] = {
@@ -89,7 +89,7 @@ def trace(file: Path, home: Workspace) -> dict[str, Any]:
         "data": dataset and data_of(dataset),
     }
     if dataset and found["data"]:
-        found["data"]["nearest"] = _nearest(picture, found["image"]["seed"], dataset, evaluation, home)
+        found["data"]["nearest"] = _nearest(picture, found["image"]["seed"], dataset, evaluation, workspace)
     return found
 
 
@@ -139,23 +139,23 @@ def _in_galleries(picture: _Picture, entries: Sequence[Entry]) -> tuple[Entry | 
     return None, {}, "marks"
 
 
-def _unknown(file: Path, picture: _Picture, home: Workspace) -> UserError:
+def _unknown(file: Path, picture: _Picture, workspace: Workspace) -> UserError:
     if "model" in picture.marks:
         return UserError(
-            f"{file} says that model {picture.marks['model'][:40]} made it, which {home.root} does not know: name the "
-            "folder where it was made by --workspace"
+            f"{file} says that model {picture.marks['model'][:40]} made it, which {workspace.root} does not know: name "
+            "the folder where it was made by --workspace"
         )
     return UserError(
-        f"{file} was not made in {home.root}, or was changed since: its pixels are in no gallery and nothing of "
+        f"{file} was not made in {workspace.root}, or was changed since: its pixels are in no gallery and nothing of "
         "ganflow is written in it; name another folder by --workspace, or the picture as it was made"
     )
 
 
 def _nearest(
-    picture: _Picture, seed: int | None, dataset: Entry, evaluation: Entry | None, home: Workspace
+    picture: _Picture, seed: int | None, dataset: Entry, evaluation: Entry | None, workspace: Workspace
 ) -> list[dict[str, Any]] | None:
     try:
-        present = Dataset.load(home.dataset)
+        present = Dataset.load(workspace.dataset)
     except UserError:
         return None
     if present.content != dataset.content:
@@ -164,7 +164,7 @@ def _nearest(
 
     from ..gan.dataset import Split
 
-    own = _sample(seed, evaluation, home)
+    own = _sample(seed, evaluation, workspace)
     compared = _reduced(picture, present.image) if own is None else own
     if compared is None:
         return None
@@ -184,13 +184,13 @@ def _nearest(
     ]
 
 
-def _sample(seed: int | None, evaluation: Entry | None, home: Workspace) -> Pixels | None:
+def _sample(seed: int | None, evaluation: Entry | None, workspace: Workspace) -> Pixels | None:
     """The model's sample (H, W, C) with this seed, before it was finished."""
     import numpy as np
     import pandas as pd
 
     try:
-        present = Evaluation.load(home.evaluation)
+        present = Evaluation.load(workspace.evaluation)
     except UserError:
         return None
     if evaluation is None or present.content != evaluation.content:
@@ -216,7 +216,7 @@ def _reduced(picture: _Picture, image: ImageFormat) -> Pixels | None:
     return pixels
 
 
-def _versions(model: Entry, entries: Sequence[Entry], home: Workspace) -> list[dict[str, Any]]:
+def _versions(model: Entry, entries: Sequence[Entry], workspace: Workspace) -> list[dict[str, Any]]:
     """Each version of a model with its aliases now, the one that was registered last first."""
     found: dict[tuple[str, int, str], dict[str, Any]] = {}
     for entry in reversed(entries):
@@ -230,7 +230,7 @@ def _versions(model: Entry, entries: Sequence[Entry], home: Workspace) -> list[d
                 {
                     "name": name,
                     "version": number,
-                    "aliases": _aliases(name, number, where, entries, home),
+                    "aliases": _aliases(name, number, where, entries, workspace),
                     "tracking": where,
                     "run": facts.get("run_id"),
                     "commit": None if commit == "none" else commit,
@@ -247,15 +247,15 @@ def _verdict(entries: Sequence[Entry], name: str, version: int) -> Entry | None:
     return next((entry for entry in judged if entry.facts["challenger"] == version), None)
 
 
-def _aliases(name: str, version: int, where: str, entries: Sequence[Entry], home: Workspace) -> list[str]:
+def _aliases(name: str, version: int, where: str, entries: Sequence[Entry], workspace: Workspace) -> list[str]:
     """By the registry where there is one, else by the journal of champions and by what was registered last."""
     if where != connection.address():
         return []
-    if where != "embedded" or (home.mlruns / "mlflow.db").exists():
+    if where != "embedded" or (workspace.mlruns / "mlflow.db").exists():
         with suppress(UserError):
-            return registry.aliases(name, version, home)
+            return registry.aliases(name, version, workspace)
     last = [e.facts["version"] for e in entries if e.kind == "registration" and e.facts["name"] == name][-1]
-    champion = champions.written_champion(name, home)
+    champion = champions.written_champion(name, workspace)
     return [alias for alias, number in (("challenger", last), ("champion", champion)) if number == version]
 
 

@@ -59,31 +59,31 @@ class Subject:
     cost: Mapping[str, float] | None = None
 
     @classmethod
-    def of(cls, home: Workspace) -> Subject:
+    def of(cls, workspace: Workspace) -> Subject:
         """What lies in the workspace, with the commit that it was registered with.
 
         Raises:
             UserError: there is no model, evaluation, gallery or data set.
         """
-        model = Model.load(home.model)
-        registration = Registration.load(home.registration) if home.registration.exists() else None
+        model = Model.load(workspace.model)
+        registration = Registration.load(workspace.registration) if workspace.registration.exists() else None
         if registration is not None and registration.model_key != model.key.id:
             registration = None
         tags, verdict = {}, None
         if registration is not None:
-            tags = registry.tags(registration.name, registration.version, home)
-            verdict = Verdict.last(home.verdict, registration.name, registration.version)
+            tags = registry.tags(registration.name, registration.version, workspace)
+            verdict = Verdict.last(workspace.verdict, registration.name, registration.version)
         return cls(
             model=model,
-            evaluation=Evaluation.load(home.evaluation),
-            gallery=Gallery.load(home.gallery),
-            dataset=Dataset.load(home.dataset),
+            evaluation=Evaluation.load(workspace.evaluation),
+            gallery=Gallery.load(workspace.gallery),
+            dataset=Dataset.load(workspace.dataset),
             registration=registration,
             verdict=verdict,
-            params=Params.load(home.params) if home.params.exists() else None,
+            params=Params.load(workspace.params) if workspace.params.exists() else None,
             commit=None if tags.get("commit") == "none" else tags.get("commit"),
-            data_version=versioning.data_version(home)[0],
-            cost=spent(home.state / "training" / model.key.id),
+            data_version=versioning.data_version(workspace)[0],
+            cost=spent(workspace.state / "training" / model.key.id),
         )
 
     @property
@@ -97,13 +97,13 @@ class Subject:
         return self.model.image.labelled and self.model.training.network.conditional
 
 
-def attach(home: Workspace) -> None:
+def attach(workspace: Workspace) -> None:
     """Put the cards, and the verdict if there is one, into the run of the registered version, and describe it.
 
     Raises:
         UserError: the model is not registered, or the server cannot be reached.
     """
-    subject = Subject.of(home)
+    subject = Subject.of(workspace)
     registration = subject.registration
     if registration is None:
         raise UserError("this model is not registered: run `ganflow register`")
@@ -114,10 +114,10 @@ def attach(home: Workspace) -> None:
         ).encode(),
     }
     if subject.verdict is not None:
-        files |= {file.name: file.read_bytes() for file in sorted(home.verdict.iterdir())}
+        files |= {file.name: file.read_bytes() for file in sorted(workspace.verdict.iterdir())}
     facts = {"splits": subject.dataset.splits, "classes": len(subject.dataset.image.classes)}
     data = runs.UsedData(subject.data_version or subject.dataset.source, facts)
-    runs.attach(registration.name, registration.version, home, files, model_summary(subject), data)
+    runs.attach(registration.name, registration.version, workspace, files, model_summary(subject), data)
 
 
 def model_card(subject: Subject) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 from ..provenance.trace import _indices, _read
 
 
-def page(found: Mapping[str, Any], file: Path, home: Workspace) -> str:
+def page(found: Mapping[str, Any], file: Path, workspace: Workspace) -> str:
     """A small page of its own with the picture, its nearest training images and the chain of `trace`."""
     import jinja2
 
@@ -27,7 +27,7 @@ def page(found: Mapping[str, Any], file: Path, home: Workspace) -> str:
     nearest: Sequence[Mapping[str, Any]] = (found["data"] or {}).get("nearest") or ()
     pictures = []
     if nearest:
-        dataset = Dataset.load(home.dataset)
+        dataset = Dataset.load(workspace.dataset)
         pixels = Split(dataset.folder, "training", dataset.image).pixels(_indices(nearest))
         pictures = [_inline(to_image(image)) for image in pixels]
     environment = jinja2.Environment(

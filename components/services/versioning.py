@@ -19,15 +19,15 @@ from ..workspace.workspace import Workspace
 from .address import masked
 
 
-def add(home: Workspace, many: int) -> str:
+def add(workspace: Workspace, many: int) -> str:
     """Track `data/` by `dvc add`, where the workspace lies in a git repository; one sentence on what was done.
 
     `many`: more files than that are left alone, because DVC is very slow on them.
     """
-    git = next((folder for folder in (home.root, *home.root.parents) if (folder / ".git").exists()), None)
+    git = next((folder for folder in (workspace.root, *workspace.root.parents) if (folder / ".git").exists()), None)
     if git is None:
         return "data/ is not tracked, because the workspace is not in a git repository"
-    files = sum(len(names) for _, _, names in os.walk(home.data))
+    files = sum(len(names) for _, _, names in os.walk(workspace.data))
     if files > many:
         return f"data/ is not tracked: DVC is slow on {files:,} files; pack them as tar shards, then `dvc add data`"
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
@@ -36,22 +36,24 @@ def add(home: Workspace, many: int) -> str:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
-        inside = any((folder / ".dvc").is_dir() for folder in (home.root, *home.root.parents))
-        repo = Repo(str(home.root)) if inside else Repo.init(str(home.root), subdir=home.root != git)
+        inside = any((folder / ".dvc").is_dir() for folder in (workspace.root, *workspace.root.parents))
+        repo = Repo(str(workspace.root)) if inside else Repo.init(str(workspace.root), subdir=workspace.root != git)
         with repo:
-            repo.add(str(home.data))
+            repo.add(str(workspace.data))
     except (DvcException, OSError) as error:
         return f"data/ is not tracked: {masked(' '.join(str(error).split()))}; run `dvc add data`"
     return "data/ is tracked by data.dvc: commit it with params.yaml"
 
 
-def pull(home: Workspace) -> None:
+def pull(workspace: Workspace) -> None:
     """Get the data that `data.dvc` names from its remote, where they are not there already.
 
     Raises:
         UserError: the remote has them not or cannot be reached, or `data/` has changes that would be lost.
     """
-    if not (home.root / "data.dvc").exists() or not any((f / ".dvc").is_dir() for f in (home.root, *home.root.parents)):
+    if not (workspace.root / "data.dvc").exists() or not any(
+        (f / ".dvc").is_dir() for f in (workspace.root, *workspace.root.parents)
+    ):
         return
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     from dvc.exceptions import DvcException
@@ -59,9 +61,9 @@ def pull(home: Workspace) -> None:
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
-        with Repo(str(home.root)) as repo:
+        with Repo(str(workspace.root)) as repo:
             # DVC takes names from where the process is.
-            repo.pull([str(home.root / "data.dvc")])
+            repo.pull([str(workspace.root / "data.dvc")])
     except (DvcException, OSError) as error:
         reason = masked(" ".join(str(error).split()))
         raise UserError(
@@ -69,7 +71,7 @@ def pull(home: Workspace) -> None:
         ) from None
 
 
-def record(home: Workspace, stages: Sequence[str]) -> str:
+def record(workspace: Workspace, stages: Sequence[str]) -> str:
     """Write what lies in the workspace to `dvc.lock`, as if `dvc repro` had made it; one sentence on what was done.
 
     Called after a complete flow on the workspace's own parameters, never by a stage: `dvc repro` holds DVC's lock.
@@ -77,7 +79,7 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
     Raises:
         UserError: DVC is busy or refuses.
     """
-    if not (home.root / "dvc.yaml").exists() or not (home.root / ".dvc").is_dir():
+    if not (workspace.root / "dvc.yaml").exists() or not (workspace.root / ".dvc").is_dir():
         return "not recorded: the workspace is not under DVC"
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     from dvc.exceptions import DvcException
@@ -85,11 +87,11 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
-        with Repo(str(home.root)) as repo:
-            if (home.root / "data.dvc").exists() and repo.status([str(home.root / "data.dvc")]):
+        with Repo(str(workspace.root)) as repo:
+            if (workspace.root / "data.dvc").exists() and repo.status([str(workspace.root / "data.dvc")]):
                 return "not recorded: data/ differs from data.dvc: run `dvc add data`, then `dvc repro`"
             for stage in stages:
-                repo.commit(f"{home.root / 'dvc.yaml'}:{stage}", force=True)
+                repo.commit(f"{workspace.root / 'dvc.yaml'}:{stage}", force=True)
     except DvcException as error:
         reason = masked(str(error))
         raise UserError(
@@ -99,13 +101,13 @@ def record(home: Workspace, stages: Sequence[str]) -> str:
 
 
 @contextmanager
-def own_cache(home: Workspace, hold: bool) -> Iterator[Path | None]:
+def own_cache(workspace: Workspace, hold: bool) -> Iterator[Path | None]:
     """Folder of the objects in DVC's cache, None if there are none; with `hold`, no command of DVC runs meanwhile.
 
     Raises:
         UserError: other workspaces may use the cache too, or DVC is busy.
     """
-    objects = home.root / ".dvc" / "cache" / "files" / "md5"
+    objects = workspace.root / ".dvc" / "cache" / "files" / "md5"
     if not objects.is_dir():
         yield None
         return
@@ -116,12 +118,12 @@ def own_cache(home: Workspace, hold: bool) -> Iterator[Path | None]:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     with ExitStack() as opened:
         try:
-            repo = opened.enter_context(Repo(str(home.root)))
+            repo = opened.enter_context(Repo(str(workspace.root)))
             settings = repo.config["cache"]
             if (
                 settings.get("dir")
                 or settings.get("shared")
-                or objects.resolve() != home.root.resolve().joinpath(".dvc", "cache", "files", "md5")
+                or objects.resolve() != workspace.root.resolve().joinpath(".dvc", "cache", "files", "md5")
             ):
                 raise UserError("DVC's cache is shared by its settings, and other workspaces may need them")
             if hold:
@@ -131,32 +133,34 @@ def own_cache(home: Workspace, hold: bool) -> Iterator[Path | None]:
         yield objects
 
 
-def named_objects(home: Workspace) -> tuple[set[str], set[str]]:
+def named_objects(workspace: Workspace) -> tuple[set[str], set[str]]:
     """Hashes that `*.dvc` and `dvc.lock` in the workspace name, and those in git: of all commits, logs and the index.
 
     Raises:
         UserError: git cannot be asked, or has not the whole history.
     """
     now: set[str] = set()
-    for place, folders, names in os.walk(home.root):
+    for place, folders, names in os.walk(workspace.root):
         here = Path(place)
         folders[:] = [
-            name for name in folders if not name.startswith(".") and here / name not in (home.data, home.mlruns)
+            name
+            for name in folders
+            if not name.startswith(".") and here / name not in (workspace.data, workspace.mlruns)
         ]
         for name in names:
             if name == "dvc.lock" or name.endswith(".dvc"):
                 now |= _hashes((here / name).read_text(errors="replace"))
-    if not any((folder / ".git").exists() for folder in (home.root, *home.root.parents)):
+    if not any((folder / ".git").exists() for folder in (workspace.root, *workspace.root.parents)):
         return now, set()
     files = ("--", ":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock")
     every = ("--all", "--reflog", "--full-history", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=")
-    shallow = _git(home.root, "rev-parse", "--is-shallow-repository")
-    logged = _git(home.root, "-c", "log.showRoot=true", "log", *every, *files)
-    staged = _git(home.root, "ls-files", "--stage", *files)
+    shallow = _git(workspace.root, "rev-parse", "--is-shallow-repository")
+    logged = _git(workspace.root, "-c", "log.showRoot=true", "log", *every, *files)
+    staged = _git(workspace.root, "ls-files", "--stage", *files)
     if shallow != "false" or logged is None or staged is None:
         raise UserError("git may name them, and cannot tell, or has not the whole history: `git fetch --unshallow`")
     blobs = {name for name in re.findall(r"\b[0-9a-f]{40,64}\b", f"{logged} {staged}") if name.strip("0")}
-    contents = _git(home.root, "cat-file", "--batch", stdin="\n".join(sorted(blobs)))
+    contents = _git(workspace.root, "cat-file", "--batch", stdin="\n".join(sorted(blobs)))
     if contents is None or re.search(r"^[0-9a-f]+ missing$", contents, re.MULTILINE):
         raise UserError("git may name them, and has not all that its commits hold: `git fetch --refetch`")
     return now, _hashes(contents)
@@ -166,19 +170,19 @@ def _hashes(text: str) -> set[str]:
     return {*re.findall(r"\b[0-9a-f]{32}(?:\.dir)?\b", text)}
 
 
-def data_version(home: Workspace) -> tuple[str | None, str | None]:
+def data_version(workspace: Workspace) -> tuple[str | None, str | None]:
     """DVC's hash of the files in `data/` if it is the one in `data.dvc`, and the git commit that has this `data.dvc`.
 
     Read without DVC, which takes seconds to import and may hold its lock at the moment.
     """
-    tracked = home.root / "data.dvc"
+    tracked = workspace.root / "data.dvc"
     try:
         text = tracked.read_bytes()
         (out,) = yaml.safe_load(text)["outs"]
         version, size, count = str(out["md5"]), out["size"], out["nfiles"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None, None
-    files = {path.relative_to(home.data).as_posix(): path for path in home.data.rglob("*") if path.is_file()}
+    files = {path.relative_to(workspace.data).as_posix(): path for path in workspace.data.rglob("*") if path.is_file()}
     if len(files) != count or sum(path.stat().st_size for path in files.values()) != size:
         return None, None
     entries = []
@@ -187,8 +191,8 @@ def data_version(home: Workspace) -> tuple[str | None, str | None]:
             entries.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": name})
     if f"{hashlib.md5(json.dumps(entries).encode()).hexdigest()}.dir" != version:
         return None, None
-    held = _git(home.root, "show", "HEAD:./data.dvc")
-    commit = _git(home.root, "rev-parse", "HEAD") if held == text.decode().strip() else None
+    held = _git(workspace.root, "show", "HEAD:./data.dvc")
+    commit = _git(workspace.root, "rev-parse", "HEAD") if held == text.decode().strip() else None
     return version, commit
 
 

@@ -36,8 +36,8 @@ class Stage:
     inputs: tuple[str, ...]
     code: tuple[str, ...]
 
-    def folder(self, home: Workspace) -> Path:
-        folder: Path = getattr(home, self.artifact.__name__.lower())
+    def folder(self, workspace: Workspace) -> Path:
+        folder: Path = getattr(workspace, self.artifact.__name__.lower())
         return folder
 
 
@@ -47,12 +47,16 @@ STAGES = (
         Dataset,
         ("data",),
         (
-            "artifacts.py",
-            "containers.py",
-            "decoding.py",
+            "ingest/decoding.py",
+            "ingest/formats.py",
+            "ingest/parts.py",
             "preprocess.py",
-            "raw_images.py",
-            "services/cluster.py",
+            "services/cluster/placement.py",
+            "services/cluster/session.py",
+            "services/cluster/tasks.py",
+            "workspace/artifacts.py",
+            "workspace/data_hashes.py",
+            "workspace/files.py",
         ),
     ),
     Stage(
@@ -60,9 +64,6 @@ STAGES = (
         Model,
         ("preprocess",),
         (
-            "artifacts.py",
-            "checkpoints.py",
-            "cost.py",
             "gan/ada.py",
             "gan/augmentation.py",
             "gan/dataset.py",
@@ -74,10 +75,19 @@ STAGES = (
             "gan/schedules.py",
             "gan/symptoms.py",
             "gan/training_loop.py",
-            "judge.py",
-            "services/cluster.py",
+            "services/cluster/placement.py",
+            "services/cluster/session.py",
+            "services/cluster/trainer.py",
+            "services/cluster/worker.py",
             "services/storage.py",
             "train.py",
+            "training/checkpoints.py",
+            "training/cost.py",
+            "training/mirror.py",
+            "training/scoring.py",
+            "training/shared_data.py",
+            "workspace/artifacts.py",
+            "workspace/files.py",
         ),
     ),
     Stage(
@@ -85,16 +95,19 @@ STAGES = (
         Evaluation,
         ("train", "preprocess"),
         (
-            "artifacts.py",
             "evaluate.py",
+            "evaluation/samples.py",
             "gan/dataset.py",
             "gan/distances.py",
             "gan/features.py",
             "gan/metrics.py",
             *_NETWORKS,
             "gan/sampling.py",
-            "measure.py",
-            "services/cluster.py",
+            "services/cluster/placement.py",
+            "services/cluster/session.py",
+            "services/cluster/tasks.py",
+            "workspace/artifacts.py",
+            "workspace/files.py",
         ),
     ),
     Stage(
@@ -102,28 +115,36 @@ STAGES = (
         Gallery,
         ("evaluate", "train", "preprocess"),
         (
-            "artifacts.py",
             "gan/dataset.py",
             "gan/distances.py",
             "gan/explain.py",
-            "gan/finishing.py",
             "gan/metrics.py",
             *_NETWORKS,
             "gan/sampling.py",
             "gan/symptoms.py",
-            "insights.py",
-            "marks.py",
+            "pictures/finishing.py",
+            "pictures/metadata.py",
+            "pictures/tiles.py",
             "postprocess.py",
-            "report.html.jinja",
-            "report.py",
-            "tiles.py",
+            "reports/gallery_report.py",
+            "reports/report.html.jinja",
+            "reports/scores.py",
+            "reports/sections.py",
+            "workspace/artifacts.py",
+            "workspace/files.py",
         ),
     ),
     Stage(
         "register",
         Registration,
         ("train", "evaluate", "postprocess"),
-        ("artifacts.py", "register.py", "services/serving_model.py", "services/tracking.py"),
+        (
+            "register.py",
+            "services/tracking/registry.py",
+            "services/tracking/serving_model.py",
+            "workspace/artifacts.py",
+            "workspace/files.py",
+        ),
     ),
 )
 
@@ -155,23 +176,23 @@ def code_hash(stage: Stage) -> str:
     return _hash("".join(sha256_of(_CODE / file) for file in stage.code).encode())
 
 
-def plan(home: Workspace, params: Params, tracking: str) -> list[Step]:
+def plan(workspace: Workspace, params: Params, tracking: str) -> list[Step]:
     """For each stage whether it has to run, and why, from the artifacts on the disk alone.
 
     Raises:
         UserError: there is no data.
     """
-    contents = {"data": data_content(home.data, home.state)}
+    contents = {"data": data_content(workspace.data, workspace.state)}
     steps = []
     for stage in STAGES:
         missing = [name for name in stage.inputs if name not in contents]
-        found = _load(stage, home)
+        found = _load(stage, workspace)
         reason = f"{missing[0]} runs" if missing else None
         if reason is None:
             key = key_of(stage.name, getattr(params, stage.name), *(contents[name] for name in stage.inputs))
             reason = _difference(stage, found, key)
         if reason is None and isinstance(found, Registration):
-            reason = _unregistered(found, home, tracking)
+            reason = _unregistered(found, workspace, tracking)
         if reason is None and found is not None:
             contents[stage.name] = found.content
         steps.append(Step(stage, reason))
@@ -182,8 +203,8 @@ def _stage(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
-def _load(stage: Stage, home: Workspace) -> Artifact | None:
-    folder = stage.folder(home)
+def _load(stage: Stage, workspace: Workspace) -> Artifact | None:
+    folder = stage.folder(workspace)
     try:
         return stage.artifact.load(folder) if (folder / stage.artifact.manifest).exists() else None
     except OtherVersionError:
@@ -200,10 +221,10 @@ def _difference(stage: Stage, found: Artifact | None, key: Key) -> str | None:
     return ", ".join(words[name] for name in changed) or None
 
 
-def _unregistered(found: Registration, home: Workspace, tracking: str) -> str | None:
+def _unregistered(found: Registration, workspace: Workspace, tracking: str) -> str | None:
     if found.tracking != tracking:
         return f"it is registered at {found.tracking}, not at {tracking}"
-    if tracking == "embedded" and not (home.mlruns / "mlflow.db").exists():
+    if tracking == "embedded" and not (workspace.mlruns / "mlflow.db").exists():
         return "MLflow's database is gone (`ganflow rebuild-registry` restores its versions)"
     return None
 

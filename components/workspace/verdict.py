@@ -86,7 +86,7 @@ class Verdict(Options):
         return verdict if (verdict.name, verdict.challenger) == (name, version) else None
 
     @classmethod
-    def of(cls, home: Workspace) -> Verdict | None:
+    def of(cls, workspace: Workspace) -> Verdict | None:
         """The verdict on the version that is registered."""
-        registration = Registration.load(home.registration)
-        return cls.last(home.verdict, registration.name, registration.version)
+        registration = Registration.load(workspace.registration)
+        return cls.last(workspace.verdict, registration.name, registration.version)

@@ -9,21 +9,21 @@ import typer
 from components.services import versioning
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
-from flows.cli.shared import WorkspaceOption, check_servers, home_of
+from flows.cli.shared import WorkspaceOption, check_servers, workspace_at
 
 
 def card(
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
     dataset: Annotated[bool, typer.Option("--dataset", help="that of the data set instead of the model's")] = False,
 ) -> None:
     """Print the model card: Markdown in the Hugging Face format, made from what lies in the workspace."""
-    home = home_of(workspace)
+    workspace = workspace_at(folder)
     from components.reports import cards
 
     if dataset:
-        params = Params.load(home.params)
-        version, _ = versioning.data_version(home)
-        print(cards.dataset_card(Dataset.load(home.dataset), params.register.name, version, params))
+        params = Params.load(workspace.params)
+        version, _ = versioning.data_version(workspace)
+        print(cards.dataset_card(Dataset.load(workspace.dataset), params.register.name, version, params))
     else:
         check_servers()
-        print(cards.model_card(cards.Subject.of(home)))
+        print(cards.model_card(cards.Subject.of(workspace)))

@@ -18,18 +18,18 @@ SHOWN = 10
 
 def clean(
     # Nothing is made in the folder.
-    workspace: Annotated[
+    folder: Annotated[
         Path, typer.Option("--workspace", metavar="DIR", help="the folder to look through; default: this one")
     ] = Path(),
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     remove: Annotated[bool, typer.Option("--remove", help="remove what is listed")] = False,
 ) -> None:
     """What no version, ledger, commit, parameters or running job needs any more: lists it, removes it if told to."""
-    home = Workspace(workspace.absolute())
-    options = Params.load(home.params, overrides).clean
+    workspace = Workspace(folder.absolute())
+    options = Params.load(workspace.params, overrides).clean
     from components.maintenance.cleanup import cleanup
 
-    found = cleanup(options, home, remove)
+    found = cleanup(options, workspace, remove)
     for kind, items in found.kinds():
         print(f"{kind:<40} {sum(item.bytes for item in items) / 1e6:9,.1f} MB")
         for item in items[:SHOWN]:

@@ -29,35 +29,35 @@ data_app = typer.Typer(help="Public data sets: fetched, checked and converted.",
 
 def init(
     data: Annotated[Path, typer.Option("--data", metavar="PATH", help="folder, zip, tar or Parquet file of images")],
-    workspace: Annotated[
+    folder: Annotated[
         Path, typer.Option("--workspace", metavar="DIR", help="folder for params.yaml, data/ and results")
     ] = Path(),
     link: Annotated[bool, typer.Option("--link", help="make data/ a link to PATH instead of a copy")] = False,
 ) -> None:
     """Look at your images, propose parameters for them and this machine, and make a workspace."""
-    home, data = Workspace(workspace.absolute()), data.absolute()
+    workspace, data = Workspace(folder.absolute()), data.absolute()
     if not data.exists():
         raise UserError(f"there is no {data}: name a folder or a file with images by --data")
-    for path in (home.params, home.data):
+    for path in (workspace.params, workspace.data):
         if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
     import components.ingest.survey as survey
     from components.services.cluster import placement
 
-    with disk_errors(home.root):
-        home.state.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.state) as scratch:
+    with disk_errors(workspace.root):
+        workspace.state.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=workspace.state) as scratch:
             found = survey.survey(data, Path(scratch))
         _show_survey(data, found)
-        name = home.root.name if data == home.data else data.stem
+        name = workspace.root.name if data == workspace.data else data.stem
         proposal = survey.propose(found, name, *placement.local_resources())
-        _place(data, home, found, link)
-        sheet = home.root / "survey.png"
+        _place(data, workspace, found, link)
+        sheet = workspace.root / "survey.png"
         survey.sample_sheet(found, proposal).save(sheet)
-        staged = home.params.with_suffix(".tmp")
+        staged = workspace.params.with_suffix(".tmp")
         staged.write_text(_yaml(data, found, proposal))
-        staged.replace(home.params)
-    _show_proposal(home, found, proposal)
+        staged.replace(workspace.params)
+    _show_proposal(workspace, found, proposal)
     if not found.labelled:
         from components.gan.features import require_feature_net
 
@@ -66,9 +66,9 @@ def init(
         except UserError as error:
             print(f"\nBefore you run: {error}")
     if not link:
-        print(f"Versions: {versioning.add(home, many=MANY_FILES)}")
-    where = "" if home.root == Path.cwd() else f" --workspace {shown(home.root)}"
-    print(f"\nLook at {shown(sheet)}, edit {shown(home.params)} if you like, then:\n")
+        print(f"Versions: {versioning.add(workspace, many=MANY_FILES)}")
+    where = "" if workspace.root == Path.cwd() else f" --workspace {shown(workspace.root)}"
+    print(f"\nLook at {shown(sheet)}, edit {shown(workspace.params)} if you like, then:\n")
     print(f"  ganflow run{where}")
 
 
@@ -102,33 +102,33 @@ def shown(path: Path) -> str:
     return str(path.absolute()) if relative.startswith("..") else relative
 
 
-def _place(data: Path, home: Workspace, found: Survey, link: bool) -> None:
+def _place(data: Path, workspace: Workspace, found: Survey, link: bool) -> None:
     """Make `data` the workspace's data/, by a copy or a link."""
-    if data == home.data:
+    if data == workspace.data:
         return
-    if home.data.exists():
-        home.data.rmdir()
+    if workspace.data.exists():
+        workspace.data.rmdir()
     if link:
         if data.is_dir():
-            home.data.symlink_to(data, target_is_directory=True)
+            workspace.data.symlink_to(data, target_is_directory=True)
         else:
-            home.data.mkdir()
-            (home.data / data.name).symlink_to(data)
+            workspace.data.mkdir()
+            (workspace.data / data.name).symlink_to(data)
         return
-    free = shutil.disk_usage(home.root).free
+    free = shutil.disk_usage(workspace.root).free
     if found.size > 0.9 * free:
         raise UserError(
-            f"copying {_size(found.size)} to {home.data} leaves no room ({_size(free)} are free): use --link, which "
-            "makes a link instead"
+            f"copying {_size(found.size)} to {workspace.data} leaves no room ({_size(free)} are free): use --link, "
+            "which makes a link instead"
         )
-    staged = Path(tempfile.mkdtemp(prefix=".data-", dir=home.root))
+    staged = Path(tempfile.mkdtemp(prefix=".data-", dir=workspace.root))
     try:
         staged.chmod(0o755)
         if data.is_dir():
             shutil.copytree(data, staged, symlinks=True, dirs_exist_ok=True)
         else:
             shutil.copy2(data, staged)
-        staged.replace(home.data)
+        staged.replace(workspace.data)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -158,10 +158,10 @@ def _show_survey(data: Path, found: Survey) -> None:
     print(f"  broken       {len(found.broken):,}" + "".join(f"\n    {n}: {why}" for n, why in found.broken[:5]))
 
 
-def _show_proposal(home: Workspace, found: Survey, proposal: Proposal) -> None:
+def _show_proposal(workspace: Workspace, found: Survey, proposal: Proposal) -> None:
     image, train = proposal.image, proposal.params["train"]
     colours = {1: "grey", 3: "RGB"}.get(image.channels, f"{image.channels} channels")
-    free = shutil.disk_usage(home.root).free
+    free = shutil.disk_usage(workspace.root).free
     augment = ", ".join(train["augment"]) or "none"
     print("\nProposed (in params.yaml)")
     print(f"  images       {image.width}x{image.height}, {colours}")

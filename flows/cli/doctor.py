@@ -14,13 +14,13 @@ from components.workspace.workspace import Workspace
 
 def doctor(
     # Nothing is made in the folder: it is only looked at.
-    workspace: Annotated[
+    folder: Annotated[
         Path, typer.Option("--workspace", metavar="DIR", help="the folder to look at; default: this one")
     ] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Look for what is outdated, open, full, unreachable or left over on this machine, and say what mends it."""
-    found = examine(Workspace(workspace.absolute()))
+    found = examine(Workspace(folder.absolute()))
     wrong = False
     if as_json:
         listed = [diagnosis._asdict() for diagnosis in found]

@@ -35,7 +35,7 @@ from flows.cli.platform import down, drift, status, up
 from flows.cli.presets import presets
 from flows.cli.provenance import impact, rebuild_registry, trace
 from flows.cli.render import render
-from flows.cli.shared import SetOption, WorkspaceOption, check_servers, home_of, ready
+from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
 from flows.cli.sign import sign
 from flows.cli.sweep import sweep
 from flows.supervisor import supervisor
@@ -91,7 +91,7 @@ def _fail(sentence: str, code: int) -> NoReturn:
     "ganflow run --preset fashion-dcgan"
 )
 def run(
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="its section train instead of params.yaml's; see ganflow presets")
@@ -99,11 +99,11 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
 ) -> None:
     """Run the stages whose data, parameters or code changed, as a Prefect flow."""
-    home = home_of(workspace)
-    params = Params.load(home.params, overrides, preset_named(preset) if preset else None)
-    steps = plan(home, params, connection.address())
+    workspace = workspace_at(folder)
+    params = Params.load(workspace.params, overrides, preset_named(preset) if preset else None)
+    steps = plan(workspace, params, connection.address())
     due = [step for step in steps if step.reason]
-    judged = not due and Verdict.of(home) is not None
+    judged = not due and Verdict.of(workspace) is not None
     if dry_run or not due:
         _show_plan(steps, judged)
     if dry_run:
@@ -114,22 +114,22 @@ def run(
                 print(f"  {line}")
         return
     if judged:
-        ledger.record(home)
+        ledger.record(workspace)
         print("Nothing to do: data, parameters and code are those of the last run.")
-        _summary(home)
+        _summary(workspace)
         return
     check_servers()
-    home.exclusive()
-    end_orphans(home)
-    _announce(home, params, due)
+    workspace.exclusive()
+    end_orphans(workspace)
+    _announce(workspace, params, due)
     began = time.monotonic()
     if "train" in {step.stage.name for step in due}:
         session.start()
-    _run_flow(params, home)
+    _run_flow(params, workspace)
     print()
-    _summary(home)
+    _summary(workspace)
     if not overrides and not preset:
-        print(f"  versions     {versioning.record(home, [stage.name for stage in STAGES])}")
+        print(f"  versions     {versioning.record(workspace, [stage.name for stage in STAGES])}")
     took = _duration(time.monotonic() - began)
     print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow sample` makes images.")
 
@@ -147,83 +147,83 @@ app.command(
 
 
 @app.command()
-def preprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def preprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Raw images under data/ -> artifacts/dataset."""
     import components.preprocess as stage
 
-    home, params = ready(workspace, overrides)
-    _done(stage.preprocess(params.preprocess, home.data, home.dataset))
+    workspace, params = ready(folder, overrides)
+    _done(stage.preprocess(params.preprocess, workspace.data, workspace.dataset))
 
 
 @app.command()
-def train(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def train(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """artifacts/dataset -> artifacts/model; goes on where a killed training stopped."""
-    home, params = ready(workspace, overrides)
-    dataset = Dataset.load(home.dataset)
-    if Model.find(home.model, key_of("train", params.train, dataset.content)) is None:
+    workspace, params = ready(folder, overrides)
+    dataset = Dataset.load(workspace.dataset)
+    if Model.find(workspace.model, key_of("train", params.train, dataset.content)) is None:
         # It takes as long as the imports.
         session.start()
     import components.train as stage
 
-    _done(stage.train(params.train, dataset, home.model))
+    _done(stage.train(params.train, dataset, workspace.model))
 
 
 @app.command(epilog="Examples: ganflow evaluate | ganflow evaluate --full")
 def evaluate(
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
     full: Annotated[bool, typer.Option("--full", help="the same as --set evaluate.full=true")] = False,
 ) -> None:
     """The model's scores, and the samples they were measured on -> artifacts/evaluation."""
-    home, params = ready(workspace, [*overrides, *(["evaluate.full=true"] if full else [])])
-    model, dataset = Model.load(home.model), Dataset.load(home.dataset)
+    workspace, params = ready(folder, [*overrides, *(["evaluate.full=true"] if full else [])])
+    model, dataset = Model.load(workspace.model), Dataset.load(workspace.dataset)
     import components.evaluate as stage
 
-    _done(stage.evaluate(params.evaluate, model, dataset, home.evaluation))
+    _done(stage.evaluate(params.evaluate, model, dataset, workspace.evaluation))
 
 
 @app.command()
-def postprocess(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def postprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Finished images, contact sheet and report -> artifacts/gallery."""
-    home, params = ready(workspace, overrides)
-    inputs = Evaluation.load(home.evaluation), Model.load(home.model), Dataset.load(home.dataset)
+    workspace, params = ready(folder, overrides)
+    inputs = Evaluation.load(workspace.evaluation), Model.load(workspace.model), Dataset.load(workspace.dataset)
     import components.postprocess as stage
 
-    _done(stage.postprocess(params.postprocess, *inputs, home.gallery))
+    _done(stage.postprocess(params.postprocess, *inputs, workspace.gallery))
 
 
 @app.command()
-def register(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def register(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """The model with its scores and pictures -> a version in MLflow's registry."""
-    home, params = ready(workspace, overrides)
-    inputs = Model.load(home.model), Evaluation.load(home.evaluation), Gallery.load(home.gallery)
+    workspace, params = ready(folder, overrides)
+    inputs = Model.load(workspace.model), Evaluation.load(workspace.evaluation), Gallery.load(workspace.gallery)
     import components.register as stage
 
-    _done(stage.register(params.register, *inputs, home.registration))
+    _done(stage.register(params.register, *inputs, workspace.registration))
 
 
 @app.command(epilog="Examples: ganflow promote | ganflow promote --set promote.margin=0.1")
-def promote(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def promote(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Challenger against champion: the better one becomes champion, and a page says why."""
-    home, params = ready(workspace, overrides)
-    inputs = Model.load(home.model), Evaluation.load(home.evaluation), Dataset.load(home.dataset)
-    registration = Registration.load(home.registration)
+    workspace, params = ready(folder, overrides)
+    inputs = Model.load(workspace.model), Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
+    registration = Registration.load(workspace.registration)
     import components.promote as gate
 
-    verdict = gate.promote(params.promote, registration, *inputs, home)
-    ledger.record(home, verdict)
+    verdict = gate.promote(params.promote, registration, *inputs, workspace)
+    ledger.record(workspace, verdict)
     print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
     for check in verdict.checks:
         print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")
-    print(f"Who is champion: {_champion(verdict)}. The page: {shown(home.verdict / 'verdict.html')}")
+    print(f"Who is champion: {_champion(verdict)}. The page: {shown(workspace.verdict / 'verdict.html')}")
 
 
 @app.command(epilog="Example: ganflow rollback")
-def rollback(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def rollback(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Make the champion before the present one champion again; a second time changes nothing."""
-    home, params = ready(workspace, overrides)
+    workspace, params = ready(folder, overrides)
     name = params.register.name
-    now, before = champions.rollback(name, home)
+    now, before = champions.rollback(name, workspace)
     print(
         f"{name} version {now} is champion again, instead of version {before}"
         if before is not None
@@ -238,11 +238,11 @@ def sample(
     label: Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")] = "",
     seed: Annotated[int, typer.Option(min=0, help="of the first image; each next one has the next seed")] = 0,
     truncation: Annotated[float, typer.Option(min=0.01, max=1, help="below 1: more typical, less diverse")] = 1.0,
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
 ) -> None:
     """Make images with the workspace's model: one PNG each, without finishing."""
-    home = home_of(workspace)
-    model = Model.load(home.model).verified()
+    workspace = workspace_at(folder)
+    model = Model.load(workspace.model).verified()
     import safetensors.torch
 
     from components.gan.dataset import to_image
@@ -281,14 +281,14 @@ app.command(epilog="Example: ganflow sign --certificate chain.pem --key key.pem 
 
 
 @app.command(epilog="Exit code 0: all is as it was written; 1: something is not.")
-def verify(workspace: WorkspaceOption = None) -> None:
+def verify(folder: WorkspaceOption = None) -> None:
     """Hash data, artifacts, checkpoints, ledger and registered models again; say what is damaged and what mends it."""
-    home = home_of(workspace)
+    workspace = workspace_at(folder)
     check_servers()
     from components.maintenance.verify import verify as findings
 
     damaged = 0
-    for finding in findings(home):
+    for finding in findings(workspace):
         print(f"{'damaged' if finding.wrong else 'ok':<8} {finding.part}", flush=True)
         if finding.wrong:
             damaged += 1
@@ -327,11 +327,11 @@ def list_params() -> None:
 
 @app.command()
 def ui(
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="on this machine only")] = 5000,
 ) -> None:
     """Open MLflow's pages: experiments, sample images, registered models. Ctrl-C ends it."""
-    home = home_of(workspace)
+    workspace = workspace_at(folder)
     if connection.address() != "embedded":
         print(f"The experiments are at {connection.address()}")
         return
@@ -341,18 +341,18 @@ def ui(
     print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    subprocess.run([*command, "--backend-store-uri", connection.uri(home)], env=quiet, check=False)
+    subprocess.run([*command, "--backend-store-uri", connection.uri(workspace)], env=quiet, check=False)
 
 
-def _run_flow(params: Params, home: Workspace) -> None:
-    supervisor.use(home)
-    os.environ.setdefault("PREFECT_HOME", str(home.state / "prefect"))
+def _run_flow(params: Params, workspace: Workspace) -> None:
+    supervisor.use(workspace)
+    os.environ.setdefault("PREFECT_HOME", str(workspace.state / "prefect"))
     for name, value in _PREFECT.items():
         os.environ.setdefault(name, value)
     from flows.pipeline import pipeline
 
     try:
-        pipeline(params, home.root)
+        pipeline(params, workspace.root)
     except Exception as error:
         # Ctrl-C ends Prefect's temporary server too, so what arrives may be its absence.
         cause: BaseException | None = error
@@ -379,9 +379,9 @@ def _show_plan(steps: Sequence[Step], judged: bool) -> None:
     print(f"  {'promote':<12} {'up to date' if judged else 'would run: ' + why}")
 
 
-def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
+def _announce(workspace: Workspace, params: Params, due: Sequence[Step]) -> None:
     names = [*(step.stage.name for step in due), "promote"]
-    print(f"ganflow runs {' -> '.join(names)} in {home.root}")
+    print(f"ganflow runs {' -> '.join(names)} in {workspace.root}")
     for step in due:
         print(f"  {step.stage.name:<12} {step.reason}")
     if "train" in names and params.train.network != DCGAN():
@@ -396,20 +396,20 @@ def _announce(home: Workspace, params: Params, due: Sequence[Step]) -> None:
         print("Less than a minute.\n")
 
 
-def _summary(home: Workspace) -> None:
-    evaluation, registration = Evaluation.load(home.evaluation), Registration.load(home.registration)
+def _summary(workspace: Workspace) -> None:
+    evaluation, registration = Evaluation.load(workspace.evaluation), Registration.load(workspace.registration)
     print("Scores (floor: the same for real images)")
     for name, value in evaluation.metrics.items():
         if not name.endswith("_floor"):
             floor = evaluation.metrics.get(f"{name}_floor")
             print(f"  {name:<32} {value:9.4f}" + (f"   floor {floor:.4f}" if floor is not None else ""))
     print("Results")
-    print(f"  pictures     {shown(home.gallery / 'contact_sheet.png')}")
-    print(f"  report       {shown(home.gallery / 'report.html')}")
-    print(f"  model        {registration.name} version {registration.version} ({_aliases(home, registration)})")
-    if verdict := Verdict.of(home):
+    print(f"  pictures     {shown(workspace.gallery / 'contact_sheet.png')}")
+    print(f"  report       {shown(workspace.gallery / 'report.html')}")
+    print(f"  model        {registration.name} version {registration.version} ({_aliases(workspace, registration)})")
+    if verdict := Verdict.of(workspace):
         print(f"  verdict      {verdict.answer}: {verdict.reason}")
-        print(f"               {shown(home.verdict / 'verdict.html')}")
+        print(f"               {shown(workspace.verdict / 'verdict.html')}")
 
 
 def _champion(verdict: Verdict) -> str:
@@ -417,8 +417,8 @@ def _champion(verdict: Verdict) -> str:
     return "nobody" if version is None else f"version {version}"
 
 
-def _aliases(home: Workspace, registration: Registration) -> str:
-    return ", ".join(registry.aliases(registration.name, registration.version, home)) or "no alias"
+def _aliases(workspace: Workspace, registration: Registration) -> str:
+    return ", ".join(registry.aliases(registration.name, registration.version, workspace)) or "no alias"
 
 
 def _done(artifact: Artifact) -> None:

@@ -20,7 +20,7 @@ from components.workspace.artifacts import Registration
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
-from flows.cli.shared import SetOption, WorkspaceOption, check_servers, home_of, ready
+from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
 from flows.supervisor import supervisor
 from flows.supervisor.supervisor import Platform, answers
 
@@ -29,7 +29,7 @@ RUNS = 5
 
 
 def up(
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
     prefect_port: Annotated[
         int, typer.Option(min=1, max=65535, help="of Prefect's server, on this machine only")
     ] = 4200,
@@ -37,38 +37,38 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="come back when all runs; `ganflow down` ends it")] = False,
 ) -> None:
     """Start the platform on this machine: Prefect's server and worker, MLflow's pages, all of prefect.yaml."""
-    home = home_of(workspace)
-    Params.load(home.params)
+    workspace = workspace_at(folder)
+    Params.load(workspace.params)
     check_servers()
-    platform = supervisor.find(home)
+    platform = supervisor.find(workspace)
     if platform and platform.running:
         print(f"The platform runs already (process {platform.supervisor.pid}).")
-        _wait_until_ready(home, platform.supervisor.pid)
-        _show(home)
+        _wait_until_ready(workspace, platform.supervisor.pid)
+        _show(workspace)
         return
     if detach:
-        _detached(home, prefect_port, mlflow_port)
-        _show(home)
+        _detached(workspace, prefect_port, mlflow_port)
+        _show(workspace)
         return
     print("Starting Prefect's server, its worker and MLflow: about half a minute")
-    supervisor.up(home, prefect_port, mlflow_port, lambda line: _tell(line, home))
+    supervisor.up(workspace, prefect_port, mlflow_port, lambda line: _tell(line, workspace))
     print("All of it has ended.")
 
 
-def down(workspace: WorkspaceOption = None) -> None:
+def down(folder: WorkspaceOption = None) -> None:
     """End the platform with all its processes; a run in progress writes a checkpoint and goes on at the next start."""
-    home = home_of(workspace)
+    workspace = workspace_at(folder)
     began = time.monotonic()
-    if supervisor.down(home):
+    if supervisor.down(workspace):
         print(f"The platform has ended ({time.monotonic() - began:.0f} s).")
     else:
         print("The platform does not run.")
 
 
-def status(workspace: WorkspaceOption = None, as_json: _JsonOption = False) -> None:
+def status(folder: WorkspaceOption = None, as_json: _JsonOption = False) -> None:
     """Servers, current and last runs, next schedules, the champion and its age, disk use."""
-    home = home_of(workspace)
-    found = _status(home)
+    workspace = workspace_at(folder)
+    found = _status(workspace)
     if as_json:
         print(json.dumps(found, indent=2, default=str))
         return
@@ -77,41 +77,41 @@ def status(workspace: WorkspaceOption = None, as_json: _JsonOption = False) -> N
             print(f"{'' if number else part:<10} {line}")
 
 
-def drift(workspace: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def drift(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Compare new images in `retrain.inbox` with those that the champion learned from; nothing is started."""
-    home, params = ready(workspace, overrides)
+    workspace, params = ready(folder, overrides)
     from components.drift import drift as compare
 
-    print(compare(params, home).words)
+    print(compare(params, workspace).words)
 
 
-def _tell(line: str, home: Workspace) -> None:
+def _tell(line: str, workspace: Workspace) -> None:
     """A line of the supervisor; an empty one when all runs."""
     if line:
         print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
     else:
-        _show(home)
+        _show(workspace)
         print("Ctrl-C ends all of it.", flush=True)
 
 
-def _detached(home: Workspace, prefect_port: int, mlflow_port: int) -> None:
-    log = home.state / "platform" / "platform.log"
+def _detached(workspace: Workspace, prefect_port: int, mlflow_port: int) -> None:
+    log = workspace.state / "platform" / "platform.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     ports = ["--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)]
-    command = [str(Path(sys.executable).parent / "ganflow"), "up", "--workspace", str(home.root), *ports]
+    command = [str(Path(sys.executable).parent / "ganflow"), "up", "--workspace", str(workspace.root), *ports]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    _wait_until_ready(home, process.pid, process, log)
+    _wait_until_ready(workspace, process.pid, process, log)
 
 
 def _wait_until_ready(
-    home: Workspace, pid: int, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+    workspace: Workspace, pid: int, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
 ) -> None:
     until = time.monotonic() + supervisor.START_SECONDS
     while time.monotonic() < until:
-        platform = supervisor.find(home)
+        platform = supervisor.find(workspace)
         if platform and platform.supervisor.pid == pid and platform.ready:
             return
         if process and process.poll() is not None:
@@ -121,8 +121,8 @@ def _wait_until_ready(
     raise UserError("the platform is not ready after two minutes: `ganflow down`, then `ganflow up` again")
 
 
-def _show(home: Workspace) -> None:
-    platform = supervisor.find(home)
+def _show(workspace: Workspace) -> None:
+    platform = supervisor.find(workspace)
     if platform is None:
         return
     print(f"Prefect   {platform.pages}")
@@ -132,8 +132,8 @@ def _show(home: Workspace) -> None:
             print(f"{'' if number else part.capitalize():<9} {line}", flush=True)
 
 
-def _status(home: Workspace) -> dict[str, Any]:
-    platform = supervisor.find(home)
+def _status(workspace: Workspace) -> dict[str, Any]:
+    platform = supervisor.find(workspace)
     running = platform is not None and platform.running
     server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform and running else None)
     servers: dict[str, Any] = {}
@@ -148,9 +148,9 @@ def _status(home: Workspace) -> dict[str, Any]:
     if server and answers(f"{server}/health"):
         os.environ["PREFECT_API_URL"] = server
         found |= {"runs": _runs(), "next": _next_of(server)}
-    found["champion"] = _champion(home)
+    found["champion"] = _champion(workspace)
     found["disk"] = {
-        name: _size(home.root / name) for name in ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")
+        name: _size(workspace.root / name) for name in ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")
     }
     return found
 
@@ -181,16 +181,16 @@ def _next_of(server: str) -> list[dict[str, Any]]:
     return [{"deployment": name, "at": due} for name, due in next_runs()]
 
 
-def _champion(home: Workspace) -> dict[str, Any] | None:
-    name = Params.load(home.params).register.name
-    changes = champions.history(name, home)
+def _champion(workspace: Workspace) -> dict[str, Any] | None:
+    name = Params.load(workspace.params).register.name
+    changes = champions.history(name, workspace)
     if not changes:
         return None
     since = datetime.fromisoformat(changes[-1]["time"])
     found: dict[str, Any] = {"name": name, "version": changes[-1]["version"], "since": since}
     try:
-        judged = Verdict.of(home)
-        registered = Registration.load(home.registration)
+        judged = Verdict.of(workspace)
+        registered = Registration.load(workspace.registration)
     except UserError:
         return found
     found["last_registered"] = registered.version

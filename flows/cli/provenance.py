@@ -26,16 +26,16 @@ _JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
 
 def trace(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="a finished picture, wherever it was copied")],
-    workspace: _FolderOption = Path(),
+    folder: _FolderOption = Path(),
     as_json: _JsonOption = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="write a page with pictures too")] = None,
 ) -> None:
     """From a picture back to gallery, model, version, runs, parameters, code, data and nearest training images."""
-    home = Workspace(workspace.absolute())
-    found = trace_of(image, home)
+    workspace = Workspace(folder.absolute())
+    found = trace_of(image, workspace)
     if html is not None:
         with disk_errors(html):
-            html.write_text(trace_page.page(found, image, home), encoding="utf-8")
+            html.write_text(trace_page.page(found, image, workspace), encoding="utf-8")
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -50,11 +50,11 @@ def impact(
     asked: Annotated[
         str, typer.Argument(metavar="DATA_HASH|FILE", help="at least 6 digits of a hash of the data, or a raw file")
     ],
-    workspace: _FolderOption = Path(),
+    folder: _FolderOption = Path(),
     as_json: _JsonOption = False,
 ) -> None:
     """From a data version, or a single raw file by its bytes, to the models, versions and galleries made from it."""
-    found = impact_of(asked, Workspace(workspace.absolute()))
+    found = impact_of(asked, Workspace(folder.absolute()))
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -69,11 +69,11 @@ def impact(
         _line("gallery", gallery, f"{gallery['pictures']:,} pictures, model {gallery['model']}")
 
 
-def rebuild_registry(workspace: _FolderOption = Path()) -> None:
+def rebuild_registry(folder: _FolderOption = Path()) -> None:
     """Make runs, model versions, tags and aliases again that MLflow's database lost; what is there stays."""
-    home = Workspace(workspace.absolute())
-    with home.exclusive():
-        for part, missing in rebuild.rebuild_registry(home):
+    workspace = Workspace(folder.absolute())
+    with workspace.exclusive():
+        for part, missing in rebuild.rebuild_registry(workspace):
             print(f"{'not restored' if missing else 'there':<12} {part}" + (f": {missing}" if missing else ""))
 
 

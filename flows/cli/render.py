@@ -25,11 +25,11 @@ def render(
             help="relative to the workspace, or s3://bucket/prefix; default: a folder of its own in renders/",
         ),
     ] = "",
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
     """Make finished images by the champion; the same command again makes what is lacking."""
-    home, params = ready(workspace, overrides)
+    workspace, params = ready(folder, overrides)
     from components.render import Batch
     from components.render import render as rendered
 
@@ -37,4 +37,4 @@ def render(
         batch = Batch(images=n, label=label, seed=seed, truncation=truncation, out=out)
     except ValidationError as error:
         raise UserError(f"--out: {error.errors()[0]['ctx']['error']}") from None
-    print(rendered(batch, params, home))
+    print(rendered(batch, params, workspace))

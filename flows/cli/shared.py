@@ -30,25 +30,25 @@ SetOption = Annotated[
 ]
 
 
-def home_of(workspace: Path | None) -> Workspace:
+def workspace_at(folder: Path | None) -> Workspace:
     """This folder; or the one that is named, filled from the project's parameters and data where it lacks them."""
-    home = Workspace((workspace or Path()).absolute())
-    if workspace is not None and home.root != _PROJECT:
-        home.root.mkdir(parents=True, exist_ok=True)
-        if not home.params.exists() and (_PROJECT / "params.yaml").exists():
-            shutil.copyfile(_PROJECT / "params.yaml", home.params)
-        if not home.data.exists() and (_PROJECT / "data").exists():
-            shutil.copytree(_PROJECT / "data", home.data)
-    return home
+    workspace = Workspace((folder or Path()).absolute())
+    if folder is not None and workspace.root != _PROJECT:
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        if not workspace.params.exists() and (_PROJECT / "params.yaml").exists():
+            shutil.copyfile(_PROJECT / "params.yaml", workspace.params)
+        if not workspace.data.exists() and (_PROJECT / "data").exists():
+            shutil.copytree(_PROJECT / "data", workspace.data)
+    return workspace
 
 
-def ready(workspace: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
+def ready(folder: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
     """The workspace, held until the process ends, and its parameters."""
-    home = home_of(workspace)
-    params = Params.load(home.params, overrides)
+    workspace = workspace_at(folder)
+    params = Params.load(workspace.params, overrides)
     check_servers()
-    home.exclusive()
-    return home, params
+    workspace.exclusive()
+    return workspace, params
 
 
 def check_servers() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from components.workspace.artifacts import Gallery
-from flows.cli.shared import WorkspaceOption, home_of
+from flows.cli.shared import WorkspaceOption, workspace_at
 
 
 def sign(
@@ -19,10 +19,10 @@ def sign(
         str | None,
         typer.Option(metavar="URL", help="time-stamping server (RFC 3161); without one nothing is sent to anyone"),
     ] = None,
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
 ) -> None:
     """Write copies of the finished pictures that carry signed C2PA manifests (Content Credentials)."""
-    gallery = Gallery.load(home_of(workspace).gallery)
+    gallery = Gallery.load(workspace_at(folder).gallery)
     from components.provenance.signing import sign as signed
 
     count = signed(gallery, certificate, key, out, timestamp)

@@ -37,25 +37,25 @@ def sweep(
         int | None, typer.Option(min=1, help="trials beside each other; default: one for each GPU, or each machine")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="put the best values into params.yaml")] = False,
-    workspace: WorkspaceOption = None,
+    folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Train with several parameters, stop the worse trials early, and name the best by its score."""
-    home, params = ready(workspace, overrides)
+    workspace, params = ready(folder, overrides)
     import components.sweep as search
 
-    chosen = search.combinations(home.params, overrides, over, images, trials)
+    chosen = search.combinations(workspace.params, overrides, over, images, trials)
     import components.preprocess as stage
 
-    dataset = stage.preprocess(params.preprocess, home.data, home.dataset)
-    outcomes = search.sweep(chosen, dataset, home, at_once)
+    dataset = stage.preprocess(params.preprocess, workspace.data, workspace.dataset)
+    outcomes = search.sweep(chosen, dataset, workspace, at_once)
     _show(outcomes)
     best = outcomes[0]
     if not math.isfinite(best.result.score):
         raise UserError("no trial has a score: lower the learning rates or raise train.r1_gamma, and sweep again")
     if write:
-        search.write(home.params, best.trial.values)
-        _show_change(home, params, best.trial.values)
+        search.write(workspace.params, best.trial.values)
+        _show_change(workspace, params, best.trial.values)
     else:
         print("Use the best by --set, or put it into params.yaml by the same command with --write:\n")
         print("  ganflow run " + " ".join(f"--set {shlex.quote(word)}" for word in search.words(best.trial.values)))
@@ -68,8 +68,8 @@ def _show(outcomes: Sequence[Outcome]) -> None:
         print(f"{score}   {result.state:<8} at {result.images:>11,}   {trial.name}")
 
 
-def _show_change(home: Workspace, before: Params, values: Mapping[str, Any]) -> None:
-    print(f"{shown(home.params)} now has")
+def _show_change(workspace: Workspace, before: Params, values: Mapping[str, Any]) -> None:
+    print(f"{shown(workspace.params)} now has")
     for key, value in values.items():
         old: Any = before.model_dump(mode="json")
         for name in key.split("."):

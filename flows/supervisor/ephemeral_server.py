@@ -10,20 +10,20 @@ import psutil
 from components.workspace.workspace import Workspace
 
 
-def note(home: Workspace) -> None:
+def note(workspace: Workspace) -> None:
     """Remember the servers that this process has started, if any."""
     servers = [
         {"pid": child.pid, "started": child.create_time()}
         for child in psutil.Process().children(recursive=True)
         if _is_server(child)
     ]
-    (home.state / "prefect-server.json").write_text(json.dumps(servers))
+    (workspace.state / "prefect-server.json").write_text(json.dumps(servers))
 
 
-def end_orphans(home: Workspace) -> None:
+def end_orphans(workspace: Workspace) -> None:
     """End the servers whose process was killed. Called by the process that holds the workspace."""
     try:
-        noted = json.loads((home.state / "prefect-server.json").read_text())
+        noted = json.loads((workspace.state / "prefect-server.json").read_text())
     except (OSError, ValueError):
         return
     for server in noted:

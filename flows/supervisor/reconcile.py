@@ -36,7 +36,7 @@ MAX_STARTS = 4
 SILENT = timedelta(seconds=90)
 
 
-def reconcile(home: Workspace) -> Iterator[str]:
+def reconcile(workspace: Workspace) -> Iterator[str]:
     """Close every run whose process is gone, so that it goes on or is marked crashed; a sentence for each."""
     with get_client(sync_client=True) as client:
         unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
@@ -48,10 +48,10 @@ def reconcile(home: Workspace) -> Iterator[str]:
             if run.deployment_id:
                 yield _go_on(client, run, "the platform was stopped")
     # Held for a moment only where there is something to close: whoever starts a run meanwhile would be turned away.
-    if runs.any_running(home):
-        with suppress(BusyError), home.exclusive():
+    if runs.any_running(workspace):
+        with suppress(BusyError), workspace.exclusive():
             # Nobody works here, so what MLflow believes to be running is not.
-            yield from runs.end_dead_runs(home)
+            yield from runs.end_dead_runs(workspace)
 
 
 def _dead(run: FlowRun) -> str | None:

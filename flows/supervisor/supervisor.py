@@ -85,17 +85,17 @@ class Platform(Options):
         return self.prefect.removesuffix("/api")
 
 
-def find(home: Workspace) -> Platform | None:
+def find(workspace: Workspace) -> Platform | None:
     """The platform of the workspace, running or not; None if there is no record of one, or not a whole one."""
     try:
-        return Platform.model_validate_json(_record(home).read_text())
+        return Platform.model_validate_json(_record(workspace).read_text())
     except (OSError, ValueError):
         return None
 
 
-def use(home: Workspace) -> None:
+def use(workspace: Workspace) -> None:
     """Let this process's flows go to the platform's Prefect server, where one runs and no other is named."""
-    platform = find(home)
+    platform = find(workspace)
     if platform and platform.running and answers(f"{platform.prefect}/health"):
         os.environ.setdefault("PREFECT_API_URL", platform.prefect)
 
@@ -108,7 +108,7 @@ def answers(address: str, seconds: float = 2) -> bool:
         return False
 
 
-def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str], None]) -> None:
+def up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str], None]) -> None:
     """Start all parts, deploy, and keep them running until SIGINT or SIGTERM; then end them all.
 
     Raises:
@@ -118,17 +118,17 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
     mlflow = f"http://127.0.0.1:{mlflow_port}" if connection.address() == "embedded" else connection.address()
     ours = {"prefect": not os.environ.get("PREFECT_API_URL"), "mlflow": connection.address() == "embedded"}
     # What another supervisor, killed meanwhile, has left; and what a killed run made and did not write down.
-    down(home)
-    with suppress(BusyError), home.exclusive():
-        ledger.record(home)
+    down(workspace)
+    with suppress(BusyError), workspace.exclusive():
+        ledger.record(workspace)
     for name, port, option in (("prefect", prefect_port, "--prefect-port"), ("mlflow", mlflow_port, "--mlflow-port")):
         if ours[name] and _taken(port):
             raise UserError(f"port {port} is in use{_user_of(port)}: name another by {option}")
-    environment = _environment(home, prefect)
-    commands = _commands(home, prefect_port, mlflow_port)
+    environment = _environment(workspace, prefect)
+    commands = _commands(workspace, prefect_port, mlflow_port)
     # Written down, and shown: without the password that the user's own server may have in its address.
     platform = Platform(supervisor=Process.of(os.getpid()), prefect=masked(prefect), mlflow=mlflow)
-    with _ended_by_signals(), _supervised(home, platform, environment, tell) as parts:
+    with _ended_by_signals(), _supervised(workspace, platform, environment, tell) as parts:
         # Both at once, since each takes seconds of imports.
         for name in ("prefect", "mlflow"):
             if ours[name]:
@@ -139,10 +139,19 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
         from flows.supervisor.reconcile import reconcile
 
         make_pool(POOL)
-        for line in [*cancel_missed(), *reconcile(home)]:
+        for line in [*cancel_missed(), *reconcile(workspace)]:
             tell(line)
         deploying = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", _deployments(home)],
+            [
+                sys.executable,
+                "-m",
+                "prefect",
+                "--no-prompt",
+                "deploy",
+                "--all",
+                "--prefect-file",
+                _deployments(workspace),
+            ],
             cwd=_PROJECT,
             env={**environment, "PWD": str(_PROJECT)},
             stdout=subprocess.PIPE,
@@ -160,15 +169,15 @@ def up(home: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str
         while not next_runs() and time.monotonic() < planned_until:
             time.sleep(0.3)
         # At last, because the server overlooks an automation that is made while its services start.
-        notify(Params.load(home.params).retrain.notify)
+        notify(Params.load(workspace.params).retrain.notify)
         parts.ready()
         tell("")
-        parts.keep(lambda: reconcile(home))
+        parts.keep(lambda: reconcile(workspace))
 
 
-def down(home: Workspace) -> bool:
+def down(workspace: Workspace) -> bool:
     """End the platform of the workspace, or what is left of it; whether there was something to end."""
-    platform = find(home)
+    platform = find(workspace)
     if platform is None:
         return False
     supervisor = platform.supervisor.find()
@@ -178,9 +187,9 @@ def down(home: Workspace) -> bool:
             supervisor.wait(STOP_RUNS_SECONDS + 2 * STOP_SECONDS)
         with suppress(psutil.Error):
             supervisor.kill()
-    left = members(home)
-    _end(home, platform.parts)
-    _record(home).unlink(missing_ok=True)
+    left = members(workspace)
+    _end(workspace, platform.parts)
+    _record(workspace).unlink(missing_ok=True)
     return supervisor is not None or bool(left)
 
 
@@ -188,10 +197,10 @@ class _Parts:
     """The processes of the platform, as their supervisor sees them."""
 
     def __init__(
-        self, home: Workspace, platform: Platform, environment: Mapping[str, str], tell: Callable[[str], None]
+        self, workspace: Workspace, platform: Platform, environment: Mapping[str, str], tell: Callable[[str], None]
     ) -> None:
         self.platform = platform
-        self._home, self._environment, self._tell = home, environment, tell
+        self._workspace, self._environment, self._tell = workspace, environment, tell
         self._commands: dict[str, list[str]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._quick_ends: dict[str, int] = {}
@@ -200,12 +209,12 @@ class _Parts:
 
     def start(self, name: str, command: list[str]) -> None:
         """Start the part, in a session of its own, so that Ctrl-C reaches only who ends them in order."""
-        log = _log(self._home, name)
+        log = _log(self._workspace, name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
-                cwd=self._home.root,
+                cwd=self._workspace.root,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -271,12 +280,12 @@ class _Parts:
         self._tell(f"{name} ended (exit code {self._processes[name].returncode}) and is started again{why}")
 
     def _last_words(self, name: str) -> str:
-        log = _log(self._home, name)
+        log = _log(self._workspace, name)
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return f"{' '.join(lines[-1:])[-300:] or 'it said nothing'} (all of it: {log})"
 
     def _write(self) -> None:
-        record = _record(self._home)
+        record = _record(self._workspace)
         with disk_errors(record):
             record.parent.mkdir(parents=True, exist_ok=True)
             staged = record.with_suffix(".tmp")
@@ -286,9 +295,9 @@ class _Parts:
 
 @contextmanager
 def _supervised(
-    home: Workspace, platform: Platform, environment: Mapping[str, str], tell: Callable[[str], None]
+    workspace: Workspace, platform: Platform, environment: Mapping[str, str], tell: Callable[[str], None]
 ) -> Iterator[_Parts]:
-    parts = _Parts(home, platform, environment, tell)
+    parts = _Parts(workspace, platform, environment, tell)
     try:
         yield parts
     except KeyboardInterrupt:
@@ -297,8 +306,8 @@ def _supervised(
         # A second Ctrl-C shall not leave half of it.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        _end(home, parts.platform.parts)
-        _record(home).unlink(missing_ok=True)
+        _end(workspace, parts.platform.parts)
+        _record(workspace).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -309,30 +318,30 @@ def _ended_by_signals() -> Iterator[None]:
     yield
 
 
-def _end(home: Workspace, parts: Mapping[str, Process]) -> None:
+def _end(workspace: Workspace, parts: Mapping[str, Process]) -> None:
     """Runs first, which write a checkpoint while the server can still be told of it; then worker and servers."""
     # The worker would take the next run; it does not end by SIGTERM as long as one runs.
-    runs = [process for process in members(home) if _is_run(process)]
+    runs = [process for process in members(workspace) if _is_run(process)]
     for process in runs:
         with suppress(psutil.Error):
             process.terminate()
     psutil.wait_procs(runs, STOP_RUNS_SECONDS)
-    everything = members(home)
+    everything = members(workspace)
     found = [process for part in parts.values() if (process := part.find())]
     for process in found:
         with suppress(psutil.Error):
             process.terminate()
     psutil.wait_procs(found, STOP_SECONDS)
-    for process in {*everything, *members(home)}:
+    for process in {*everything, *members(workspace)}:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(everything, STOP_SECONDS)
 
 
-def members(home: Workspace) -> list[psutil.Process]:
+def members(workspace: Workspace) -> list[psutil.Process]:
     """All processes of the workspace's platform but its supervisor; also those whose parent was killed."""
     found: dict[int, psutil.Process] = {}
-    mark = str(home.root.resolve())
+    mark = str(workspace.root.resolve())
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get(_MARK) == mark and _lives(process):
@@ -360,19 +369,24 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _commands(home: Workspace, prefect_port: int, mlflow_port: int) -> dict[str, list[str]]:
+def _commands(workspace: Workspace, prefect_port: int, mlflow_port: int) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
     return {
         "prefect": [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)],
         "worker": [*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL],
         "mlflow": [
             *[*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"],
-            *["--backend-store-uri", connection.uri(home), "--artifacts-destination", f"{home.mlruns}/artifacts"],
+            *[
+                "--backend-store-uri",
+                connection.uri(workspace),
+                "--artifacts-destination",
+                f"{workspace.mlruns}/artifacts",
+            ],
         ],
     }
 
 
-def _environment(home: Workspace, prefect: str) -> dict[str, str]:
+def _environment(workspace: Workspace, prefect: str) -> dict[str, str]:
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -383,24 +397,24 @@ def _environment(home: Workspace, prefect: str) -> dict[str, str]:
         "DVC_NO_ANALYTICS": "1",
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    named = {"PREFECT_HOME": str(home.state / "prefect"), **os.environ, "PREFECT_API_URL": prefect, "PATH": path}
-    return {**quiet, **named, _MARK: str(home.root.resolve())}
+    named = {"PREFECT_HOME": str(workspace.state / "prefect"), **os.environ, "PREFECT_API_URL": prefect, "PATH": path}
+    return {**quiet, **named, _MARK: str(workspace.root.resolve())}
 
 
-def _deployments(home: Workspace) -> Path:
+def _deployments(workspace: Workspace) -> Path:
     """The workspace's prefect.yaml, or the project's, with deployments that work in this workspace."""
-    own = home.root / "prefect.yaml"
+    own = workspace.root / "prefect.yaml"
     described: dict[str, Any] = yaml.safe_load((own if own.exists() else _PROJECT / "prefect.yaml").read_text())
     # Into a file: written to the worker, which would pass it on, a run would die at its next line after the worker did.
-    log = _log(home, "runs")
+    log = _log(workspace, "runs")
     output = f'exec "$0" -m prefect.engine >>{shlex.quote(str(log))} 2>&1'
     command = shlex.join(["sh", "-c", output, sys.executable])
     for deployment in described["deployments"]:
-        deployment["parameters"] = {**(deployment.get("parameters") or {}), "workspace": str(home.root)}
+        deployment["parameters"] = {**(deployment.get("parameters") or {}), "workspace": str(workspace.root)}
         pool = deployment.get("work_pool") or {}
         variables = {"command": command, **(pool.get("job_variables") or {})}
         deployment["work_pool"] = {"name": POOL, **pool, "job_variables": variables}
-    file = home.state / "platform" / "prefect.yaml"
+    file = workspace.state / "platform" / "prefect.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(described, sort_keys=False))
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
@@ -408,12 +422,12 @@ def _deployments(home: Workspace) -> Path:
     return file
 
 
-def _record(home: Workspace) -> Path:
-    return home.state / "platform.json"
+def _record(workspace: Workspace) -> Path:
+    return workspace.state / "platform.json"
 
 
-def _log(home: Workspace, name: str) -> Path:
-    return home.state / "platform" / f"{name}.log"
+def _log(workspace: Workspace, name: str) -> Path:
+    return workspace.state / "platform" / f"{name}.log"
 
 
 def _taken(port: int) -> bool:

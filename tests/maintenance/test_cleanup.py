@@ -56,36 +56,36 @@ def test_nothing_that_a_root_reaches_is_unneeded_and_all_else_is(seed: int) -> N
 
 
 @pytest.fixture
-def home(finished: Path, tmp_path: Path) -> Workspace:
+def workspace(finished: Path, tmp_path: Path) -> Workspace:
     shutil.copytree(finished, tmp_path / "home")
     return Workspace(tmp_path / "home")
 
 
-def test_a_finished_workspace_needs_all_that_it_has(home: Workspace) -> None:
-    assert cleanup(ALL, home) == Found([], [])
+def test_a_finished_workspace_needs_all_that_it_has(workspace: Workspace) -> None:
+    assert cleanup(ALL, workspace) == Found([], [])
 
 
-def register_again(home: Workspace, key: str) -> int:
+def register_again(workspace: Workspace, key: str) -> int:
     """A further version of the same networks, as if another training had made them."""
-    folder = home.root.parent / f"model-{key}"
-    shutil.copytree(home.model, folder)
-    model = Model.load(home.model)
+    folder = workspace.root.parent / f"model-{key}"
+    shutil.copytree(workspace.model, folder)
+    model = Model.load(workspace.model)
     (folder / Model.manifest).unlink()
     facts = {name: getattr(model, name) for name in Model.model_fields if name not in ("key", "files", "folder")}
     Model.describe(folder, Key(options=key, inputs=key, code=key), **facts)
     again = Model.load(folder)
     version = registry.register(
-        "ganflow", again, Evaluation.load(home.evaluation), Gallery.load(home.gallery), None, home
+        "ganflow", again, Evaluation.load(workspace.evaluation), Gallery.load(workspace.gallery), None, workspace
     )
-    shutil.copytree(home.state / "training" / model.key.id, home.state / "training" / again.key.id)
+    shutil.copytree(workspace.state / "training" / model.key.id, workspace.state / "training" / again.key.id)
     return version
 
 
-def planted(home: Workspace) -> list[Path]:
+def planted(workspace: Workspace) -> list[Path]:
     """What a workspace gathers in a year; the paths of what of it nobody needs."""
     import mlflow
 
-    version, challenger = register_again(home, "second"), register_again(home, "third")
+    version, challenger = register_again(workspace, "second"), register_again(workspace, "third")
     assert (version, challenger) == (2, 3)
     client = mlflow.MlflowClient()
     second = client.get_model_version("ganflow", "2")
@@ -97,8 +97,8 @@ def planted(home: Workspace) -> list[Path]:
     # Of the user's own, with its files elsewhere.
     client.delete_run(client.create_run("0", tags={"user": "own"}).info.run_id)
 
-    state, artifacts = home.state, home.mlruns / "artifacts"
-    present = Model.load(home.model)
+    state, artifacts = workspace.state, workspace.mlruns / "artifacts"
+    present = Model.load(workspace.model)
     needed = (
         state / "gate" / f"{HEX}.npz",
         state / "drift" / present.dataset[:16] / "held.npy",
@@ -106,11 +106,11 @@ def planted(home: Workspace) -> list[Path]:
         artifacts / "traces" / "something-of-the-user",
         state / "prefect" / "prefect.db",
         state / "sweeps" / HEX / "result.json",
-        home.root / ".data-abc" / "the-users-images.zip",
+        workspace.root / ".data-abc" / "the-users-images.zip",
     )
     unneeded = (
-        home.root / "artifacts" / ".model-abc123" / "generator.safetensors",
-        home.mlruns / ".verdict-abc123" / "verdict.html",
+        workspace.root / "artifacts" / ".model-abc123" / "generator.safetensors",
+        workspace.mlruns / ".verdict-abc123" / "verdict.html",
         state / "training" / HEX / "checkpoints" / "000000002048" / "state.safetensors",
         state / "training" / "ray" / HEX / "storage",
         state / "training" / ".trash-abc" / "checkpoints" / "000000002048" / "state.safetensors",
@@ -143,107 +143,107 @@ def planted(home: Workspace) -> list[Path]:
     ]
 
 
-def files(home: Workspace) -> set[Path]:
-    return {path for path in home.root.rglob("*") if path.is_file()}
+def files(workspace: Workspace) -> set[Path]:
+    return {path for path in workspace.root.rglob("*") if path.is_file()}
 
 
-def test_exactly_what_nobody_needs_is_listed_and_removed_and_all_else_works(home: Workspace) -> None:
-    planned = planted(home)
+def test_exactly_what_nobody_needs_is_listed_and_removed_and_all_else_works(workspace: Workspace) -> None:
+    planned = planted(workspace)
     expected = {path.parent if path.parent.name.startswith((".model", ".verdict")) else path for path in planned}
-    found = cleanup(ALL, home)
+    found = cleanup(ALL, workspace)
     assert not found.kept
     assert {item.path for item in found.items} == expected
     assert found.told(False, "set remove").startswith(f"{len(expected)} things, ")
     assert all(item.words and 0 <= item.age < 1 for item in found.items)
-    before = files(home)
+    before = files(workspace)
 
     # By default what is young stays, and without the option all does.
-    assert "Everything is needed" in succeeded(ganflow(home.root, "clean"))
-    listed = succeeded(ganflow(home.root, "clean", "--set", "clean.keep_days=0"))
-    assert all(str(path.relative_to(home.root)) in listed for path in expected)
+    assert "Everything is needed" in succeeded(ganflow(workspace.root, "clean"))
+    listed = succeeded(ganflow(workspace.root, "clean", "--set", "clean.keep_days=0"))
+    assert all(str(path.relative_to(workspace.root)) in listed for path in expected)
     assert f"{len(expected)} things" in listed.splitlines()[-1]
-    assert before <= files(home)
+    assert before <= files(workspace)
 
-    out = succeeded(ganflow(home.root, "clean", "--remove", "--set", "clean.keep_days=0"))
+    out = succeeded(ganflow(workspace.root, "clean", "--remove", "--set", "clean.keep_days=0"))
     assert out.splitlines()[-1].endswith("are removed")
     gone = {file for file in before if any(path in (file, *file.parents) for path in expected)}
     assert len(gone) > len(expected)
-    assert before - files(home) == gone
-    assert cleanup(ALL, home) == Found([], [])
-    known = inventory.take_inventory(home)
+    assert before - files(workspace) == gone
+    assert cleanup(ALL, workspace) == Found([], [])
+    known = inventory.take_inventory(workspace)
     assert [version.number for version in known.versions] == [1, 2, 3]
     # All but the deleted one, that which its version needs among them.
     assert len(known.runs) == 4
     assert len([time for time in known.runs.values() if time]) == 1
 
-    verified = succeeded(ganflow(home.root, "verify"))
+    verified = succeeded(ganflow(workspace.root, "verify"))
     assert {line.split()[0] for line in verified.splitlines()} == {"ok"}
-    assert "Nothing to do" in succeeded(ganflow(home.root, "run"))
+    assert "Nothing to do" in succeeded(ganflow(workspace.root, "run"))
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{home.root}/mlruns/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{workspace.root}/mlruns/mlflow.db")
     for model in ("models:/ganflow@champion", "models:/ganflow/2", "models:/ganflow@challenger"):
         assert mlflow.pyfunc.load_model(model).predict([], params={"n": 2}).shape == (2, 28, 28, 1)
 
 
-def test_what_is_younger_than_told_stays_with_all_that_it_reaches(home: Workspace) -> None:
-    training, ray = home.state / "training", home.state / "training" / "ray"
+def test_what_is_younger_than_told_stays_with_all_that_it_reaches(workspace: Workspace) -> None:
+    training, ray = workspace.state / "training", workspace.state / "training" / "ray"
     for name in (HEX, HEX[::-1]):
         (ray / name).mkdir(parents=True)
     time.sleep(2)
     (training / HEX).mkdir()
-    assert [item.path for item in cleanup(Clean(keep_days=1 / 86_400), home).items] == [ray / HEX[::-1]]
+    assert [item.path for item in cleanup(Clean(keep_days=1 / 86_400), workspace).items] == [ray / HEX[::-1]]
 
 
-def test_nothing_is_removed_beside_a_run(home: Workspace) -> None:
-    (home.state / "preprocess" / HEX).mkdir(parents=True)
-    with home.exclusive():
-        result = ganflow(home.root, "clean", "--remove", "--set", "clean.keep_days=0")
+def test_nothing_is_removed_beside_a_run(workspace: Workspace) -> None:
+    (workspace.state / "preprocess" / HEX).mkdir(parents=True)
+    with workspace.exclusive():
+        result = ganflow(workspace.root, "clean", "--remove", "--set", "clean.keep_days=0")
     assert result.returncode == 3
     assert "in use" in result.stderr
-    assert (home.state / "preprocess" / HEX).exists()
+    assert (workspace.state / "preprocess" / HEX).exists()
 
 
-def one_line_less(home: Workspace) -> None:
-    lines = home.ledger.read_text().splitlines(keepends=True)
-    home.ledger.write_text("".join(lines[:2] + lines[3:]))
+def one_line_less(workspace: Workspace) -> None:
+    lines = workspace.ledger.read_text().splitlines(keepends=True)
+    workspace.ledger.write_text("".join(lines[:2] + lines[3:]))
 
 
 @pytest.mark.parametrize(
     ("break_it", "kept"),
     [
-        (lambda home: (home.mlruns / "mlflow.db").unlink(), "rebuild-registry"),
-        (lambda home: (home.mlruns / "mlflow.db").write_bytes(b"no database" * 1000), "cannot be read"),
+        (lambda workspace: (workspace.mlruns / "mlflow.db").unlink(), "rebuild-registry"),
+        (lambda workspace: (workspace.mlruns / "mlflow.db").write_bytes(b"no database" * 1000), "cannot be read"),
         (one_line_less, "damaged"),
-        (lambda home: home.ledger.unlink(), "ledger may name them, and is gone"),
-        (lambda home: (home.dataset / "dataset.json").write_text("{}"), "dataset.json is damaged"),
-        (lambda home: (home.data / "more.txt").write_text("more"), "changed since the last run"),
+        (lambda workspace: workspace.ledger.unlink(), "ledger may name them, and is gone"),
+        (lambda workspace: (workspace.dataset / "dataset.json").write_text("{}"), "dataset.json is damaged"),
+        (lambda workspace: (workspace.data / "more.txt").write_text("more"), "changed since the last run"),
     ],
 )
-def test_what_cannot_be_judged_stays(home: Workspace, break_it: Callable[[Workspace], object], kept: str) -> None:
-    keys = home.state / "training" / HEX, home.state / "preprocess" / HEX
+def test_what_cannot_be_judged_stays(workspace: Workspace, break_it: Callable[[Workspace], object], kept: str) -> None:
+    keys = workspace.state / "training" / HEX, workspace.state / "preprocess" / HEX
     for folder in keys:
         folder.mkdir(parents=True)
-    run = home.mlruns / "artifacts" / Model.load(home.model).key.id.ljust(32, "0")
+    run = workspace.mlruns / "artifacts" / Model.load(workspace.model).key.id.ljust(32, "0")
     run.mkdir()
-    assert {item.path for item in cleanup(ALL, home).items} == {*keys, run}
-    before = files(home)
-    break_it(home)
-    before &= files(home)
-    found = cleanup(ALL, home, remove=True)
+    assert {item.path for item in cleanup(ALL, workspace).items} == {*keys, run}
+    before = files(workspace)
+    break_it(workspace)
+    before &= files(workspace)
+    found = cleanup(ALL, workspace, remove=True)
     assert any(kept in sentence for sentence in found.kept)
     assert keys[0].exists()
-    assert before <= files(home)
+    assert before <= files(workspace)
     # Neither of the two is what a damaged data set could tell of.
     assert run.exists() == ("dataset.json" not in kept and "last run" not in kept)
     assert [item.path for item in found.items if item.kind == "preprocessing"] == [keys[1]]
 
 
-def test_what_a_server_may_need_stays(home: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_server_may_need_stays(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    run = home.mlruns / "artifacts" / (HEX * 2)
+    run = workspace.mlruns / "artifacts" / (HEX * 2)
     run.mkdir()
-    found = cleanup(ALL, home, remove=True)
+    found = cleanup(ALL, workspace, remove=True)
     assert not found.items
     assert any("MLflow's runs and models" in sentence and "127.0.0.1:9" in sentence for sentence in found.kept)
     assert run.exists()
@@ -257,42 +257,42 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def data_version(home: Workspace, name: str) -> str:
+def data_version(workspace: Workspace, name: str) -> str:
     """Put a version of the data under DVC: one file that all have, one of its own; its hash."""
-    home.data.mkdir(exist_ok=True)
-    (home.data / "own.txt").write_text(name)
-    (home.data / "shared.txt").write_text("shared")
-    assert "is tracked" in versioning.add(home, 10)
-    return next(line.split()[-1] for line in (home.root / "data.dvc").read_text().splitlines() if "md5:" in line)
+    workspace.data.mkdir(exist_ok=True)
+    (workspace.data / "own.txt").write_text(name)
+    (workspace.data / "shared.txt").write_text("shared")
+    assert "is tracked" in versioning.add(workspace, 10)
+    return next(line.split()[-1] for line in (workspace.root / "data.dvc").read_text().splitlines() if "md5:" in line)
 
 
-def objects(home: Workspace) -> set[str]:
-    cache = home.root / ".dvc" / "cache" / "files" / "md5"
+def objects(workspace: Workspace) -> set[str]:
+    cache = workspace.root / ".dvc" / "cache" / "files" / "md5"
     return {path.parent.name + path.name for path in cache.glob("??/*")}
 
 
 @pytest.fixture(scope="session")
 def versions_made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str, str]]:
     """A workspace with versions of the data in git, in the ledger, and nowhere."""
-    home = Workspace(tmp_path_factory.mktemp("versions"))
-    home.params.write_text(SMALL)
-    git(home.root, "init", "-q", "-b", "main")
-    made = {"first": data_version(home, "first")}
-    git(home.root, "add", "-A", ".")
-    git(home.root, "commit", "-qm", "first")
+    workspace = Workspace(tmp_path_factory.mktemp("versions"))
+    workspace.params.write_text(SMALL)
+    git(workspace.root, "init", "-q", "-b", "main")
+    made = {"first": data_version(workspace, "first")}
+    git(workspace.root, "add", "-A", ".")
+    git(workspace.root, "commit", "-qm", "first")
     # Of a branch of which only the commit was merged, not what it says.
-    git(home.root, "checkout", "-qb", "side")
-    made["side"] = data_version(home, "side")
-    git(home.root, "commit", "-qam", "side")
-    git(home.root, "checkout", "-q", "main")
-    git(home.root, "merge", "-q", "-s", "ours", "side", "-m", "ours")
-    git(home.root, "branch", "-qD", "side")
-    made["ledger"] = data_version(home, "ledger")
+    git(workspace.root, "checkout", "-qb", "side")
+    made["side"] = data_version(workspace, "side")
+    git(workspace.root, "commit", "-qam", "side")
+    git(workspace.root, "checkout", "-q", "main")
+    git(workspace.root, "merge", "-q", "-s", "ours", "side", "-m", "ours")
+    git(workspace.root, "branch", "-qD", "side")
+    made["ledger"] = data_version(workspace, "ledger")
     facts = {"source": HEX * 4, "files": None, "dvc": made["ledger"], "commit": None}
-    ledger.Ledger(home).append(ledger.Entry("dataset", HEX, HEX * 4, {}, facts, None, "2025-01-01T00:00:00+00:00"))
-    made["orphan"] = data_version(home, "orphan")
-    made["present"] = data_version(home, "present")
-    return home, made
+    ledger.Ledger(workspace).append(ledger.Entry("dataset", HEX, HEX * 4, {}, facts, None, "2025-01-01T00:00:00+00:00"))
+    made["orphan"] = data_version(workspace, "orphan")
+    made["present"] = data_version(workspace, "present")
+    return workspace, made
 
 
 @pytest.fixture
@@ -304,15 +304,15 @@ def versions(versions_made: tuple[Workspace, dict[str, str]], tmp_path: Path) ->
 def test_of_dvcs_cache_only_what_no_commit_ledger_or_workspace_names_goes(
     versions: tuple[Workspace, dict[str, str]],
 ) -> None:
-    home, made = versions
-    before = objects(home)
+    workspace, made = versions
+    before = objects(workspace)
     assert len(before) == 5 * 2 + 1
-    assert cleanup(Clean(), home) == Found([], [])
-    found = cleanup(ALL, home, remove=True)
+    assert cleanup(Clean(), workspace) == Found([], [])
+    found = cleanup(ALL, workspace, remove=True)
     assert not found.kept
     orphan = made.pop("orphan")
     assert {item.kind for item in found.items} == {"DVC cache"}
-    gone = before - objects(home)
+    gone = before - objects(workspace)
     assert len(gone) == 2
     assert orphan in gone
     from dvc.repo import Repo
@@ -320,44 +320,44 @@ def test_of_dvcs_cache_only_what_no_commit_ledger_or_workspace_names_goes(
     # All others can be brought back.
     for name, version in made.items():
         size = len(name) + len("shared")
-        (home.root / "data.dvc").write_text(
+        (workspace.root / "data.dvc").write_text(
             f"outs:\n- md5: {version}\n  size: {size}\n  nfiles: 2\n  hash: md5\n  path: data\n"
         )
-        with Repo(str(home.root)) as repo:
-            repo.checkout([str(home.root / "data.dvc")], force=True)
-        assert (home.data / "own.txt").read_text() == name
-        assert (home.data / "shared.txt").read_text() == "shared"
+        with Repo(str(workspace.root)) as repo:
+            repo.checkout([str(workspace.root / "data.dvc")], force=True)
+        assert (workspace.data / "own.txt").read_text() == name
+        assert (workspace.data / "shared.txt").read_text() == "shared"
 
 
 @pytest.mark.parametrize("what", ["shared", "busy", "shallow", "list", "no git"])
 def test_dvcs_cache_stays_where_more_may_be_needed_of_it(
     versions: tuple[Workspace, dict[str, str]], what: str, tmp_path: Path
 ) -> None:
-    home, made = versions
-    git_folder, cache = home.root / ".git", home.root / ".dvc" / "cache"
+    workspace, made = versions
+    git_folder, cache = workspace.root / ".git", workspace.root / ".dvc" / "cache"
     if what == "shared":
-        with (home.root / ".dvc" / "config").open("a") as config:
+        with (workspace.root / ".dvc" / "config").open("a") as config:
             config.write(f"[cache]\n    dir = {tmp_path}/elsewhere\n")
     elif what == "shallow":
-        (git_folder / "shallow").write_text(git(home.root, "rev-parse", "HEAD"))
+        (git_folder / "shallow").write_text(git(workspace.root, "rev-parse", "HEAD"))
     elif what == "list":
         first = made["first"]
         (cache / "files" / "md5" / first[:2] / first[2:]).chmod(0o644)
         (cache / "files" / "md5" / first[:2] / first[2:]).write_text('[{"md5": "')
     elif what == "no git":
         shutil.rmtree(git_folder / "objects")
-    before = objects(home)
+    before = objects(workspace)
     if what == "busy":
         code = "import sys\nfrom dvc.repo import Repo\nwith Repo(sys.argv[1]).lock:\n print(1, flush=True)\n input()"
-        command = [sys.executable, "-c", code, str(home.root)]
+        command = [sys.executable, "-c", code, str(workspace.root)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdout is not None
             assert holder.stdout.readline()
-            found = cleanup(ALL, home, remove=True)
+            found = cleanup(ALL, workspace, remove=True)
             holder.communicate("\n")
     else:
-        found = cleanup(ALL, home, remove=True)
+        found = cleanup(ALL, workspace, remove=True)
     assert not found.items
     assert len(found.kept) == 1
     assert "DVC" in found.kept[0]
-    assert objects(home) == before
+    assert objects(workspace) == before

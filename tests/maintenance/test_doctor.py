@@ -39,12 +39,12 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Workspace:
-    home = Workspace(tmp_path / "workspace")
-    for folder in (home.state, home.mlruns, home.root / "artifacts"):
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path / "workspace")
+    for folder in (workspace.state, workspace.mlruns, workspace.root / "artifacts"):
         folder.mkdir(parents=True)
-    home.params.write_text("")
-    return home
+    workspace.params.write_text("")
+    return workspace
 
 
 @contextmanager
@@ -294,12 +294,12 @@ def test_the_clock_against_a_server(status: int) -> None:
         assert "hush" not in str(diagnosis)
 
 
-def test_the_clock_against_files(home: Workspace) -> None:
-    home.ledger.write_text("{}")
+def test_the_clock_against_files(workspace: Workspace) -> None:
+    workspace.ledger.write_text("{}")
     now = time.time()
-    assert doctor.clock(now, [home.ledger, home.state / "holder.json"], {}).ok
-    os.utime(home.ledger, (now + 3600, now + 3600))
-    wrong = found([doctor.clock(now, [home.ledger], {})])
+    assert doctor.clock(now, [workspace.ledger, workspace.state / "holder.json"], {}).ok
+    os.utime(workspace.ledger, (now + 3600, now + 3600))
+    wrong = found([doctor.clock(now, [workspace.ledger], {})])
     assert wrong.ok is False and "ledger.jsonl was written 3,600 s from now" in wrong.words
     assert doctor.clock(0, [], {}).ok is False
     assert doctor.clock(5e9, [], {}).ok is False
@@ -308,40 +308,40 @@ def test_the_clock_against_files(home: Workspace) -> None:
 # --- what dead runs left ---
 
 
-def test_staging(home: Workspace) -> None:
+def test_staging(workspace: Workspace) -> None:
     now = time.time()
     for parent in ("artifacts", "mlruns"):
-        (home.root / parent / ".model-x1y2z3").mkdir()
-    assert doctor.staging(home, now).ok
-    wrong = found([doctor.staging(home, now + 2 * doctor.STAGING_SECONDS)])
+        (workspace.root / parent / ".model-x1y2z3").mkdir()
+    assert doctor.staging(workspace, now).ok
+    wrong = found([doctor.staging(workspace, now + 2 * doctor.STAGING_SECONDS)])
     assert wrong.ok is False and "artifacts/.model-x1y2z3, mlruns/.model-x1y2z3" in wrong.words
     code = (
         "import sys; from pathlib import Path; from components.artifacts import Workspace\n"
         "with Workspace(Path(sys.argv[1])).exclusive():\n"
         "    Path(sys.argv[1], 'artifacts', '.model-x1y2z3').mkdir(); print('held', flush=True); sys.stdin.read()"
     )
-    with started("-c", code, str(home.root), PYTHONPATH=str(PROJECT)) as (_, said):
+    with started("-c", code, str(workspace.root), PYTHONPATH=str(PROJECT)) as (_, said):
         assert said == "held"
-        assert doctor.staging(home, now + 2 * doctor.STAGING_SECONDS).ok
+        assert doctor.staging(workspace, now + 2 * doctor.STAGING_SECONDS).ok
     # It was only looked at.
-    assert (home.root / "artifacts" / ".model-x1y2z3").exists()
-    assert doctor.staging(home, now + 2 * doctor.STAGING_SECONDS).ok is False
+    assert (workspace.root / "artifacts" / ".model-x1y2z3").exists()
+    assert doctor.staging(workspace, now + 2 * doctor.STAGING_SECONDS).ok is False
 
 
-def test_the_platform(home: Workspace) -> None:
-    record = home.state / "platform.json"
-    assert doctor.platform(home).ok is None
+def test_the_platform(workspace: Workspace) -> None:
+    record = workspace.state / "platform.json"
+    assert doctor.platform(workspace).ok is None
     with started("-c", LISTENS, "127.0.0.1") as (process, _):
         living = {"pid": process.pid, "started": process.create_time()}
         record.write_text(json.dumps({"supervisor": living, "parts": {"worker": living}, "prefect": "x"}))
-        assert doctor.platform(home).ok
+        assert doctor.platform(workspace).ok
         another = {"pid": process.pid, "started": process.create_time() - 100}
         record.write_text(json.dumps({"supervisor": another, "parts": {"worker": living}}))
-        wrong = found([doctor.platform(home)])
+        wrong = found([doctor.platform(workspace)])
         assert wrong.ok is False and "supervisor ended" in wrong.words and "ganflow down" in wrong.mends
     for damaged in ("{", "[]", '{"supervisor": null}'):
         record.write_text(damaged)
-        assert found([doctor.platform(home)]).ok is False
+        assert found([doctor.platform(workspace)]).ok is False
 
 
 # --- what must answer ---
@@ -362,28 +362,28 @@ def test_servers() -> None:
     assert {each.ok for each in doctor.servers({})} == {None}
 
 
-def test_folders_and_buckets(home: Workspace, tmp_path: Path) -> None:
+def test_folders_and_buckets(workspace: Workspace, tmp_path: Path) -> None:
     def of(name: str, **environment: str) -> Diagnosis:
-        return found(each for each in doctor.places(home, environment) if name in each.words)
+        return found(each for each in doctor.places(workspace, environment) if name in each.words)
 
-    assert {each.ok for each in doctor.places(home, {})} == {None}
-    home.params.write_text(f"train: {{storage: {tmp_path}}}\nretrain: {{inbox: new}}")
+    assert {each.ok for each in doctor.places(workspace, {})} == {None}
+    workspace.params.write_text(f"train: {{storage: {tmp_path}}}\nretrain: {{inbox: new}}")
     assert of("train.storage").ok
     assert of("retrain.inbox").ok is False
-    (home.root / "new").mkdir()
+    (workspace.root / "new").mkdir()
     assert of("retrain.inbox").ok
-    home.params.write_text("train: {storage: s3://bucket/prefix}")
+    workspace.params.write_text("train: {storage: s3://bucket/prefix}")
     with started("-c", LISTENS, "127.0.0.1") as (_, port):
         assert of("train.storage", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}").ok
     assert of("train.storage", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}").ok is False
-    home.params.write_text("train: {imgaes: 3}")
+    workspace.params.write_text("train: {imgaes: 3}")
     assert "did you mean images" in of("imgaes").words
 
 
 @pytest.mark.parametrize("file", ["config", "config.local"])
-def test_the_remote_of_dvc(home: Workspace, tmp_path: Path, file: str) -> None:
+def test_the_remote_of_dvc(workspace: Workspace, tmp_path: Path, file: str) -> None:
     def of() -> Diagnosis:
-        return found(each for each in doctor.places(home, {}) if "DVC" in each.words)
+        return found(each for each in doctor.places(workspace, {}) if "DVC" in each.words)
 
     assert of().ok is None
     # As `dvc init` and `dvc remote add -d` write it, one folder up.
@@ -399,24 +399,24 @@ def test_the_remote_of_dvc(home: Workspace, tmp_path: Path, file: str) -> None:
 # --- the command ---
 
 
-def test_the_command(home: Workspace, tmp_path: Path) -> None:
+def test_the_command(workspace: Workspace, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         address = f"http://me:hush@127.0.0.1:{unused.getsockname()[1]}/api"
-    before = sorted(home.root.rglob("*"))
-    result = ganflow(home.root, "doctor", PREFECT_API_URL=address)
+    before = sorted(workspace.root.rglob("*"))
+    result = ganflow(workspace.root, "doctor", PREFECT_API_URL=address)
     assert result.returncode == 1, result.stdout + result.stderr
     assert re.search(
         r"^warning  servers +PREFECT_API_URL = http://127.0.0.1:\d+/api does not answer", result.stdout, re.M
     )
     assert "start that server, or unset PREFECT_API_URL" in result.stdout
     assert "hush" not in result.stdout + result.stderr
-    described = ganflow(home.root, "doctor", "--json", DVC_SITE_CACHE_DIR=str(tmp_path))
+    described = ganflow(workspace.root, "doctor", "--json", DVC_SITE_CACHE_DIR=str(tmp_path))
     listed = json.loads(described.stdout)
     assert described.returncode == int(any(each["ok"] is False for each in listed))
     assert {each["check"] for each in listed} >= {"advisories", "disk", "clock", "servers", "staging", "secrets"}
     assert {each["check"]: each["ok"] for each in listed}["DVC's cache"] is True
     # It only looks.
-    assert sorted(home.root.rglob("*")) == before
+    assert sorted(workspace.root.rglob("*")) == before
 
 
 def test_it_starts_quickly(make_workspace: Callable[..., Path]) -> None:

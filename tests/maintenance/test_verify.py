@@ -12,7 +12,7 @@ from tests.conftest import ganflow, succeeded
 
 
 @pytest.fixture
-def home(finished: Path, tmp_path: Path) -> Path:
+def workspace(finished: Path, tmp_path: Path) -> Path:
     """A finished workspace in another place, and the place where it was no longer there to help."""
     between = tmp_path / "between"
     shutil.copytree(finished, between)
@@ -22,8 +22,8 @@ def home(finished: Path, tmp_path: Path) -> Path:
     return moved
 
 
-def test_a_moved_workspace_verifies_runs_and_loads_its_models(home: Path) -> None:
-    out = succeeded(ganflow(home, "verify"))
+def test_a_moved_workspace_verifies_runs_and_loads_its_models(workspace: Path) -> None:
+    out = succeeded(ganflow(workspace, "verify"))
     assert {line.split()[0] for line in out.splitlines()} == {"ok"}
     assert [line.split(maxsplit=1)[1].rpartition("/")[2] for line in out.splitlines()] == [
         "data",
@@ -36,20 +36,20 @@ def test_a_moved_workspace_verifies_runs_and_loads_its_models(home: Path) -> Non
         "ledger.jsonl",
         "ganflow version 1",
     ]
-    assert "Nothing to do" in succeeded(ganflow(home, "run"))
+    assert "Nothing to do" in succeeded(ganflow(workspace, "run"))
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{home}/mlruns/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{workspace}/mlruns/mlflow.db")
     images = mlflow.pyfunc.load_model("models:/ganflow@champion").predict([], params={"n": 2})
     assert images.shape == (2, 28, 28, 1)
 
 
-def test_every_kind_of_damage_is_found_with_what_mends_it(home: Path) -> None:
-    one_byte(next((home / "data").iterdir()))
-    one_byte(home / "artifacts" / "model" / "generator.safetensors")
-    one_byte(next((home / ".ganflow" / "training").glob("*/checkpoints/*/state.safetensors")))
-    one_byte(next((home / "mlruns" / "artifacts").rglob("generator.safetensors")))
-    result = ganflow(home, "verify")
+def test_every_kind_of_damage_is_found_with_what_mends_it(workspace: Path) -> None:
+    one_byte(next((workspace / "data").iterdir()))
+    one_byte(workspace / "artifacts" / "model" / "generator.safetensors")
+    one_byte(next((workspace / ".ganflow" / "training").glob("*/checkpoints/*/state.safetensors")))
+    one_byte(next((workspace / "mlruns" / "artifacts").rglob("generator.safetensors")))
+    result = ganflow(workspace, "verify")
     assert result.returncode == 1
     assert not result.stderr
     damaged = [line.split()[1].partition("/")[0] for line in result.stdout.splitlines() if line.startswith("damaged")]

@@ -25,63 +25,63 @@ KINDS = ["dataset", "model", "evaluation", "gallery", "registration", "verdict"]
 
 
 @pytest.fixture
-def home(finished: Path, tmp_path: Path) -> Workspace:
+def workspace(finished: Path, tmp_path: Path) -> Workspace:
     shutil.copytree(finished, tmp_path / "home")
     return Workspace(tmp_path / "home")
 
 
-def test_the_commands_write_the_whole_chain_down(home: Workspace) -> None:
-    entries = {entry.kind: entry for entry in Ledger(home).entries()}
+def test_the_commands_write_the_whole_chain_down(workspace: Workspace) -> None:
+    entries = {entry.kind: entry for entry in Ledger(workspace).entries()}
     assert list(entries) == KINDS
-    dataset, model = Dataset.load(home.dataset), Model.load(home.model)
-    evaluation, gallery = Evaluation.load(home.evaluation), Gallery.load(home.gallery)
-    registration = Registration.load(home.registration)
+    dataset, model = Dataset.load(workspace.dataset), Model.load(workspace.model)
+    evaluation, gallery = Evaluation.load(workspace.evaluation), Gallery.load(workspace.gallery)
+    registration = Registration.load(workspace.registration)
     for artifact in (dataset, model, evaluation, gallery, registration):
         entry = entries[type(artifact).__name__.lower()]  # type: ignore[index]
         assert (entry.key, entry.content, entry.flow_run) == (artifact.key.id, artifact.content, None)
     assert entries["model"].parents == {"dataset": dataset.content}
     assert entries["gallery"].parents["evaluation"] == evaluation.content
     assert entries["registration"].parents["gallery"] == gallery.content
-    assert entries["dataset"].facts["source"] == data_content(home.data, home.state)
+    assert entries["dataset"].facts["source"] == data_content(workspace.data, workspace.state)
     assert entries["model"].facts["training"] == model.training.model_dump(mode="json")
     assert entries["model"].facts["run_id"] == entries["registration"].facts["run_id"]
     assert entries["registration"].facts["tags"]["key"] == model.key.id
-    assert (home.mlruns / entries["registration"].facts["place"] / "MLmodel").exists()
-    assert entries["verdict"].facts == json.loads((home.verdict / "verdict.json").read_text())
+    assert (workspace.mlruns / entries["registration"].facts["place"] / "MLmodel").exists()
+    assert entries["verdict"].facts == json.loads((workspace.verdict / "verdict.json").read_text())
     spent = entries["model"].facts["cost"]
     assert 1 < spent["cpu_seconds"] < 300
     assert spent["gpu_seconds"] == 0
     assert spent["energy_kwh"] == pytest.approx(cost.WATTS_PER_CORE * spent["cpu_seconds"] / 3.6e6, rel=0.01)
 
 
-def test_nothing_is_written_twice_and_what_is_missing_again(home: Workspace) -> None:
-    before = home.ledger.read_bytes()
-    record(home)
-    assert home.ledger.read_bytes() == before
+def test_nothing_is_written_twice_and_what_is_missing_again(workspace: Workspace) -> None:
+    before = workspace.ledger.read_bytes()
+    record(workspace)
+    assert workspace.ledger.read_bytes() == before
     lines = before.splitlines(keepends=True)
-    home.ledger.write_bytes(b"".join(lines[:2]))
-    listed = files_of(home, Dataset.load(home.dataset).source)
+    workspace.ledger.write_bytes(b"".join(lines[:2]))
+    listed = files_of(workspace, Dataset.load(workspace.dataset).source)
     expected = listed.read_bytes()
     listed.unlink()
-    record(home)
-    assert [entry.kind for entry in Ledger(home).entries()] == KINDS
+    record(workspace)
+    assert [entry.kind for entry in Ledger(workspace).entries()] == KINDS
     assert listed.read_bytes() == expected
-    home.ledger.unlink()
-    assert "Nothing to do" in succeeded(ganflow(home.root, "run"))
-    again = Ledger(home).entries()
+    workspace.ledger.unlink()
+    assert "Nothing to do" in succeeded(ganflow(workspace.root, "run"))
+    again = Ledger(workspace).entries()
     assert [entry.kind for entry in again] == KINDS
     assert [entry.facts for entry in again] == [Entry(**json.loads(line)["entry"]).facts for line in lines]
 
 
-def test_an_artifact_of_another_chain_is_left_out(home: Workspace) -> None:
-    home.ledger.unlink()
-    shutil.rmtree(home.evaluation)
-    record(home)
-    assert [entry.kind for entry in Ledger(home).entries()] == ["dataset", "model"]
+def test_an_artifact_of_another_chain_is_left_out(workspace: Workspace) -> None:
+    workspace.ledger.unlink()
+    shutil.rmtree(workspace.evaluation)
+    record(workspace)
+    assert [entry.kind for entry in Ledger(workspace).entries()] == ["dataset", "model"]
 
 
-def test_an_older_model_that_is_registered_again_stands_last(home: Workspace) -> None:
-    ledger = Ledger(home)
+def test_an_older_model_that_is_registered_again_stands_last(workspace: Workspace) -> None:
+    ledger = Ledger(workspace)
     own = next(entry for entry in ledger.entries() if entry.kind == "registration")
     other = own._replace(key="other", facts={**own.facts, "version": 2})
     assert not ledger.append(own)
@@ -90,80 +90,80 @@ def test_an_older_model_that_is_registered_again_stands_last(home: Workspace) ->
     assert not ledger.append(own._replace(time="later"))
 
 
-def test_a_line_that_a_crash_cut_off_is_left_alone(home: Workspace) -> None:
-    whole = home.ledger.read_bytes()
+def test_a_line_that_a_crash_cut_off_is_left_alone(workspace: Workspace) -> None:
+    whole = workspace.ledger.read_bytes()
     for cut in (1, 2, 40, 500):
-        home.ledger.write_bytes(whole[:-cut])
+        workspace.ledger.write_bytes(whole[:-cut])
         torn = 0 if cut == 1 else 1
-        assert [entry.kind for entry in Ledger(home).entries()] == KINDS[: 6 - torn]
-        record(home)
-        assert [entry.kind for entry in Ledger(home).entries()] == KINDS
-        assert len(home.ledger.read_bytes().splitlines()) == 6 + torn
-        assert not list(damage(home))
+        assert [entry.kind for entry in Ledger(workspace).entries()] == KINDS[: 6 - torn]
+        record(workspace)
+        assert [entry.kind for entry in Ledger(workspace).entries()] == KINDS
+        assert len(workspace.ledger.read_bytes().splitlines()) == 6 + torn
+        assert not list(damage(workspace))
 
 
-def test_what_was_changed_or_removed_is_noticed(home: Workspace) -> None:
-    whole = home.ledger.read_bytes()
+def test_what_was_changed_or_removed_is_noticed(workspace: Workspace) -> None:
+    whole = workspace.ledger.read_bytes()
     lines = whole.splitlines(keepends=True)
     model = lines[1].replace(b'"images": 4096', b'"images": 9999')
     assert model != lines[1]
-    home.ledger.write_bytes(b"".join([lines[0], model, *lines[2:]]))
-    assert len(list(damage(home))) == 2
-    assert [entry.kind for entry in Ledger(home).entries()] == ["dataset", *KINDS[2:]]
-    result = ganflow(home.root, "verify")
+    workspace.ledger.write_bytes(b"".join([lines[0], model, *lines[2:]]))
+    assert len(list(damage(workspace))) == 2
+    assert [entry.kind for entry in Ledger(workspace).entries()] == ["dataset", *KINDS[2:]]
+    result = ganflow(workspace.root, "verify")
     assert result.returncode == 1
     assert "damaged  .ganflow/ledger.jsonl" in result.stdout
     assert "line 2 is not what was written" in result.stdout
     for changed in (lines[1:], [*lines[:2], *lines[3:]], [lines[1], lines[0], *lines[2:]]):
-        home.ledger.write_bytes(b"".join(changed))
-        assert list(damage(home))
-    home.ledger.write_bytes(whole)
-    assert not list(damage(home))
-    files_of(home, Dataset.load(home.dataset).source).write_bytes(b"")
-    assert list(damage(home))
+        workspace.ledger.write_bytes(b"".join(changed))
+        assert list(damage(workspace))
+    workspace.ledger.write_bytes(whole)
+    assert not list(damage(workspace))
+    files_of(workspace, Dataset.load(workspace.dataset).source).write_bytes(b"")
+    assert list(damage(workspace))
 
 
-def test_any_bit_that_flips_is_noticed(home: Workspace) -> None:
-    whole = home.ledger.read_bytes()
+def test_any_bit_that_flips_is_noticed(workspace: Workspace) -> None:
+    whole = workspace.ledger.read_bytes()
     for at in range(0, len(whole) - 1, 97):
         changed = bytearray(whole)
         changed[at] ^= 1
-        home.ledger.write_bytes(changed)
-        assert list(damage(home)) or len(Ledger(home).entries()) == 5, at
+        workspace.ledger.write_bytes(changed)
+        assert list(damage(workspace)) or len(Ledger(workspace).entries()) == 5, at
 
 
 def write_at_once(root: str, number: int, begin: Any) -> None:
     """In a process of its own: the chain, and 25 verdicts."""
-    home = Workspace(Path(root))
+    workspace = Workspace(Path(root))
     begin.wait()
-    record(home)
+    record(workspace)
     for i in range(25):
-        assert Ledger(home).append(Entry("verdict", "key", f"{number}-{i}", {}, {"answer": "keep"}, None, "now"))
+        assert Ledger(workspace).append(Entry("verdict", "key", f"{number}-{i}", {}, {"answer": "keep"}, None, "now"))
 
 
-def test_processes_that_write_at_once_write_each_entry_once(home: Workspace) -> None:
-    home.ledger.unlink()
+def test_processes_that_write_at_once_write_each_entry_once(workspace: Workspace) -> None:
+    workspace.ledger.unlink()
     context = mp.get_context("spawn")
     begin = context.Barrier(3)
-    processes = [context.Process(target=write_at_once, args=(str(home.root), i, begin)) for i in range(3)]
+    processes = [context.Process(target=write_at_once, args=(str(workspace.root), i, begin)) for i in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    kinds = [entry.kind for entry in Ledger(home).entries()]
+    kinds = [entry.kind for entry in Ledger(workspace).entries()]
     assert [kind for kind in kinds if kind != "verdict"] == KINDS[:-1]
     assert kinds.count("verdict") == 76
-    assert not list(damage(home))
+    assert not list(damage(workspace))
 
 
-def test_nothing_heavy_is_imported_to_write(home: Workspace) -> None:
+def test_nothing_heavy_is_imported_to_write(workspace: Workspace) -> None:
     code = (
         "import sys; from pathlib import Path; from components.artifacts import Workspace;"
         "from components.ledger import record; record(Workspace(Path(sys.argv[1])));"
         "print([m for m in ('torch', 'ray', 'mlflow', 'prefect', 'dvc', 'pandas', 'numpy', 'PIL') if m in sys.modules])"
     )
-    command = [sys.executable, "-c", code, str(home.root)]
+    command = [sys.executable, "-c", code, str(workspace.root)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -186,36 +186,36 @@ def test_the_cost_of_all_processes_is_summed(tmp_path: Path) -> None:
 
 
 def test_the_hash_and_commit_of_the_data_are_those_of_dvc_and_git(tmp_path: Path) -> None:
-    home = Workspace(tmp_path / "w")
+    workspace = Workspace(tmp_path / "w")
     for name in ("a/b/1.bin", "a-b/2.bin", "a.b", "Z", "é/3.bin"):
-        (home.data / name).parent.mkdir(parents=True, exist_ok=True)
-        (home.data / name).write_bytes(name.encode())
-    assert versioning.data_version(home) == (None, None)
-    git = ["git", "-C", str(home.root), "-c", "user.name=t", "-c", "user.email=t@t"]
+        (workspace.data / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.data / name).write_bytes(name.encode())
+    assert versioning.data_version(workspace) == (None, None)
+    git = ["git", "-C", str(workspace.root), "-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run([*git, "init", "-q"], check=True)
-    assert "is tracked" in versioning.add(home, 100)
-    version, commit = versioning.data_version(home)
-    assert version is not None and f"md5: {version}" in (home.root / "data.dvc").read_text()
+    assert "is tracked" in versioning.add(workspace, 100)
+    version, commit = versioning.data_version(workspace)
+    assert version is not None and f"md5: {version}" in (workspace.root / "data.dvc").read_text()
     assert commit is None
     subprocess.run([*git, "add", "-A"], check=True)
     subprocess.run([*git, "commit", "-qm", "data"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert versioning.data_version(home) == (version, head)
+    assert versioning.data_version(workspace) == (version, head)
     # Of equal size.
-    (home.data / "Z").write_bytes(b"Y")
-    assert versioning.data_version(home) == (None, None)
+    (workspace.data / "Z").write_bytes(b"Y")
+    assert versioning.data_version(workspace) == (None, None)
 
 
-def test_a_run_is_found_without_mlflow_and_with_it(home: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = Model.load(home.model).key.id
-    own = runs.run_of(key, home)
-    registered = registry.recorded_version("ganflow", 1, home)
+def test_a_run_is_found_without_mlflow_and_with_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = Model.load(workspace.model).key.id
+    own = runs.run_of(key, workspace)
+    registered = registry.recorded_version("ganflow", 1, workspace)
     assert own and registered and registered["run_id"] == own
-    assert runs.run_of("another", home) is None
-    assert registry.recorded_version("ganflow", 2, home) is None
+    assert runs.run_of("another", workspace) is None
+    assert registry.recorded_version("ganflow", 2, workspace) is None
     # The same database, as a server's.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home.mlruns}/mlflow.db")
-    assert runs.run_of(key, home) == own
-    found = registry.recorded_version("ganflow", 1, home)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace.mlruns}/mlflow.db")
+    assert runs.run_of(key, workspace) == own
+    found = registry.recorded_version("ganflow", 1, workspace)
     assert found is not None
     assert (found["run_id"], found["tags"], found["place"]) == (own, registered["tags"], None)

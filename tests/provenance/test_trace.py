@@ -29,7 +29,7 @@ KEYS = ["image", "gallery", "evaluation", "model", "version", "run", "params", "
 
 
 @pytest.fixture(scope="module")
-def home(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A finished workspace; to be looked at, not changed."""
     root = tmp_path_factory.mktemp("lineage") / "home"
     shutil.copytree(finished, root)
@@ -37,27 +37,31 @@ def home(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture
-def own(home: Workspace, tmp_path: Path) -> Workspace:
+def own(workspace: Workspace, tmp_path: Path) -> Workspace:
     """A copy of it to be changed."""
-    shutil.copytree(home.root, tmp_path / "own")
+    shutil.copytree(workspace.root, tmp_path / "own")
     return Workspace(tmp_path / "own")
 
 
 @pytest.fixture(scope="module")
-def picture(home: Workspace) -> Picture:
-    return Gallery.load(home.gallery).pictures[17]
+def picture(workspace: Workspace) -> Picture:
+    return Gallery.load(workspace.gallery).pictures[17]
 
 
-def test_a_copied_and_renamed_picture_tells_the_whole_chain(home: Workspace, picture: Picture, tmp_path: Path) -> None:
+def test_a_copied_and_renamed_picture_tells_the_whole_chain(
+    workspace: Workspace, picture: Picture, tmp_path: Path
+) -> None:
     copied = tmp_path / "holiday.png"
-    shutil.copy(home.gallery / picture.file, copied)
-    found = json.loads(succeeded(ganflow(tmp_path, "trace", "holiday.png", "--json", "--workspace", str(home.root))))
+    shutil.copy(workspace.gallery / picture.file, copied)
+    found = json.loads(
+        succeeded(ganflow(tmp_path, "trace", "holiday.png", "--json", "--workspace", str(workspace.root)))
+    )
     assert list(found) == KEYS
     for name, artifact in (
-        ("gallery", Gallery.load(home.gallery)),
-        ("evaluation", Evaluation.load(home.evaluation)),
-        ("model", Model.load(home.model)),
-        ("data", Dataset.load(home.dataset)),
+        ("gallery", Gallery.load(workspace.gallery)),
+        ("evaluation", Evaluation.load(workspace.evaluation)),
+        ("model", Model.load(workspace.model)),
+        ("data", Dataset.load(workspace.dataset)),
     ):
         assert (found[name]["key"], found[name]["content"]) == (artifact.key.id, artifact.content)
     image = found["image"]
@@ -67,68 +71,68 @@ def test_a_copied_and_renamed_picture_tells_the_whole_chain(home: Workspace, pic
     assert (version["name"], version["version"], sorted(version["aliases"])) == (
         "ganflow",
         1,
-        sorted(registry.aliases("ganflow", 1, home)),
+        sorted(registry.aliases("ganflow", 1, workspace)),
     )
     assert found["run"] == {"mlflow": version["run"], "prefect": None}
     assert re.fullmatch("[0-9a-f]{32}", found["run"]["mlflow"])
     assert found["params"]["train"]["images"] == 4096
-    assert found["data"]["class_counts"] == Dataset.load(home.dataset).class_counts
-    words = succeeded(ganflow(home.root, "trace", str(copied)))
+    assert found["data"]["class_counts"] == Dataset.load(workspace.dataset).class_counts
+    words = succeeded(ganflow(workspace.root, "trace", str(copied)))
     for part in (*KEYS, "nearest"):
         assert re.search(rf"^{part}  ", words, re.MULTILINE), part
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
 def test_without_its_metadata_it_is_known_by_its_pixels(
-    home: Workspace, picture: Picture, tmp_path: Path, mode: str
+    workspace: Workspace, picture: Picture, tmp_path: Path, mode: str
 ) -> None:
-    with Image.open(home.gallery / picture.file) as image:
+    with Image.open(workspace.gallery / picture.file) as image:
         stripped = Image.fromarray(np.asarray(image)).convert(mode)
     file = tmp_path / ("stripped.webp" if mode == "RGB" else "stripped.png")
     stripped.save(file, **({"lossless": True} if mode == "RGB" else {}))
-    found = trace.trace(file, home)
+    found = trace.trace(file, workspace)
     assert found["image"]["found_by"] == "pixels"
     assert found["image"]["seed"] == picture.seed
     assert found["gallery"]["file"] == picture.file
 
 
 def test_when_its_pixels_were_changed_it_is_known_by_its_marks(
-    home: Workspace, picture: Picture, tmp_path: Path
+    workspace: Workspace, picture: Picture, tmp_path: Path
 ) -> None:
-    with Image.open(home.gallery / picture.file) as image:
+    with Image.open(workspace.gallery / picture.file) as image:
         info = PngInfo()
         for name, value in image.info.items():
             if isinstance(value, str):
                 info.add_text(name, value)
         image.resize((20, 20)).save(tmp_path / "small.png", pnginfo=info)
-    found = trace.trace(tmp_path / "small.png", home)
+    found = trace.trace(tmp_path / "small.png", workspace)
     assert found["image"]["found_by"] == "marks"
     assert found["gallery"]["file"] == picture.file
     assert "its pixels are not known" in str(list(trace_page.chain_of(found)))
 
 
-def test_what_is_written_in_a_picture_is_not_trusted(home: Workspace, tmp_path: Path) -> None:
-    key = Model.load(home.model).key.id
+def test_what_is_written_in_a_picture_is_not_trusted(workspace: Workspace, tmp_path: Path) -> None:
+    key = Model.load(workspace.model).key.id
     info = PngInfo()
     for name, value in {"model": key, "seed": "-1e9", "class": "\x1b[31m<b>", "gallery": "../..", "steps": ""}.items():
         info.add_text(f"ganflow:{name}", value)
     Image.new("RGB", (300, 7), (9, 9, 9)).save(tmp_path / "<script>.png", pnginfo=info)
-    found = trace.trace(tmp_path / "<script>.png", home)
+    found = trace.trace(tmp_path / "<script>.png", workspace)
     assert (found["gallery"], found["evaluation"], found["image"]["seed"]) == (None, None, None)
     assert found["model"]["key"] == key
     assert "\x1b" not in str(list(trace_page.chain_of(found)))
-    page = trace_page.page(found, tmp_path / "<script>.png", home)
+    page = trace_page.page(found, tmp_path / "<script>.png", workspace)
     assert "<script>" not in page
     assert "&lt;b&gt;" in page
 
 
-def test_the_nearest_training_images_are_those_of_its_sample(home: Workspace, picture: Picture) -> None:
-    nearest = trace.trace(home.gallery / picture.file, home)["data"]["nearest"]
-    table = pd.read_csv(home.evaluation / "samples.csv")
+def test_the_nearest_training_images_are_those_of_its_sample(workspace: Workspace, picture: Picture) -> None:
+    nearest = trace.trace(workspace.gallery / picture.file, workspace)["data"]["nearest"]
+    table = pd.read_csv(workspace.evaluation / "samples.csv")
     row = int(np.flatnonzero(table["seed"] == picture.seed)[0])
-    sample = np.load(home.evaluation / "samples.npy")[row].astype(float)
-    dataset = Dataset.load(home.dataset)
-    split = Split(home.dataset, "training", dataset.image)
+    sample = np.load(workspace.evaluation / "samples.npy")[row].astype(float)
+    dataset = Dataset.load(workspace.dataset)
+    split = Split(workspace.dataset, "training", dataset.image)
     distances = np.sqrt(np.square(split.pixels(np.arange(len(split))).astype(float) - sample).mean((1, 2, 3)))
     order = np.argsort(distances)[: len(nearest)]
     assert [one["index"] for one in nearest] == order.tolist()
@@ -157,18 +161,20 @@ def test_the_chain_holds_when_all_but_the_ledger_is_gone(own: Workspace, picture
     assert "`dvc checkout`" in succeeded(ganflow(own.root, "trace", str(copied)))
 
 
-def test_the_page_holds_the_pictures_and_asks_for_nothing(home: Workspace, picture: Picture, tmp_path: Path) -> None:
-    file = home.gallery / picture.file
-    out = succeeded(ganflow(home.root, "trace", str(file), "--html", str(tmp_path / "page.html")))
+def test_the_page_holds_the_pictures_and_asks_for_nothing(
+    workspace: Workspace, picture: Picture, tmp_path: Path
+) -> None:
+    file = workspace.gallery / picture.file
+    out = succeeded(ganflow(workspace.root, "trace", str(file), "--html", str(tmp_path / "page.html")))
     assert out.splitlines()[-1].startswith("page  ")
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/png;base64,") == 1 + trace.NEAREST
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "default-src 'none'" in page
-    assert Model.load(home.model).key.id in page
+    assert Model.load(workspace.model).key.id in page
 
 
-def test_what_cannot_be_traced_is_told_in_one_sentence(home: Workspace, tmp_path: Path) -> None:
+def test_what_cannot_be_traced_is_told_in_one_sentence(workspace: Workspace, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
     info = PngInfo()
     info.add_text("ganflow:model", "0123456789abcdef")
@@ -182,22 +188,26 @@ def test_what_cannot_be_traced_is_told_in_one_sentence(home: Workspace, tmp_path
         ("bomb.png", "bomb.png"),
         ("none.png", "there is no picture"),
     ):
-        assert told in refused(home.root, "trace", str(tmp_path / name)), name
+        assert told in refused(workspace.root, "trace", str(tmp_path / name)), name
     assert not (tmp_path / ".ganflow").exists()
 
 
-def test_impact_by_file_and_by_hash(home: Workspace, tmp_path: Path) -> None:
-    shutil.copy(home.data / "labels.idx", tmp_path / "renamed")
-    by_file = json.loads(succeeded(ganflow(home.root, "impact", str(tmp_path / "renamed"), "--json")))
-    dataset, model, gallery = Dataset.load(home.dataset), Model.load(home.model), Gallery.load(home.gallery)
+def test_impact_by_file_and_by_hash(workspace: Workspace, tmp_path: Path) -> None:
+    shutil.copy(workspace.data / "labels.idx", tmp_path / "renamed")
+    by_file = json.loads(succeeded(ganflow(workspace.root, "impact", str(tmp_path / "renamed"), "--json")))
+    dataset, model, gallery = (
+        Dataset.load(workspace.dataset),
+        Model.load(workspace.model),
+        Gallery.load(workspace.gallery),
+    )
     assert [data["content"] for data in by_file["data"]] == [dataset.content]
     assert [found["key"] for found in by_file["models"]] == [model.key.id]
     assert [(found["name"], found["version"]) for found in by_file["versions"]] == [("ganflow", 1)]
     assert [(found["key"], found["model"]) for found in by_file["galleries"]] == [(gallery.key.id, model.key.id)]
     for prefix in (dataset.source[:6], dataset.content, dataset.content[:9].upper(), dataset.key.id):
-        found = impact.impact(prefix, home)
+        found = impact.impact(prefix, workspace)
         assert {**found, "asked": by_file["asked"]} == by_file
-    words = succeeded(ganflow(home.root, "impact", dataset.source[:10]))
+    words = succeeded(ganflow(workspace.root, "impact", dataset.source[:10]))
     assert [line.split()[0] for line in words.splitlines()] == ["data", "model", "version", "gallery"]
     (tmp_path / "renamed").write_bytes(b"other")
     for asked, told in (
@@ -207,7 +217,7 @@ def test_impact_by_file_and_by_hash(home: Workspace, tmp_path: Path) -> None:
         ("no/such/file", "neither a file nor a hash"),
     ):
         with pytest.raises(UserError, match=told):
-            impact.impact(asked, home)
+            impact.impact(asked, workspace)
 
 
 def test_an_older_version_of_the_data_keeps_its_models(own: Workspace) -> None:
@@ -227,7 +237,7 @@ def test_an_older_version_of_the_data_keeps_its_models(own: Workspace) -> None:
     assert (found["data"]["source"], found["data"]["nearest"]) == (old, None)
 
 
-def known(home: Workspace) -> dict[str, list[Any]]:
+def known(workspace: Workspace) -> dict[str, list[Any]]:
     """What the database says, but for times."""
     queries = {
         "versions": "SELECT name, version, run_id, source, storage_location, status FROM model_versions ORDER BY 1, 2",
@@ -241,7 +251,7 @@ def known(home: Workspace) -> dict[str, list[Any]]:
         "WHERE key NOT LIKE 'system/%' ORDER BY 1, 2, 3, 4",
         "models": "SELECT model_id, name, artifact_location, status, source_run_id FROM logged_models ORDER BY 1",
     }
-    with sqlite3.connect(home.mlruns / "mlflow.db") as database:
+    with sqlite3.connect(workspace.mlruns / "mlflow.db") as database:
         return {name: database.execute(query).fetchall() for name, query in queries.items()}
 
 
@@ -264,42 +274,42 @@ def with_two(own: Workspace) -> Workspace:
 
 
 def test_a_lost_registry_is_made_again_as_it_was(with_two: Workspace) -> None:
-    home = with_two
-    before = known(home)
+    workspace = with_two
+    before = known(workspace)
     assert [version[:2] for version in before["versions"]] == [("ganflow", 1), ("ganflow", 2)]
-    (home.mlruns / "mlflow.db").unlink()
-    out = succeeded(ganflow(home.root, "rebuild-registry"))
+    (workspace.mlruns / "mlflow.db").unlink()
+    out = succeeded(ganflow(workspace.root, "rebuild-registry"))
     assert "not restored" not in out
-    assert known(home) == before
-    assert succeeded(ganflow(home.root, "rebuild-registry")) == out
-    assert known(home) == before
-    ledger = home.ledger.read_bytes()
-    out = succeeded(ganflow(home.root, "verify"))
+    assert known(workspace) == before
+    assert succeeded(ganflow(workspace.root, "rebuild-registry")) == out
+    assert known(workspace) == before
+    ledger = workspace.ledger.read_bytes()
+    out = succeeded(ganflow(workspace.root, "verify"))
     assert "damaged" not in out
     assert "ganflow version 2" in out
-    assert "Nothing to do" in succeeded(ganflow(home.root, "run"))
+    assert "Nothing to do" in succeeded(ganflow(workspace.root, "run"))
     # The present one is registered last now, as in the database.
-    assert home.ledger.read_bytes().startswith(ledger)
+    assert workspace.ledger.read_bytes().startswith(ledger)
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{home.mlruns}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{workspace.mlruns}/mlflow.db")
     images = mlflow.pyfunc.load_model("models:/ganflow@champion").predict([], params={"n": 2})
     assert images.shape == (2, 28, 28, 1)
 
 
 def test_what_cannot_be_restored_is_told_and_the_rest_keeps_its_number(with_two: Workspace) -> None:
-    home = with_two
-    (home.mlruns / "mlflow.db").unlink()
-    first = next(e.facts["place"] for e in Ledger(home).entries() if e.kind == "registration")
-    weights = next((home.mlruns / first).rglob("generator.safetensors"))
+    workspace = with_two
+    (workspace.mlruns / "mlflow.db").unlink()
+    first = next(e.facts["place"] for e in Ledger(workspace).entries() if e.kind == "registration")
+    weights = next((workspace.mlruns / first).rglob("generator.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    out = succeeded(ganflow(home.root, "rebuild-registry"))
+    out = succeeded(ganflow(workspace.root, "rebuild-registry"))
     assert re.search("not restored ganflow version 1: its files in .* are not those that were registered", out)
-    assert [version[1] for version in known(home)["versions"]] == [2]
-    shutil.rmtree(home.mlruns / first)
-    out = succeeded(ganflow(home.root, "rebuild-registry"))
+    assert [version[1] for version in known(workspace)["versions"]] == [2]
+    shutil.rmtree(workspace.mlruns / first)
+    out = succeeded(ganflow(workspace.root, "rebuild-registry"))
     assert "ganflow version 1: its files are gone" in out
     assert "there         ganflow version 2" in out or "there        ganflow version 2" in out
 

@@ -325,29 +325,29 @@ def test_the_command_prints_cards(finished: Path, tmp_path: Path, capsys: pytest
 def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "workspace"
     shutil.copytree(finished, root)
-    home = Workspace(root)
+    workspace = Workspace(root)
     names = ("model_card.md", "dataset_card.md", "verdict.html", "verdict.json")
 
     def seen() -> tuple[str, int, list[str], dict[str, bytes]]:
-        client = connection.open_client(home)
+        client = connection.open_client(workspace)
         assert client.get_registered_model("ganflow").description == "Image generator trained by ganflow"
         version = client.get_model_version("ganflow", "1")
         files = sorted(file.path for file in client.list_artifacts(version.run_id))
         kept = {n: Path(client.download_artifacts(version.run_id, n, str(tmp_path))).read_bytes() for n in names}
         return version.description, version.last_updated_timestamp, files, kept
 
-    cards.attach(home)
+    cards.attach(workspace)
     first = seen()
-    cards.attach(home)
+    cards.attach(workspace)
     assert seen() == first
     described, _, files, kept = first
-    subject = Subject.of(home)
+    subject = Subject.of(workspace)
     assert described == model_summary(subject) and kept["model_card.md"].decode() == model_card(subject)
     assert {*names, "report.html", "metrics.json"} <= {*files}
-    assert kept["verdict.html"] == (home.verdict / "verdict.html").read_bytes()
+    assert kept["verdict.html"] == (workspace.verdict / "verdict.html").read_bytes()
     data = runs.UsedData("e3f4078c", {})
-    runs.attach("ganflow", 1, home, {"verdict.json": "[]"}, "other", data)
+    runs.attach("ganflow", 1, workspace, {"verdict.json": "[]"}, "other", data)
     assert seen()[0] == "other" and seen()[3]["verdict.json"] == b"[]"
-    shutil.rmtree(home.registration)
+    shutil.rmtree(workspace.registration)
     with pytest.raises(UserError, match="run `ganflow register`"):
-        cards.attach(home)
+        cards.attach(workspace)

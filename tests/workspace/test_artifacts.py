@@ -187,20 +187,20 @@ sys.stdin.read()
 
 
 def test_a_workspace_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
-    home = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(BusyError, match=rf"in use by process {holder.pid} on .* since 20.*--workspace"):
-        home.exclusive()
+        workspace.exclusive()
     (tmp_path / "params.yaml").write_text("")
     out = ganflow(tmp_path, "preprocess")
     assert (out.returncode, len(out.stderr.splitlines())) == (3, 1), out.stderr
     holder.kill()
     holder.wait()
-    with home.exclusive(), home.exclusive():
+    with workspace.exclusive(), workspace.exclusive():
         pass
 
 

@@ -29,7 +29,7 @@ class Published(NamedTuple):
     folder: Path
 
 
-def champion(name: str, home: Workspace) -> Published | None:
+def champion(name: str, workspace: Workspace) -> Published | None:
     """The champion of the registered model `name`, its files fetched if they lie elsewhere; None if there is none.
 
     Raises:
@@ -37,10 +37,10 @@ def champion(name: str, home: Workspace) -> Published | None:
     """
     import mlflow
 
-    with registry_lock(home), server_errors():
-        client = open_client(home)
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
         known = client.search_registered_models(f"name = '{name}'")
-        number = current_champion(client, home, name) if known else None
+        number = current_champion(client, workspace, name) if known else None
         if number is None:
             return None
         version = client.get_model_version(name, str(number))
@@ -48,27 +48,27 @@ def champion(name: str, home: Workspace) -> Published | None:
     return Published(name, number, version.tags["key"], folder)
 
 
-def history(name: str, home: Workspace) -> list[dict[str, Any]]:
+def history(name: str, workspace: Workspace) -> list[dict[str, Any]]:
     """Every change of the champion of `name` that was made, the oldest first."""
-    return [entry for entry in read_journal(home) if entry["name"] == name and entry["state"] == "done"]
+    return [entry for entry in read_journal(workspace) if entry["name"] == name and entry["state"] == "done"]
 
 
-def was_rolled_back(name: str, version: int, home: Workspace) -> bool:
+def was_rolled_back(name: str, version: int, workspace: Workspace) -> bool:
     """Whether the last that happened to `version` is that it was taken back."""
-    changes = [entry for entry in history(name, home) if version in (entry["version"], entry["before"])]
+    changes = [entry for entry in history(name, workspace) if version in (entry["version"], entry["before"])]
     return bool(changes) and changes[-1].get("rollback", False) and changes[-1]["before"] == version
 
 
-def rollback(name: str, home: Workspace) -> tuple[int, int | None]:
+def rollback(name: str, workspace: Workspace) -> tuple[int, int | None]:
     """Make the one before champion again, once: the champion now, and who was it until now if anything was done.
 
     Raises:
         UserError: there is nobody to go back to, or the server cannot be reached.
     """
-    with registry_lock(home), server_errors():
-        client = open_client(home)
-        now = current_champion(client, home, name)
-        changes = history(name, home)
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
+        now = current_champion(client, workspace, name)
+        changes = history(name, workspace)
         if now is None or not changes or changes[-1]["version"] != now:
             raise UserError(f"{name} has no champion that this workspace made: there is nothing to roll back")
         if changes[-1].get("rollback"):
@@ -76,52 +76,52 @@ def rollback(name: str, home: Workspace) -> tuple[int, int | None]:
         before = changes[-1]["before"]
         if before is None:
             raise UserError(f"version {now} of {name} is its first champion: there is no one before")
-        set_alias(client, home, name, before, now, rollback=True)
+        set_alias(client, workspace, name, before, now, rollback=True)
         return before, now
 
 
-def set_champion(name: str, version: int, expected: int | None, home: Workspace) -> bool:
+def set_champion(name: str, version: int, expected: int | None, workspace: Workspace) -> bool:
     """Make `version` the champion if `expected` is it until now (None: nobody); whether it was so.
 
     Raises:
         UserError: the server cannot be reached or refuses.
     """
-    with registry_lock(home), server_errors():
-        client = open_client(home)
-        if current_champion(client, home, name) != expected:
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
+        if current_champion(client, workspace, name) != expected:
             return False
-        set_alias(client, home, name, version, expected)
+        set_alias(client, workspace, name, version, expected)
         return True
 
 
-def current_champion(client: MlflowClient, home: Workspace, name: str) -> int | None:
+def current_champion(client: MlflowClient, workspace: Workspace, name: str) -> int | None:
     """The champion's version, after what an interrupted change of it still lacks has been done."""
     alias = client.get_registered_model(name).aliases.get("champion")
     now = None if alias is None else int(alias)
-    last = next((entry for entry in reversed(read_journal(home)) if entry["name"] == name), None)
+    last = next((entry for entry in reversed(read_journal(workspace)) if entry["name"] == name), None)
     if last and last["state"] == "begun" and last["before"] == now:
         now = int(last["version"])
         client.set_registered_model_alias(name, "champion", str(now))
-        _write_down(home, name, now, last["before"], "done", last.get("rollback", False))
+        _write_down(workspace, name, now, last["before"], "done", last.get("rollback", False))
     return now
 
 
 def set_alias(
-    client: MlflowClient, home: Workspace, name: str, version: int, before: int | None, rollback: bool = False
+    client: MlflowClient, workspace: Workspace, name: str, version: int, before: int | None, rollback: bool = False
 ) -> None:
     """Write the change down, then make it: whoever comes after a crash in between finishes it."""
-    _write_down(home, name, version, before, "begun", rollback)
+    _write_down(workspace, name, version, before, "begun", rollback)
     client.set_registered_model_alias(name, "champion", str(version))
-    _write_down(home, name, version, before, "done", rollback)
+    _write_down(workspace, name, version, before, "done", rollback)
 
 
 def _write_down(
-    home: Workspace, name: str, version: int, before: int | None, state: str, rollback: bool = False
+    workspace: Workspace, name: str, version: int, before: int | None, state: str, rollback: bool = False
 ) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"time": now, "name": name, "version": version, "before": before, "state": state, "tracking": address()}
     entry |= {"rollback": True} if rollback else {}
-    with (home.mlruns / JOURNAL).open("ab+") as journal:
+    with (workspace.mlruns / JOURNAL).open("ab+") as journal:
         # What a crash cut off stays a line of its own, which no reader takes for an entry.
         if journal.seek(0, os.SEEK_END) and not _ends_a_line(journal):
             journal.write(b"\n")
@@ -135,10 +135,10 @@ def _ends_a_line(file: BinaryIO) -> bool:
     return file.read(1) == b"\n"
 
 
-def read_journal(home: Workspace) -> list[dict[str, Any]]:
+def read_journal(workspace: Workspace) -> list[dict[str, Any]]:
     """All changes of champions at the present server that were written down whole."""
     try:
-        lines = (home.mlruns / JOURNAL).read_bytes().splitlines()
+        lines = (workspace.mlruns / JOURNAL).read_bytes().splitlines()
     except FileNotFoundError:
         return []
     entries = []
@@ -148,7 +148,7 @@ def read_journal(home: Workspace) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["tracking"] == address()]
 
 
-def written_champion(name: str, home: Workspace) -> int | None:
+def written_champion(name: str, workspace: Workspace) -> int | None:
     """The champion by the journal of its changes, whatever became of the registry."""
-    changes = history(name, home)
+    changes = history(name, workspace)
     return int(changes[-1]["version"]) if changes else None

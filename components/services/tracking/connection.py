@@ -28,12 +28,12 @@ def address() -> str:
     return masked(os.environ.get("MLFLOW_TRACKING_URI") or "embedded")
 
 
-def uri(home: Workspace) -> str:
+def uri(workspace: Workspace) -> str:
     """What MLflow is to connect to; it may hold a password."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.mlruns.absolute()}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.mlruns.absolute()}/mlflow.db"
 
 
-def open_client(home: Workspace) -> MlflowClient:
+def open_client(workspace: Workspace) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -41,16 +41,16 @@ def open_client(home: Workspace) -> MlflowClient:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # It would print the run's address with the password that the server's has.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    home.mlruns.mkdir(parents=True, exist_ok=True)
+    workspace.mlruns.mkdir(parents=True, exist_ok=True)
     if address() == "embedded":
-        relocate(home)
+        relocate(workspace)
     import mlflow
 
     # Migrations and package checks are written to the terminal as information otherwise; errors are raised as well.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri(home))
+    mlflow.set_tracking_uri(uri(workspace))
     # MLflow writes this into the environment, where it would look like a server that the user named.
     if named is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -72,12 +72,12 @@ def server_errors() -> Iterator[None]:
         ) from None
 
 
-def ensure_experiment(client: MlflowClient, home: Workspace) -> str:
+def ensure_experiment(client: MlflowClient, workspace: Workspace) -> str:
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
-        place = (home.mlruns.absolute() / "artifacts").as_uri() if address() == "embedded" else None
+        place = (workspace.mlruns.absolute() / "artifacts").as_uri() if address() == "embedded" else None
         try:
             # Else MLflow's pages take it for one of language models.
             kind = {"mlflow.experimentKind": "custom_model_development"}
@@ -90,9 +90,9 @@ def ensure_experiment(client: MlflowClient, home: Workspace) -> str:
 
 
 @contextmanager
-def registry_lock(home: Workspace) -> Iterator[None]:
+def registry_lock(workspace: Workspace) -> Iterator[None]:
     """One process at a time changes the registry from this workspace; those of others are told by what they find."""
-    with disk_errors(home.mlruns):
-        home.mlruns.mkdir(parents=True, exist_ok=True)
-        with FileLock(home.mlruns / ".registry.lock"):
+    with disk_errors(workspace.mlruns):
+        workspace.mlruns.mkdir(parents=True, exist_ok=True)
+        with FileLock(workspace.mlruns / ".registry.lock"):
             yield

@@ -18,9 +18,9 @@ _PLACES = (
 )
 
 
-def relocate(home: Workspace) -> None:
+def relocate(workspace: Workspace) -> None:
     """Let the embedded database find its files where the workspace lies now, after it was moved or copied."""
-    database, place = home.mlruns / "mlflow.db", (home.mlruns.absolute() / "artifacts").as_uri()
+    database, place = workspace.mlruns / "mlflow.db", (workspace.mlruns.absolute() / "artifacts").as_uri()
     if not database.exists():
         return
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
@@ -38,9 +38,9 @@ def relocate(home: Workspace) -> None:
             )
 
 
-def read_rows(home: Workspace, query: str, *values: str | int) -> list[tuple[str, ...]]:
+def read_rows(workspace: Workspace, query: str, *values: str | int) -> list[tuple[str, ...]]:
     """Rows of the embedded database, read directly: importing MLflow would make "nothing to do" take seconds."""
-    database = home.mlruns / "mlflow.db"
+    database = workspace.mlruns / "mlflow.db"
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute(query, values).fetchall()
@@ -48,8 +48,8 @@ def read_rows(home: Workspace, query: str, *values: str | int) -> list[tuple[str
         return []
 
 
-def rename_ids(home: Workspace, old: str, new: str, *places: tuple[str, str]) -> None:
+def rename_ids(workspace: Workspace, old: str, new: str, *places: tuple[str, str]) -> None:
     """Give what MLflow has just made under an id of its own the id that it had once."""
-    with closing(sqlite3.connect(home.mlruns / "mlflow.db", timeout=60)) as database, database:
+    with closing(sqlite3.connect(workspace.mlruns / "mlflow.db", timeout=60)) as database, database:
         for table, column in places:
             database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))

@@ -34,7 +34,7 @@ class Inventory(NamedTuple):
     models: Mapping[str, float | None]
 
 
-def take_inventory(home: Workspace) -> Inventory:
+def take_inventory(workspace: Workspace) -> Inventory:
     """What MLflow's database in the workspace holds, read without MLflow.
 
     An alias whose change a crash cut off counts as given already. What is deleted and has its files elsewhere counts
@@ -45,9 +45,9 @@ def take_inventory(home: Workspace) -> Inventory:
     """
     if address() != "embedded":
         raise UserError(f"what is registered at {address()} may need them, which is not asked")
-    database = home.mlruns / "mlflow.db"
+    database = workspace.mlruns / "mlflow.db"
     if not database.exists():
-        if (home.mlruns / "artifacts").exists() or (home.mlruns / JOURNAL).exists():
+        if (workspace.mlruns / "artifacts").exists() or (workspace.mlruns / JOURNAL).exists():
             raise UserError("MLflow's database may need them, and is gone: `ganflow rebuild-registry` restores it")
         return Inventory([], {}, {})
     ours = f"e.name = '{EXPERIMENT}' AND {{0}}.{{1}} LIKE e.artifact_location || '/%'"
@@ -69,7 +69,9 @@ def take_inventory(home: Workspace) -> Inventory:
     except sqlite3.Error as error:
         raise UserError(f"MLflow's database may need them, and cannot be read ({error}): {database}") from None
     tags = {(name, version, key): value for name, version, key, value in tagged}
-    aliased += {entry["name"]: (entry["name"], entry["version"], "champion") for entry in read_journal(home)}.values()
+    aliased += {
+        entry["name"]: (entry["name"], entry["version"], "champion") for entry in read_journal(workspace)
+    }.values()
     return Inventory(
         [
             KnownVersion(
@@ -86,7 +88,7 @@ def take_inventory(home: Workspace) -> Inventory:
     )
 
 
-def forget(runs: Sequence[str], models: Sequence[str], home: Workspace) -> None:
+def forget(runs: Sequence[str], models: Sequence[str], workspace: Workspace) -> None:
     """Take what was deleted of these runs and logged models out of the embedded database for good.
 
     Raises:
@@ -94,16 +96,16 @@ def forget(runs: Sequence[str], models: Sequence[str], home: Workspace) -> None:
     """
     if not runs and not models:
         return
-    known = take_inventory(home)
+    known = take_inventory(workspace)
     runs, models = (
         [name for name in names if there.get(name) is not None]
         for names, there in ((runs, known.runs), (models, known.models))
     )
     if not runs and not models:
         return
-    with registry_lock(home), server_errors():
+    with registry_lock(workspace), server_errors():
         # What `mlflow gc` calls, which would remove their files before their rows.
-        store: Any = open_client(home)._tracking_client.store
+        store: Any = open_client(workspace)._tracking_client.store
         for run in runs:
             store._hard_delete_run(run)
         for model in models:

@@ -26,8 +26,8 @@ class TrainingLog:
 
     RETRY_SECONDS = 10
 
-    def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-        self._what = home, key, training, dataset
+    def __init__(self, workspace: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._what = workspace, key, training, dataset
         self._waiting: list[Mapping[str, Any]] = []
         # Of the run in MLflow, while it answers: asked for anew after every failure.
         self._sent: int | None = None
@@ -72,25 +72,25 @@ class TrainingLog:
             self._told = True
 
     def _open(self) -> None:
-        home, key, training, dataset = self._what
-        self._client = open_client(home)
-        self._run_id = ensure_run(self._client, home, key, run_name_of(training, key))
+        workspace, key, training, dataset = self._what
+        self._client = open_client(workspace)
+        self._run_id = ensure_run(self._client, workspace, key, run_name_of(training, key))
         log_params(self._client, self._run_id, training, dataset)
         self._client.update_run(self._run_id, status="RUNNING")
-        self._watch_system(home)
+        self._watch_system(workspace)
         if "ended" in self._client.get_run(self._run_id).data.tags:
             self._client.delete_tag(self._run_id, "ended")
         # What was logged before a resume, or by a call whose answer was lost, is not logged twice.
         logged = self._client.get_metric_history(self._run_id, "generator_loss")
         self._sent = max((metric.step for metric in logged), default=0)
 
-    def _watch_system(self, home: Workspace) -> None:
+    def _watch_system(self, workspace: Workspace) -> None:
         """Processor, memory, disk and GPU of this machine beside the curves, under MLflow's names `system/...`."""
         if self._system is None:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
-            self._system = SystemMetricsMonitor(self._run_id, tracking_uri=uri(home), resume_logging=True)
+            self._system = SystemMetricsMonitor(self._run_id, tracking_uri=uri(workspace), resume_logging=True)
             self._system.start()
 
     def _send(self, samples: Path) -> None:
@@ -118,13 +118,13 @@ class SweepLog:
 
     _broken = False
 
-    def __init__(self, home: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    def __init__(self, workspace: Workspace, key: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
         self._key = key
-        self._guarded(lambda: self._open(home, training, dataset))
+        self._guarded(lambda: self._open(workspace, training, dataset))
 
-    def _open(self, home: Workspace, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-        self._client, self._home, self._dataset = open_client(home), home, dataset
-        self._run_id = ensure_run(self._client, home, self._key, "sweep", {"kind": "sweep"})
+    def _open(self, workspace: Workspace, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self._client, self._workspace, self._dataset = open_client(workspace), workspace, dataset
+        self._run_id = ensure_run(self._client, workspace, self._key, "sweep", {"kind": "sweep"})
         log_params(self._client, self._run_id, training, dataset)
         self._client.update_run(self._run_id, status="RUNNING")
 
@@ -135,7 +135,7 @@ class SweepLog:
     def _add(self, key: str, name: str, training: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
         # Not the key of an ordinary training with these parameters, which has a run of its own.
         tags = {"kind": "trial", "mlflow.parentRunId": self._run_id}
-        run_id = ensure_run(self._client, self._home, f"{self._key}-{key}", name, tags)
+        run_id = ensure_run(self._client, self._workspace, f"{self._key}-{key}", name, tags)
         if self._client.get_run(run_id).info.status != "FINISHED":
             log_params(self._client, run_id, training, self._dataset)
             log_metrics(self._client, run_id, metrics_of(history))

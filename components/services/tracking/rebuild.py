@@ -45,7 +45,9 @@ class RecordedRun(NamedTuple):
     versions: Sequence[RecordedVersion]
 
 
-def restore(home: Workspace, runs: Sequence[RecordedRun], challengers: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+def restore(
+    workspace: Workspace, runs: Sequence[RecordedRun], challengers: Mapping[str, int]
+) -> Iterator[tuple[str, str]]:
     """Put runs, versions and aliases that the embedded registry lacks back under their numbers and ids.
 
     Yields each of them, and what could not be restored of it: "" if nothing is missing.
@@ -58,20 +60,20 @@ def restore(home: Workspace, runs: Sequence[RecordedRun], challengers: Mapping[s
             f"rebuild-registry restores the workspace's own database, not {address()}: unset MLFLOW_TRACKING_URI, or "
             "run `ganflow register`, which registers the present model there"
         )
-    with registry_lock(home), server_errors():
-        client = open_client(home)
-        experiment = ensure_experiment(client, home)
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
+        experiment = ensure_experiment(client, workspace)
         for run in sorted(runs, key=lambda run: run.begun):
-            run_id = _restore_run(client, home, experiment, run)
+            run_id = _restore_run(client, workspace, experiment, run)
             yield f"run {run_id} of model {run.key}", "" if run.curves else "its curves are gone"
             for version in run.versions:
-                missing = _restore_version(client, home, experiment, run_id, version)
+                missing = _restore_version(client, workspace, experiment, run_id, version)
                 yield f"{version.name} version {version.version}", missing
         for name in sorted({version.name for run in runs for version in run.versions}):
-            yield from _restore_aliases(client, home, name, challengers.get(name))
+            yield from _restore_aliases(client, workspace, name, challengers.get(name))
 
 
-def _restore_run(client: MlflowClient, home: Workspace, experiment: str, run: RecordedRun) -> str:
+def _restore_run(client: MlflowClient, workspace: Workspace, experiment: str, run: RecordedRun) -> str:
     """The run of `run.key`, made again if it is not there; its id."""
     found = client.search_runs([experiment], f"tags.key = '{run.key}'", order_by=["attribute.start_time ASC"])
     if found and found[0].info.status == "FINISHED":
@@ -83,14 +85,14 @@ def _restore_run(client: MlflowClient, home: Workspace, experiment: str, run: Re
             experiment, int(run.begun * 1000), {"key": run.key}, run_name=run_name_of(run.training, run.key)
         ).info.run_id
         run_id = run.run_id
-        rename_ids(home, made, run_id, ("runs", "run_uuid"), ("runs", "artifact_uri"), ("tags", "run_uuid"))
+        rename_ids(workspace, made, run_id, ("runs", "run_uuid"), ("runs", "artifact_uri"), ("tags", "run_uuid"))
     log_params(client, run_id, run.training, run.dataset)
     logged = client.get_metric_history(run_id, "generator_loss")
     seen = max((metric.step for metric in logged), default=0)
     log_metrics(client, run_id, metrics_of([row for row in run.curves if row["images"] > seen]))
     if run.scores:
         log_metrics(client, run_id, metrics_of([run.scores]))
-    if any((home.mlruns / "artifacts" / run_id / "artifacts" / "images").glob("samples+*")):
+    if any((workspace.mlruns / "artifacts" / run_id / "artifacts" / "images").glob("samples+*")):
         # What makes MLflow's pages show them.
         client.set_tag(run_id, "mlflow.loggedImages", True)
     client.set_terminated(run_id, "FINISHED", int(run.ended * 1000))
@@ -98,7 +100,7 @@ def _restore_run(client: MlflowClient, home: Workspace, experiment: str, run: Re
 
 
 def _restore_version(
-    client: MlflowClient, home: Workspace, experiment: str, run_id: str, version: RecordedVersion
+    client: MlflowClient, workspace: Workspace, experiment: str, run_id: str, version: RecordedVersion
 ) -> str:
     """Make a version again under its number if it is not there; why that cannot be done."""
     from mlflow.entities import LoggedModelOutput
@@ -109,8 +111,8 @@ def _restore_version(
         if int(found.version) == number:
             same = found.tags.get("key") == version.tags["key"]
             return "" if same else f"model {found.tags.get('key')} was registered under its number since"
-    folder = home.mlruns / version.place
-    if not folder.resolve().is_relative_to(home.mlruns.resolve()) or not folder.is_dir():
+    folder = workspace.mlruns / version.place
+    if not folder.resolve().is_relative_to(workspace.mlruns.resolve()) or not folder.is_dir():
         return f"its files are gone from {folder}"
     if files_hash(folder.absolute().as_uri()) != version.tags.get(FILES_TAG):
         return f"its files in {folder} are not those that were registered"
@@ -124,12 +126,12 @@ def _restore_version(
         client.finalize_logged_model(made, "READY")
         places = [("logged_models", "model_id"), ("logged_models", "artifact_location")]
         places += [(f"logged_model_{kind}", "model_id") for kind in ("tags", "params")]
-        rename_ids(home, made, model_id, *places)
+        rename_ids(workspace, made, model_id, *places)
         client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     registered = client.create_model_version(
         name, f"models:/{model_id}", run_id, tags=dict(version.tags), model_id=model_id
     )
-    with closing(sqlite3.connect(home.mlruns / "mlflow.db", timeout=60)) as database, database:
+    with closing(sqlite3.connect(workspace.mlruns / "mlflow.db", timeout=60)) as database, database:
         for table in ("model_versions", "model_version_tags"):
             query = f"UPDATE {table} SET version = ? WHERE name = ? AND version = ?"
             database.execute(query, (number, name, int(registered.version)))
@@ -137,13 +139,13 @@ def _restore_version(
 
 
 def _restore_aliases(
-    client: MlflowClient, home: Workspace, name: str, challenger: int | None
+    client: MlflowClient, workspace: Workspace, name: str, challenger: int | None
 ) -> Iterator[tuple[str, str]]:
     versions = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
     if not versions:
         return
     held = client.get_registered_model(name).aliases
-    for alias, version in (("champion", written_champion(name, home)), ("challenger", challenger)):
+    for alias, version in (("champion", written_champion(name, workspace)), ("challenger", challenger)):
         if alias in held:
             version = int(held[alias])
         elif version in versions:
@@ -152,4 +154,4 @@ def _restore_aliases(
             missing = "" if version in versions else f"version {version} is not there"
             yield f"{name} {alias}, version {version}", missing
     # A change that a crash cut off before is finished now.
-    current_champion(client, home, name)
+    current_champion(client, workspace, name)

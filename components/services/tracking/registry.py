@@ -34,18 +34,18 @@ def register(
     evaluation: Evaluation,
     gallery: Gallery,
     commit: str | None,
-    home: Workspace,
+    workspace: Workspace,
 ) -> int:
     """Register `model` once for its key, complete its run and make it challenger; its version.
 
     Raises:
         UserError: the server cannot be reached or refuses.
     """
-    with registry_lock(home), server_errors():
-        client = open_client(home)
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
         key = model.key.id
         training = model.training.model_dump(mode="json")
-        run_id = ensure_run(client, home, key, run_name_of(training, key))
+        run_id = ensure_run(client, workspace, key, run_name_of(training, key))
         images = evaluation.training_images, evaluation.holdout_images
         log_params(client, run_id, training, dataset_facts(model.image, *images, model.dataset))
         complete_run(client, run_id, model, evaluation, gallery)
@@ -66,22 +66,22 @@ def register(
         return version
 
 
-def is_registered(name: str, version: int, key: str, home: Workspace) -> bool:
+def is_registered(name: str, version: int, key: str, workspace: Workspace) -> bool:
     """Whether the registry holds `version` of `name` with this key."""
-    client = open_client(home)
+    client = open_client(workspace)
     with server_errors():
         return _versions(client, name).get(key) == version
 
 
-def damaged_versions(home: Workspace) -> Iterator[tuple[str, str | None]]:
+def damaged_versions(workspace: Workspace) -> Iterator[tuple[str, str | None]]:
     """Every registered version, and what is wrong with its files.
 
     Raises:
         UserError: the server cannot be reached.
     """
-    if address() == "embedded" and not (home.mlruns / "mlflow.db").exists():
+    if address() == "embedded" and not (workspace.mlruns / "mlflow.db").exists():
         return
-    client = open_client(home)
+    client = open_client(workspace)
     with server_errors():
         versions = [
             version
@@ -173,32 +173,32 @@ def _signature(model: Model) -> Any:
     )
 
 
-def aliases(name: str, version: int, home: Workspace) -> list[str]:
+def aliases(name: str, version: int, workspace: Workspace) -> list[str]:
     """Aliases of a version now."""
     if address() != "embedded":
-        client = open_client(home)
+        client = open_client(workspace)
         with server_errors():
             found = client.get_registered_model(name).aliases
             return sorted(alias for alias, number in found.items() if int(number) == version)
     query = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
-    return [alias for (alias,) in read_rows(home, query, name, version)]
+    return [alias for (alias,) in read_rows(workspace, query, name, version)]
 
 
-def tags(name: str, version: int, home: Workspace) -> dict[str, str]:
+def tags(name: str, version: int, workspace: Workspace) -> dict[str, str]:
     """Tags of a version: the commit, the hash of the data and the scores that it was registered with."""
     if address() != "embedded":
-        client = open_client(home)
+        client = open_client(workspace)
         with server_errors():
             return dict(client.get_model_version(name, str(version)).tags)
     query = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
-    return {key: value for key, value in read_rows(home, query, name, version)}
+    return {key: value for key, value in read_rows(workspace, query, name, version)}
 
 
-def recorded_version(name: str, version: int, home: Workspace) -> dict[str, Any] | None:
+def recorded_version(name: str, version: int, workspace: Workspace) -> dict[str, Any] | None:
     """What it takes to make a version again: run_id, model_id, place (None on a server) and tags; None if unknown."""
     if address() != "embedded":
         try:
-            client = open_client(home)
+            client = open_client(workspace)
             with server_errors():
                 found = client.get_model_version(name, str(version))
         except UserError:
@@ -206,9 +206,9 @@ def recorded_version(name: str, version: int, home: Workspace) -> dict[str, Any]
         return {"run_id": found.run_id, "model_id": found.model_id, "place": None, "tags": dict(found.tags)}
     query = "SELECT run_id, source, storage_location FROM model_versions WHERE name = ? AND version = ?"
     known = "SELECT artifact_location FROM experiments WHERE name = ?"
-    for run_id, source, location in read_rows(home, query, name, version):
-        ((root,),) = read_rows(home, known, EXPERIMENT)
+    for run_id, source, location in read_rows(workspace, query, name, version):
+        ((root,),) = read_rows(workspace, known, EXPERIMENT)
         place = f"artifacts{location.removeprefix(root)}" if location.startswith(root) else None
         model_id = source.removeprefix("models:/")
-        return {"run_id": run_id, "model_id": model_id, "place": place, "tags": tags(name, version, home)}
+        return {"run_id": run_id, "model_id": model_id, "place": place, "tags": tags(name, version, workspace)}
     return None

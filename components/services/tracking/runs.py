@@ -24,10 +24,10 @@ from .database import EXPERIMENT, read_rows
 
 
 def ensure_run(
-    client: MlflowClient, home: Workspace, key: str, name: str, tags: Mapping[str, str] | None = None
+    client: MlflowClient, workspace: Workspace, key: str, name: str, tags: Mapping[str, str] | None = None
 ) -> str:
     """The run with the tag `key`, made with these `tags` too if there is none; of several the oldest."""
-    experiment = ensure_experiment(client, home)
+    experiment = ensure_experiment(client, workspace)
 
     def found() -> list[str]:
         runs = client.search_runs([experiment], f"tags.key = '{key}'", order_by=["attribute.start_time ASC"])
@@ -86,31 +86,31 @@ class UsedData(NamedTuple):
 
 
 def attach(
-    name: str, version: int, home: Workspace, files: Mapping[str, str | bytes], description: str, data: UsedData
+    name: str, version: int, workspace: Workspace, files: Mapping[str, str | bytes], description: str, data: UsedData
 ) -> None:
     """Put `files`, by their names, and the data set into the run of a version, and describe it in Markdown.
 
     Raises:
         UserError: the server cannot be reached or refuses.
     """
-    with registry_lock(home), server_errors(), tempfile.TemporaryDirectory() as folder:
-        client = open_client(home)
+    with registry_lock(workspace), server_errors(), tempfile.TemporaryDirectory() as folder:
+        client = open_client(workspace)
         described = client.get_model_version(name, str(version))
         for file, content in files.items():
             (Path(folder) / file).write_bytes(content.encode() if isinstance(content, str) else content)
         client.log_artifacts(described.run_id, folder)
-        _log_data(client, described.run_id, home, data)
+        _log_data(client, described.run_id, workspace, data)
         # Even an equal one would show as a change of the version.
         if described.description != description:
             client.update_model_version(name, str(version), description)
 
 
-def _log_data(client: MlflowClient, run_id: str, home: Workspace, data: UsedData) -> None:
+def _log_data(client: MlflowClient, run_id: str, workspace: Workspace, data: UsedData) -> None:
     from mlflow.entities import Dataset as UsedDataset
     from mlflow.entities import DatasetInput, InputTag
 
     used = UsedDataset(
-        name=home.data.name,
+        name=workspace.data.name,
         digest=data.version.removesuffix(".dir")[:32],
         source_type="dvc" if data.version.endswith(".dir") else "ganflow",
         source=json.dumps({"file": "data.dvc", "version": data.version}),
@@ -120,27 +120,27 @@ def _log_data(client: MlflowClient, run_id: str, home: Workspace, data: UsedData
     client.log_inputs(run_id, [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
 
 
-def any_running(home: Workspace) -> bool:
+def any_running(workspace: Workspace) -> bool:
     """Whether MLflow believes that a run is in progress. Imports it only to ask a server."""
     if address() == "embedded":
         query = "SELECT run_uuid FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
-        return bool(read_rows(home, query))
+        return bool(read_rows(workspace, query))
     with server_errors():
-        client = open_client(home)
+        client = open_client(workspace)
         return bool(
-            client.search_runs([ensure_experiment(client, home)], "attributes.status = 'RUNNING'", max_results=1)
+            client.search_runs([ensure_experiment(client, workspace)], "attributes.status = 'RUNNING'", max_results=1)
         )
 
 
-def end_dead_runs(home: Workspace) -> Iterator[str]:
+def end_dead_runs(workspace: Workspace) -> Iterator[str]:
     """Mark runs of this workspace's trainings that MLflow believes to be running as killed; a sentence for each.
 
     To be called by who holds the workspace, so that no training runs.
     """
-    ours = {folder.name for folder in (home.state / "training").glob("*")}
-    with registry_lock(home), server_errors():
-        client = open_client(home)
-        for run in client.search_runs([ensure_experiment(client, home)], "attributes.status = 'RUNNING'"):
+    ours = {folder.name for folder in (workspace.state / "training").glob("*")}
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
+        for run in client.search_runs([ensure_experiment(client, workspace)], "attributes.status = 'RUNNING'"):
             if run.data.tags.get("key", "").partition("-")[0] in ours or address() == "embedded":
                 client.set_tag(run.info.run_id, "ended", "its process is gone; the same command goes on with it")
                 client.set_terminated(run.info.run_id, "KILLED")
@@ -175,16 +175,16 @@ def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str)
     }
 
 
-def run_of(key: str, home: Workspace) -> str | None:
+def run_of(key: str, workspace: Workspace) -> str | None:
     """The id of the run with the tag `key`; None if there is none, or MLflow cannot be reached."""
     if address() == "embedded":
         query = (
             "SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
             "WHERE tags.key = 'key' AND tags.value = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time"
         )
-        return next((row[0] for row in read_rows(home, query, key)), None)
+        return next((row[0] for row in read_rows(workspace, query, key)), None)
     with suppress(UserError):
-        client = open_client(home)
+        client = open_client(workspace)
         with server_errors():
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is not None:
@@ -193,15 +193,15 @@ def run_of(key: str, home: Workspace) -> str | None:
     return None
 
 
-def experiment_of(run_id: str | None, home: Workspace) -> str | None:
+def experiment_of(run_id: str | None, workspace: Workspace) -> str | None:
     """The experiment of a run of the embedded database, or of the only one that a server has for us."""
     if run_id is None:
         return None
     if address() == "embedded":
-        rows = read_rows(home, "SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id)
+        rows = read_rows(workspace, "SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id)
         return next((str(row[0]) for row in rows), None)
     with suppress(UserError):
-        client = open_client(home)
+        client = open_client(workspace)
         with server_errors():
             return str(client.get_run(run_id).info.experiment_id)
     return None

@@ -381,14 +381,14 @@ def test_down_leaves_no_process_within_ten_seconds(running: Running) -> None:
 
 
 def test_a_stale_record_is_no_platform(tmp_path: Path) -> None:
-    home = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", ""], env=environment())
     process.wait()
-    home.state.mkdir(parents=True)
-    home.params.write_text("")
+    workspace.state.mkdir(parents=True)
+    workspace.params.write_text("")
     gone = {"pid": process.pid, "started": 1.0}
     record = {"supervisor": gone, "parts": {"worker": gone}, "prefect": "http://x/api", "mlflow": "http://x"}
-    (home.state / "platform.json").write_text(json.dumps(record))
+    (workspace.state / "platform.json").write_text(json.dumps(record))
     assert "not running" in succeeded(ganflow(tmp_path, "status"))
     assert "does not run" in succeeded(ganflow(tmp_path, "down"))
-    assert not (home.state / "platform.json").exists()
+    assert not (workspace.state / "platform.json").exists()

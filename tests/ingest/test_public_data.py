@@ -208,7 +208,7 @@ def packed(path: Path, members: dict[str, bytes]) -> NeededFile:
 def test_both_forms_of_cifar10_become_the_same_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     names = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
-    monkeypatch.setattr("components.fetch._CIFAR10_BATCH", 4)
+    monkeypatch.setattr("components.ingest.public_data._CIFAR10_BATCH", 4)
     images = random.integers(0, 256, (6, 4, 32, 32, 3), np.uint8)
     labels = random.integers(0, 10, (6, 4))
     strips: dict[str, bytes] = {}

@@ -316,7 +316,7 @@ def test_staging(workspace: Workspace) -> None:
     wrong = found([doctor.staging(workspace, now + 2 * doctor.STAGING_SECONDS)])
     assert wrong.ok is False and "artifacts/.model-x1y2z3, mlruns/.model-x1y2z3" in wrong.words
     code = (
-        "import sys; from pathlib import Path; from components.artifacts import Workspace\n"
+        "import sys; from pathlib import Path; from components.workspace.workspace import Workspace\n"
         "with Workspace(Path(sys.argv[1])).exclusive():\n"
         "    Path(sys.argv[1], 'artifacts', '.model-x1y2z3').mkdir(); print('held', flush=True); sys.stdin.read()"
     )

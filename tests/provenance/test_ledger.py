@@ -159,8 +159,8 @@ def test_processes_that_write_at_once_write_each_entry_once(workspace: Workspace
 
 def test_nothing_heavy_is_imported_to_write(workspace: Workspace) -> None:
     code = (
-        "import sys; from pathlib import Path; from components.artifacts import Workspace;"
-        "from components.ledger import record; record(Workspace(Path(sys.argv[1])));"
+        "import sys; from pathlib import Path; from components.workspace.workspace import Workspace;"
+        "from components.provenance.ledger import record; record(Workspace(Path(sys.argv[1])));"
         "print([m for m in ('torch', 'ray', 'mlflow', 'prefect', 'dvc', 'pandas', 'numpy', 'PIL') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(workspace.root)]

@@ -332,7 +332,8 @@ def test_processes_of_a_node_download_once(
     publish_dataset(dataset, Storage(bucket))
     server[1].lines.clear()
     code = (
-        "import sys; from pathlib import Path; from components.services.storage import *;"
+        "import sys; from pathlib import Path; from components.services.storage import Storage;"
+        "from components.training.shared_data import fetch_dataset;"
         "fetch_dataset(sys.argv[1], Storage(sys.argv[2]), Path(sys.argv[3])).verified()"
     )
     command = [sys.executable, "-c", code, dataset.content, bucket, str(tmp_path / "cache")]

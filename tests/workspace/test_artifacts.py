@@ -179,7 +179,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
 HOLD = """
 import sys
 from pathlib import Path
-from components.artifacts import Workspace
+from components.workspace.workspace import Workspace
 Workspace(Path(sys.argv[1])).exclusive()
 print("held", flush=True)
 sys.stdin.read()

@@ -1,4 +1,9 @@
-"""TODO"""
+"""Options of networks and training, and the image format that the data decides.
+
+The discriminated union `NetworkOptions` *is* the list of networks: pydantic validates the choice, names the
+alternatives in its error and draws the form in Prefect. Only schemas stand here, light to import and no part of any
+stage's code; `models.build` makes the networks.
+"""
 
 from __future__ import annotations
 

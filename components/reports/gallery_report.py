@@ -1,4 +1,4 @@
-"""TODO"""
+"""The gallery's page: one HTML file that holds all it shows, for a phone or a desk, by day or night."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # `make run` is the main job, `make test` the checks; both install what they need and are idempotent.
-# Options go along: make run ARGS='--set train.images=16000'
+# Options go along: make run ARGS='--set train.images=16000', make test ARGS='tests/gan -k losses'
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 PYTHON ?= python3
 
-.PHONY: run up test ui repro install
+.PHONY: run up test test-long ui repro install
 
 run: $(BIN)/.installed data
 	@ganflow run $(ARGS)
@@ -20,7 +20,11 @@ test: $(BIN)/.installed-test data
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@pytest
+	@pytest $(ARGS)
+
+# Minutes of real faults, photographs and platforms; `make test` leaves them out.
+test-long: $(BIN)/.installed-test data
+	@pytest -m long $(ARGS)
 
 ui: $(BIN)/.installed
 	@ganflow ui

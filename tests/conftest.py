@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -108,6 +109,22 @@ def make_workspace(tmp_path: Path, digits: tuple[Pixels, Pixels]) -> Callable[..
         return root
 
     return make
+
+
+def unpack_old_workspace(folder: Path) -> Path:
+    """Unpack the workspace that commit 29edf2a left, and `reference` beside it, into `folder`; the workspace.
+
+    `fixtures/make_workspace.py` made it and says what it holds.
+    """
+    with tarfile.open(PROJECT / "tests" / "fixtures" / "workspace-29edf2a.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "workspace"
+
+
+@pytest.fixture
+def old_workspace(tmp_path: Path) -> Path:
+    """A fresh copy of the workspace that commit 29edf2a left, to be changed."""
+    return unpack_old_workspace(tmp_path)
 
 
 def environment(**extra: str) -> dict[str, str]:

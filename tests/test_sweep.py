@@ -17,9 +17,8 @@ from mlflow import MlflowClient
 
 from components.gan.errors import UserError
 from components.gan.options import Ramp
-from components.sweep import around, combinations, parse, scaled, words, write
-from components.workspace.params import Params, Train
-from components.workspace.params_file import rewritten
+from components.sweep import around, combinations, parse, scaled, words
+from components.workspace.params import Train
 from tests.conftest import SMALL, environment, ganflow, refused, succeeded
 
 COMMENTED = SMALL.replace("images: 4096", "images: 2048  # short").replace(
@@ -80,39 +79,6 @@ def test_what_cannot_be_searched_over_is_named(tmp_path: Path, over: list[str], 
     (tmp_path / "params.yaml").write_text("")
     with pytest.raises(UserError, match=message):
         combinations(tmp_path / "params.yaml", [], over, None, None)
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("train:  # all\n  r1_gamma: 1  # one\n  seed: 0\n", "train:  # all\n  r1_gamma: 0.5  # one\n  seed: 0\n"),
-        (
-            "train:\n  seed: 0  # luck\n\n# next\nevaluate: {}\n",
-            "train:\n  seed: 0  # luck\n  r1_gamma: 0.5\n\n# next\nevaluate: {}\n",
-        ),
-        ("train:\n    network:\n        name: mlp\n", "train:\n    network:\n        name: mlp\n    r1_gamma: 0.5\n"),
-        ("train: {seed: 0}\n", "train: {r1_gamma: 0.5, seed: 0}\n"),
-        ("train: {}", "train: {r1_gamma: 0.5}"),
-        ("train:\n  r1_gamma:\n  seed: 0\n", "train:\n  r1_gamma: 0.5\n  seed: 0\n"),
-        ("evaluate:\n  samples: 500", "evaluate:\n  samples: 500\ntrain:\n  r1_gamma: 0.5"),
-        ("# nothing\n", "# nothing\ntrain:\n  r1_gamma: 0.5\n"),
-        ("", "train:\n  r1_gamma: 0.5\n"),
-        ("train:\n  r1_gamma:\n    start: 2\n    end: 1\n  seed: 0\n", "train:\n  r1_gamma:\n    0.5\n  seed: 0\n"),
-    ],
-)
-def test_a_value_is_written_and_all_else_stays(before: str, after: str) -> None:
-    assert rewritten(before, {"train.r1_gamma": 0.5}) == after
-
-
-def test_keys_below_a_key_are_written_too(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text("train:\n  batch: 64\n")
-    write(path, {"train.network.name": "mlp", "train.r1_gamma": {"start": 2.0, "end": 1.0}, "train.batch": 32})
-    assert path.read_text() == "train:\n  batch: 32\n  network:\n    name: mlp\n  r1_gamma: {start: 2.0, end: 1.0}\n"
-    assert Params.load(path).train.r1_gamma == Ramp(start=2, end=1)
-    assert [file.name for file in tmp_path.iterdir()] == ["params.yaml"]
-    with pytest.raises(UserError, match="edit it by hand"):
-        rewritten("train: {batch: &b 64, seed: *b}", {"train.seed": 1})
 
 
 def test_bad_over_is_one_sentence(make_workspace: Callable[..., Path]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from ..gan.errors import UserError
+from ..workspace.data_hashes import md5_of_files
 from ..workspace.workspace import Workspace
 from .address import masked
 
@@ -183,12 +184,11 @@ def data_version(workspace: Workspace) -> tuple[str | None, str | None]:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None, None
     files = {path.relative_to(workspace.data).as_posix(): path for path in workspace.data.rglob("*") if path.is_file()}
+    # Before any of them is read.
     if len(files) != count or sum(path.stat().st_size for path in files.values()) != size:
         return None, None
-    entries = []
-    for name in sorted(files):
-        with files[name].open("rb") as file:
-            entries.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": name})
+    hashes = md5_of_files(workspace.data, workspace.state)
+    entries = [{"md5": hashes.get(name), "relpath": name} for name in sorted(files)]
     if f"{hashlib.md5(json.dumps(entries).encode()).hexdigest()}.dir" != version:
         return None, None
     held = _git(workspace.root, "show", "HEAD:./data.dvc")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 from ..gan.errors import UserError
-from .files import sha256_of
+from .files import digest_of, sha256_of
+
+T = TypeVar("T")
+# Of the database: the hash that each table remembers.
+_TABLES = {"files": "sha256", "md5_of_files": "md5"}
 
 
 def data_content(data: Path, state: Path) -> str:
@@ -21,14 +26,14 @@ def data_content(data: Path, state: Path) -> str:
     Raises:
         UserError: there is no file.
     """
-    state.mkdir(parents=True, exist_ok=True)
-    database = state / "data-hashes.sqlite"
-    try:
-        return _data_content(data, database)
-    except sqlite3.Error:
-        # Whatever is wrong with what was remembered, it can be made again.
-        database.unlink(missing_ok=True)
-        return _data_content(data, database)
+    return _remembering(state, lambda database: _data_content(data, database))
+
+
+def md5_of_files(data: Path, state: Path) -> dict[str, str]:
+    """MD5, by which DVC knows files, of each file by its path below `data`; unchanged files are not read again."""
+    return _remembering(
+        state, lambda database: {os.fsdecode(path): digest for path, digest in _hashed(data, database, "md5_of_files")}
+    )
 
 
 def changed_data(data: Path, state: Path) -> list[str]:
@@ -56,32 +61,54 @@ def file_hashes(data: Path, state: Path) -> bytes:
         return b"".join(sorted(bytes.fromhex(sha256) for path, sha256 in rows if (data / os.fsdecode(path)).is_file()))
 
 
-def _data_content(data: Path, database: Path) -> str:
-    from tqdm import tqdm
+def _remembering(state: Path, work: Callable[[Path], T]) -> T:
+    """Do `work` with the database; whatever is wrong with what was remembered, it can be made again."""
+    state.mkdir(parents=True, exist_ok=True)
+    database = state / "data-hashes.sqlite"
+    try:
+        return work(database)
+    except sqlite3.Error:
+        database.unlink(missing_ok=True)
+        return work(database)
 
+
+def _data_content(data: Path, database: Path) -> str:
     content, count = hashlib.sha256(), 0
-    with closing(sqlite3.connect(database, timeout=60)) as known:
-        known.execute("CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size, time, sha256) WITHOUT ROWID")
-        bar = tqdm(_files(data), desc="look at data", unit="file", delay=1, disable=None, leave=False)
-        for count, entry in enumerate(bar, 1):
-            relative = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
-            stamp = entry.stat().st_size, entry.stat().st_mtime_ns
-            found = known.execute("SELECT size, time, sha256 FROM files WHERE path = ?", (relative,)).fetchone()
-            if found and found[:2] == stamp:
-                digest = found[2]
-            else:
-                digest = sha256_of(Path(entry.path))
-                known.execute("REPLACE INTO files VALUES (?, ?, ?, ?)", (relative, *stamp, digest))
-            content.update(b"%s\0%s\n" % (relative, digest.encode()))
-            if count % 10_000 == 0:
-                known.commit()
-        known.commit()
+    for path, digest in _hashed(data, database, "files"):
+        count += 1
+        content.update(b"%s\0%s\n" % (path, digest.encode()))
     if not count:
         raise UserError(
             f"there is no data in {data}: run `dvc pull data.dvc`, `ganflow init --data PATH` or `ganflow data fetch`, "
             "or put images there: folders, a zip or tar, Parquet, WebDataset shards or an IDX pair"
         )
     return content.hexdigest()
+
+
+def _hashed(data: Path, database: Path, table: str) -> Iterator[tuple[bytes, str]]:
+    """Path below `data` and hash of each file, in a fixed order; read only where size or time changed."""
+    from tqdm import tqdm
+
+    algorithm = _TABLES[table]
+    with closing(sqlite3.connect(database, timeout=60)) as known:
+        for name, column in _TABLES.items():
+            known.execute(
+                f"CREATE TABLE IF NOT EXISTS {name} (path BLOB PRIMARY KEY, size, time, {column}) WITHOUT ROWID"
+            )
+        bar = tqdm(_files(data), desc="look at data", unit="file", delay=1, disable=None, leave=False)
+        for count, entry in enumerate(bar, 1):
+            path = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
+            stamp = entry.stat().st_size, entry.stat().st_mtime_ns
+            found = known.execute(f"SELECT size, time, {algorithm} FROM {table} WHERE path = ?", (path,)).fetchone()
+            if found and found[:2] == stamp:
+                digest = found[2]
+            else:
+                digest = digest_of(Path(entry.path), algorithm)
+                known.execute(f"REPLACE INTO {table} VALUES (?, ?, ?, ?)", (path, *stamp, digest))
+            yield path, digest
+            if count % 10_000 == 0:
+                known.commit()
+        known.commit()
 
 
 def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:

@@ -38,12 +38,17 @@ def unsealed(text: str) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """The hash of a file by an algorithm of `hashlib`, in hexadecimal digits."""
     with path.open("rb") as file:
         # In one piece if it is small: a digest of a file takes a large buffer first.
         if len(start := file.read(SMALL_FILE)) < SMALL_FILE:
-            return hashlib.sha256(start).hexdigest()
+            return hashlib.new(algorithm, start).hexdigest()
         file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @contextmanager

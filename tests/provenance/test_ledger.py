@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from components.services import versioning
 from components.services.tracking import registry, runs
 from components.training import cost
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration
-from components.workspace.data_hashes import data_content
+from components.workspace.data_hashes import changed_data, data_content
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, succeeded
 
@@ -202,7 +203,23 @@ def test_the_hash_and_commit_of_the_data_are_those_of_dvc_and_git(tmp_path: Path
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert versioning.data_version(workspace) == (version, head)
     # Of equal size.
-    (workspace.data / "Z").write_bytes(b"Y")
+    changed = workspace.data / "Z"
+    changed.write_bytes(b"Y")
+    assert versioning.data_version(workspace) == (None, None)
+    # What cannot be told apart without reading is not read again.
+    changed.write_bytes(b"Z")
+    assert versioning.data_version(workspace) == (version, head)
+    before = changed.stat()
+    changed.write_bytes(b"Y")
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert versioning.data_version(workspace) == (version, head)
+    # Both kinds of hashes lie in one database.
+    assert changed_data(workspace.data, workspace.state) == []
+    data_content(workspace.data, workspace.state)
+    changed.write_bytes(b"X")
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert changed_data(workspace.data, workspace.state) == ["Z"]
+    (workspace.state / "data-hashes.sqlite").write_bytes(b"no database" * 1000)
     assert versioning.data_version(workspace) == (None, None)
 
 

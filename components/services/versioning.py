@@ -137,6 +137,9 @@ def own_cache(workspace: Workspace, hold: bool) -> Iterator[Path | None]:
 def named_objects(workspace: Workspace) -> tuple[set[str], set[str]]:
     """Hashes that `*.dvc` and `dvc.lock` in the workspace name, and those in git: of all commits, logs and the index.
 
+    Not by `Repo.used_objs`, which `dvc gc` calls: for 150 commits it takes 30 s instead of 0.15 s, gets lists that are
+    missing from the remote, and does not look into reflogs and the index.
+
     Raises:
         UserError: git cannot be asked, or has not the whole history.
     """

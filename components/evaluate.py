@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ from .workspace.artifacts import Dataset, Evaluation, Model
 from .workspace.files import staging
 from .workspace.graph import key_of
 from .workspace.params import Evaluate
+from .workspace.scores import Images, Score, Scores
 from .workspace.workspace import Workspace
 
 # More real images say little more, and memory stays bounded.
@@ -34,21 +37,7 @@ MAX_PAIRS = 2_000
 CANARIES = 32
 # As much as a generator that learned an image by heart is off, in grey levels.
 CANARY_NOISE = 8.0
-
-
-class Scores:
-    """Metrics by name, with an interval where there is one."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.intervals: dict[str, tuple[float, float]] = {}
-
-    def add(self, name: str, found: Estimate | float) -> None:
-        if isinstance(found, Estimate):
-            self.values[name] = found.value
-            self.intervals[name] = (found.low, found.high)
-        else:
-            self.values[name] = found
+T = TypeVar("T")
 
 
 def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Evaluation:
@@ -72,7 +61,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
     judge = feature_net(training, dataset.content, Workspace.around(out).state / "features")
     labels = labels_like(training.class_shares, options.samples)
     seeds = range(options.seed, options.seed + options.samples)
-    scores = Scores()
+    scores: list[Score] = []
     with staging(out) as folder, tqdm(total=5, desc="evaluate", disable=None, leave=False) as bar:
         samples = np.lib.format.open_memmap(
             folder / "samples.npy", mode="w+", dtype=np.uint8, shape=(options.samples, *dataset.image.shape)
@@ -83,37 +72,37 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
         held_pixels, held_labels = holdout.pixels(chosen), holdout.labels[chosen]
         held, held_probabilities = judge.read(held_pixels)
         bar.update()
-        _crowds(scores, judge, features, held)
+        scores += _crowds(judge, features, held)
         table: dict[str, npt.ArrayLike] = {"seed": list(seeds), "label": labels}
         if probabilities is not None and held_probabilities is not None:
             table["predicted"] = probabilities.argmax(1)
             table["confidence"] = probabilities[np.arange(len(labels)), labels]
-            _classes(scores, judge, probabilities, labels, held_probabilities, held_labels)
+            scores += _classes(judge, probabilities, labels, held_probabilities, held_labels)
         bar.update()
         table["discriminator"] = logits
-        _discriminator(scores, model, dataset, logits, training, held_pixels, held_labels)
-        _variety(scores, samples, labels, held_pixels, held_labels)
+        scores += _discriminator(model, dataset, logits, training, held_pixels, held_labels)
+        scores += _variety(samples, labels, held_pixels, held_labels)
         bar.update()
-        _copying(scores, judge, options, samples, features, training, held_pixels, held)
+        scores += _copying(judge, options, samples, features, training, held_pixels, held)
         if options.full and judge.name == "classifier":
             generated = Split.of(np.asarray(samples), labels, dataset.image)
-            name = f"classification_accuracy_{_count(len(holdout))}"
-            scores.add(name, metrics.mean(classifier_accuracy(generated, holdout)))
-            scores.add(f"{name}_floor", metrics.mean(classifier_accuracy(training, holdout)))
+            for images, learned in _with_floor(generated, training):
+                accuracy = metrics.mean(classifier_accuracy(learned, holdout))
+                scores.append(_score("classification_accuracy", accuracy, len(holdout), images=images))
         bar.update()
         samples.flush()
         # What the gate compares with the champion's.
         np.save(folder / "features.npy", features.astype(np.float32))
         np.save(folder / "holdout.npy", held.astype(np.float32))
         np.save(folder / "training_images.npy", fingerprints(training))
-        values = dict(sorted(scores.values.items()))
+        measured = Scores(scores)
         pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
-        (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
+        (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=2) + "\n")
         Evaluation.describe(
             folder,
             key,
-            metrics=values,
-            intervals=dict(sorted(scores.intervals.items())),
+            metrics=measured.metrics,
+            intervals=measured.intervals,
             samples=options.samples,
             training_images=len(training),
             holdout_images=len(holdout),
@@ -144,50 +133,46 @@ def _sampled(
     return np.concatenate(features), np.concatenate(probabilities) if probabilities else None, np.concatenate(logits)
 
 
-def _crowds(scores: Scores, judge: FeatureNet, fake: Features, held: Features) -> None:
-    """How near the crowd of samples is to the real ones, and how much of it is covered."""
-    real, n = judge.real, min(len(fake), len(held))
-    net, size = judge.name, _count(n)
+def _crowds(judge: FeatureNet, fake: Features, held: Features) -> Iterator[Score]:
+    """Measure how near the crowd of samples is to the real ones, and how much of it is covered."""
+    real, net, n = judge.real, judge.name, min(len(fake), len(held))
     if n < len(fake):
-        everything = _count(len(fake))
-        scores.add(f"fd_{net}_{everything}", metrics.frechet_estimate(fake, real))
-        scores.add(f"kid_{net}_{everything}", metrics.kernel_estimate(fake, real))
+        yield _score("fd", metrics.frechet_estimate(fake, real), len(fake), net)
+        yield _score("kid", metrics.kernel_estimate(fake, real), len(fake), net)
     # To images that nothing was trained on: near the distance to the training split unless that was memorised.
-    scores.add(f"fd_holdout_{net}_{size}", metrics.frechet_estimate(fake[:n], held))
-    scores.add(f"fd_holdout_{net}_{size}_floor", frechet(Moments.of(real), Moments.of(held)))
-    for suffix, features in (("", fake[:n]), ("_floor", held[:n])):
-        scores.add(f"fd_{net}_{size}{suffix}", metrics.frechet_estimate(features, real))
-        scores.add(f"kid_{net}_{size}{suffix}", metrics.kernel_estimate(features, real))
+    yield _score("fd", metrics.frechet_estimate(fake[:n], held), n, net, split="holdout")
+    yield _score("fd", frechet(Moments.of(real), Moments.of(held)), n, net, split="holdout", images="floor")
+    for images, features in _with_floor(fake[:n], held[:n]):
+        yield _score("fd", metrics.frechet_estimate(features, real), n, net, images=images)
+        yield _score("kid", metrics.kernel_estimate(features, real), n, net, images=images)
         shares = (*metrics.precision_recall(real, features), *metrics.density_coverage(real, features))
-        for name, values in zip(("precision", "recall", "density", "coverage"), shares, strict=True):
-            scores.add(f"{name}_{net}_{size}{suffix}", metrics.mean(values))
+        for metric, values in zip(("precision", "recall", "density", "coverage"), shares, strict=True):
+            yield _score(metric, metrics.mean(values), n, net, images=images)
 
 
 def _classes(
-    scores: Scores,
     judge: FeatureNet,
     probabilities: Values,
     labels: npt.NDArray[np.int64],
     held_probabilities: Values,
     held_labels: npt.NDArray[np.int64],
-) -> None:
-    """What the classifier makes of the samples, and of the holdout."""
-    for suffix, p, label in (("", probabilities, labels), ("_floor", held_probabilities, held_labels)):
-        size = _count(len(labels))
-        scores.add(f"agreement_{judge.name}_{size}{suffix}", metrics.mean(p.argmax(1) == label))
-        scores.add(f"class_score_{judge.name}_{size}{suffix}", metrics.class_score(p))
+) -> Iterator[Score]:
+    """Measure what the classifier makes of the samples, and of the holdout."""
+    for images, (p, label) in _with_floor((probabilities, labels), (held_probabilities, held_labels)):
+        agreement = metrics.mean(p.argmax(1) == label)
+        yield _score("agreement", agreement, len(labels), judge.name, images=images)
+        yield _score("class_score", metrics.class_score(p), len(labels), judge.name, images=images)
 
 
 def _discriminator(
-    scores: Scores,
     model: Model,
     dataset: Dataset,
     logits: Values,
     training: Split,
     held_pixels: Pixels,
     held_labels: npt.NDArray[np.int64],
-) -> None:
-    """What the discriminator knows, and whether it knows the training images by heart."""
+) -> Iterator[Score]:
+    """Measure what the discriminator knows, and whether it knows the training images by heart."""
     weights = safetensors.torch.load_file(model.folder / "discriminator.safetensors")
     discriminator = restored(model.training.network, dataset.image, weights, "discriminator").eval()
     n = len(held_labels)
@@ -196,35 +181,32 @@ def _discriminator(
         opinions(discriminator, pixels, labels)
         for pixels, labels in ((held_pixels, held_labels), (training.pixels(seen), training.labels[seen]))
     )
-    size = _count(n)
-    scores.add(f"discriminator_accuracy_generated_{_count(len(logits))}", metrics.mean(logits < 0))
-    scores.add(f"discriminator_accuracy_holdout_{size}", metrics.mean(held > 0))
+    yield _score("discriminator_accuracy", metrics.mean(logits < 0), len(logits), split="generated")
+    yield _score("discriminator_accuracy", metrics.mean(held > 0), n, split="holdout")
     fakes = logits[:n]
     probability = 1 / (1 + np.exp(-np.concatenate([held, fakes])))
     truth = np.arange(len(probability)) < n
-    scores.add(f"discriminator_calibration_error_{size}", metrics.calibration_error(probability, truth))
+    yield _score("discriminator_calibration_error", metrics.calibration_error(probability, truth), n)
     # Membership inference (Chen et al. 2020, GAN-Leaks): 0.5 where training images look no more real than unseen ones.
-    scores.add(f"membership_discriminator_{size}", metrics.auc_estimate(learned, held))
+    yield _score("membership", metrics.auc_estimate(learned, held), n, "discriminator")
 
 
 def _variety(
-    scores: Scores,
     samples: Pixels,
     labels: npt.NDArray[np.int64],
     held_pixels: Pixels,
     held_labels: npt.NDArray[np.int64],
-) -> None:
-    """How alike two images of a class are."""
+) -> Iterator[Score]:
+    """Measure how alike two images of a class are."""
     pairs = [metrics.pairs_within(of, MAX_PAIRS) for of in (labels, held_labels)]
     count = min(len(first) for first, _ in pairs)
     if count:
-        for suffix, images, (first, second) in zip(("", "_floor"), (samples, held_pixels), pairs, strict=True):
-            alike = metrics.ms_ssim(np.asarray(images[first[:count]]), np.asarray(images[second[:count]]))
-            scores.add(f"msssim_class_{_count(count)}{suffix}", metrics.mean(alike))
+        for images, (pixels, (first, second)) in _with_floor((samples, pairs[0]), (held_pixels, pairs[1])):
+            alike = metrics.ms_ssim(np.asarray(pixels[first[:count]]), np.asarray(pixels[second[:count]]))
+            yield _score("msssim", metrics.mean(alike), count, split="class", images=images)
 
 
 def _copying(
-    scores: Scores,
     judge: FeatureNet,
     options: Evaluate,
     samples: Pixels,
@@ -232,8 +214,8 @@ def _copying(
     training: Split,
     held_pixels: Pixels,
     held: Features,
-) -> None:
-    """Whether samples repeat training images; and, as a control, whether copies that were planted are found."""
+) -> Iterator[Score]:
+    """Measure whether samples repeat training images; and, as a control, whether copies that were planted are found."""
     checked = min(options.copy_checks, len(samples))
     # Of those whose features are known too.
     known = training.spread(MAX_REAL[judge.name])
@@ -241,34 +223,42 @@ def _copying(
     noise = np.random.default_rng(0).normal(0, CANARY_NOISE, (len(canaries), *training.image.shape))
     planted = np.rint(training.pixels(canaries) + noise).clip(0, 255).astype(np.uint8)
 
-    shown = {"": np.asarray(samples[:checked]), "_floor": held_pixels[:checked], "_canaries": planted}
+    shown: dict[Images, Pixels]
+    shown = {"samples": np.asarray(samples[:checked]), "floor": held_pixels[:checked], "control": planted}
     found = {
-        suffix: metrics.neighbours(images, (pixels for pixels, _ in training.batches(4096)))
-        for suffix, images in shown.items()
+        images: metrics.neighbours(pixels, (batch for batch, _ in training.batches(4096)))
+        for images, pixels in shown.items()
     }
-    size = _count(checked)
-    for suffix in shown:
-        shares = metrics.copies(found[suffix].ratio, found["_floor"].ratio)
-        scores.add(f"copied_pixels_{size}{suffix}", metrics.mean(shares))
-    for suffix in ("", "_floor"):
-        psnr, ssim = metrics.psnr_ssim(shown[suffix], training.pixels(found[suffix].nearest))
-        scores.add(f"psnr_nearest_{size}{suffix}", metrics.mean(psnr))
-        scores.add(f"ssim_nearest_{size}{suffix}", metrics.mean(ssim))
+    for images, pixels in shown.items():
+        shares = metrics.copies(found[images].ratio, found["floor"].ratio)
+        yield _score("copied", metrics.mean(shares), checked, "pixels", images=images)
+        if images != "control":
+            psnr, ssim = metrics.psnr_ssim(pixels, training.pixels(found[images].nearest))
+            yield _score("psnr_nearest", metrics.mean(psnr), checked, images=images)
+            yield _score("ssim_nearest", metrics.mean(ssim), checked, images=images)
 
     n = min(len(features), len(held))
     # In units of how far two real images are apart.
     apart = float(np.sqrt(2 * np.trace(Moments.of(judge.real).covariance)))
-    seen = {"": features[:n], "_floor": held[:n], "_canaries": judge.read(planted).features}
-    near = {suffix: metrics.neighbours(these, [judge.real]) for suffix, these in seen.items()}
-    for suffix in seen:
-        shares = metrics.copies(near[suffix].ratio, near["_floor"].ratio)
-        scores.add(f"copied_{judge.name}_{_count(n)}{suffix}", metrics.mean(shares))
-        if suffix != "_canaries":
-            scores.add(
-                f"perceptual_nearest_{judge.name}_{_count(n)}{suffix}", metrics.mean(near[suffix].distance / apart)
-            )
+    seen: dict[Images, Features]
+    seen = {"samples": features[:n], "floor": held[:n], "control": judge.read(planted).features}
+    near = {images: metrics.neighbours(these, [judge.real]) for images, these in seen.items()}
+    for images in seen:
+        shares = metrics.copies(near[images].ratio, near["floor"].ratio)
+        yield _score("copied", metrics.mean(shares), n, judge.name, images=images)
+        if images != "control":
+            distance = metrics.mean(near[images].distance / apart)
+            yield _score("perceptual_nearest", distance, n, judge.name, images=images)
 
 
-def _count(number: int) -> str:
-    """8000 -> 8k, as the field writes it in names of metrics."""
-    return f"{number // 1000}k" if number % 1000 == 0 else str(number)
+def _with_floor(samples: T, real: T) -> tuple[tuple[Images, T], tuple[Images, T]]:
+    """What is measured of samples, and what takes its place for the floor."""
+    return ("samples", samples), ("floor", real)
+
+
+def _score(
+    metric: str, found: Estimate | float, n: int, features: str = "", split: str = "", images: Images = "samples"
+) -> Score:
+    """The record of what a metric found, with its interval where there is one."""
+    ends = (found.low, found.high) if isinstance(found, Estimate) else ()
+    return Score(metric, found.value if isinstance(found, Estimate) else found, n, features, split, images, *ends)

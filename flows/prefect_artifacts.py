@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -20,9 +18,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from components.render import MANIFEST, Rendered, preview
+from components.reports.html import image_uri, number
 from components.services.tracking import connection, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
+from components.workspace.scores import Scores
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.supervisor import supervisor
@@ -64,13 +64,19 @@ def new_data(added: Sequence[str], said: str, inbox: str) -> None:
 
 def scores(evaluation: Evaluation) -> None:
     """The table of scores, each beside its floor and its interval."""
-    rows: list[dict[str, Any]] = []
-    for name, value in evaluation.metrics.items():
-        if not name.endswith("_floor"):
-            low, high = evaluation.intervals.get(name, (None, None))
-            floor = evaluation.metrics.get(f"{name}_floor")
-            between = "" if low is None else f"{low:.4g} to {high:.4g}"
-            rows.append({"score": name, "value": f"{value:.4g}", "95 %": between, "floor": _number(floor)})
+    rows: list[dict[str, str]] = []
+    known = Scores.of(evaluation)
+    for score in known:
+        if score.images != "floor":
+            floor = known.beside(score, "floor")
+            rows.append(
+                {
+                    "score": score.name,
+                    "value": number(score.value),
+                    "95 %": " to ".join(map(number, score.interval or ())),
+                    "floor": number(floor.value) if floor else "",
+                }
+            )
     create_table_artifact(rows, "scores", "What the scores mean: docs/evaluation.md; floor: the same of real images")
 
 
@@ -142,11 +148,5 @@ def _picture(run: TrainingFolder) -> str:
 
 def _inline(image: Image.Image) -> str:
     """A picture as the address of itself."""
-    packed = io.BytesIO()
     image.thumbnail((MAX_PIXELS, MAX_PIXELS))
-    image.save(packed, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return image_uri(image, optimize=True)

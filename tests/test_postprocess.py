@@ -23,9 +23,11 @@ from components.gan.sampling import latents, sample
 from components.pictures import metadata
 from components.pictures.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale
 from components.postprocess import contact_sheet, postprocess, save
-from components.reports import gallery_report, scores, sections
+from components.reports import gallery_report, sections
+from components.reports.scores import rating, score_rows
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model
 from components.workspace.params import Postprocess
+from components.workspace.scores import Scores
 from tests.conftest import ganflow, succeeded
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc", 'a "b" & c')
@@ -272,8 +274,8 @@ def test_a_contact_sheet_stays_within_bounds(classes: int, size: int) -> None:
 
 
 def test_a_score_stands_beside_its_floor() -> None:
-    rows = list(scores.scores(METRICS))
-    assert [row["name"] for row in rows] == [
+    rows = score_rows(Scores.read(METRICS))
+    assert [row.name for row in rows] == [
         "agreement_classifier_60",
         "fd_classifier_60",
         "kid_classifier_60",
@@ -281,10 +283,10 @@ def test_a_score_stands_beside_its_floor() -> None:
         "psnr_nearest_20",
         "sharpness_60",
     ]
-    assert (rows[1]["value"], rows[1]["floor"]) == ("161.5", "3.9")
-    assert "97% were found" in rows[3]["words"]
-    assert rows[5]["floor"] is None
-    assert [row["name"] for row in scores.scores({"odd_floor": 1.0})] == ["odd_floor"]
+    assert (rows[1].value, rows[1].floor) == ("161.5", "3.9")
+    assert "97% were found" in rows[3].text
+    assert rows[5].floor is None
+    assert [row.name for row in score_rows(Scores.read({"odd_floor": 1.0}))] == ["odd_floor"]
 
 
 def test_curves_take_what_a_short_history_has() -> None:
@@ -442,26 +444,26 @@ GOOD |= {"recall_x_1k": 0.85, "recall_x_1k_floor": 0.9, "copied_pixels_500": 0.0
     ],
 )
 def test_the_verdict_is_that_of_the_worst_answer(change: dict[str, float], word: str, words: str) -> None:
-    found = scores.rating({**GOOD, **change}, told=True)
+    found = rating(Scores.read({**GOOD, **change}), told=True)
     assert found is not None
-    assert found[0] == word
-    assert words in found[1]
+    assert found.word == word
+    assert words in found.reason
 
 
 def test_a_network_that_was_told_no_class_is_not_blamed_for_it() -> None:
-    assert scores.rating({"agreement_x_1k": 0.1, "agreement_x_1k_floor": 0.9}, told=False) is None
-    assert scores.rating({**GOOD, "agreement_x_1k": 0.1}, told=False) is not None
+    assert rating(Scores.read({"agreement_x_1k": 0.1, "agreement_x_1k_floor": 0.9}), told=False) is None
+    assert rating(Scores.read({**GOOD, "agreement_x_1k": 0.1}), told=False) is not None
 
 
 def test_intervals_stand_beside_their_value_in_its_form() -> None:
-    rows = {row["name"]: row for row in scores.scores(METRICS, {"agreement_classifier_60": (0.79, 0.835)})}
-    assert rows["agreement_classifier_60"]["interval"] == ["79.0%", "83.5%"]
-    assert rows["psnr_nearest_20"]["interval"] == []
+    rows = {row.name: row for row in score_rows(Scores.read(METRICS, {"agreement_classifier_60": (0.79, 0.835)}))}
+    assert rows["agreement_classifier_60"].interval == ["79.0%", "83.5%"]
+    assert rows["psnr_nearest_20"].interval == []
 
 
 def test_metrics_by_other_names_are_explained() -> None:
     names = ("density", "coverage", "class_score", "msssim", "perceptual_nearest", "discriminator_calibration")
     names += ("membership", "fd_classifier", "kid_classifier")
-    rows = list(scores.scores({f"{name}_2k": 0.5 for name in names}))
+    rows = score_rows(Scores.read({f"{name}_2k": 0.5 for name in names}))
     assert len(rows) == len(names)
-    assert all(row["words"] for row in rows)
+    assert all(row.text for row in rows)

@@ -13,6 +13,7 @@ from ..gan.dataset import Split, fingerprints
 from ..gan.features import FeatureNet
 from ..workspace.artifacts import Dataset, Evaluation, Model
 from ..workspace.params import Promote
+from ..workspace.scores import Scores
 from ..workspace.verdict import Check
 from .contenders import Contender
 
@@ -26,11 +27,8 @@ def vetoes(
     judge: FeatureNet,
     dataset: Dataset,
 ) -> Iterator[Check]:
-    """The vetoes: what no score makes up for."""
-
-    def score(name: str) -> float:
-        return next(v for n, v in evaluation.metrics.items() if n.startswith(name) and not n.endswith("_canaries"))
-
+    """Check what no score makes up for."""
+    scores = Scores.of(evaluation)
     weights = safetensors.torch.load_file(model.folder / "generator.safetensors").values()
     finite = float(np.mean([bool(tensor.isfinite().all()) for tensor in weights]))
     yield Check(
@@ -43,11 +41,11 @@ def vetoes(
     distinct = len(np.unique(challenger.features, axis=0)) / len(challenger.features)
     yield _at_least("distinct", f"{distinct:.0%} of the samples are distinct", distinct, options.min_distinct)
     for space in ("pixels", judge.name):
-        copied = score(f"copied_{space}_")
-        found = next(v for n, v in evaluation.metrics.items() if n.startswith(f"copied_{space}_") and "canaries" in n)
+        score, _, control = next(scores.of_metric("copied", space))
+        copied = score.value
         words = f"{copied:.1%} of the samples repeat a training image (by {space.replace('_', ' ')})"
-        if found < 0.5:
-            words += f"; of copies that were planted only {found:.0%} were found"
+        if control is not None and control.value < 0.5:
+            words += f"; of copies that were planted only {control.value:.0%} were found"
         yield Check(
             name=f"copying by {space.replace('_', ' ')}",
             words=words,
@@ -60,7 +58,7 @@ def vetoes(
         words = f"class {name} comes {share:.0%} as often as among real images"
         yield _at_least("classes", words, share, options.min_class_share)
     n = min(len(challenger.features), dataset.splits["holdout"])
-    recall = score(f"recall_{judge.name}_")
+    recall = next(scores.of_metric("recall", judge.name)).score.value
     floor = float(
         metrics.precision_recall(judge.real, np.load(evaluation.folder / "holdout.npy").astype(np.float64))[1].mean()
     )

@@ -22,17 +22,17 @@ from ..training.cost import spent
 from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from ..workspace.graph import STAGES, key_of
 from ..workspace.params import Params
+from ..workspace.scores import Compared, Score, Scores
 from ..workspace.verdict import Verdict
 from ..workspace.workspace import Workspace
-from .verdict_page import number, sentence
+from .html import number, sentence
+from .scores import ScoreRow, score_rows
 
 # MLflow keeps 5,000 characters of a description.
 SUMMARY = 4_500
 CLASSES = 200
 # The Hub's identifier for images that lie in folders here, not on the Hub.
 LOCAL_IMAGES = "imagefolder"
-# Of metrics on copies that were planted, as a positive control.
-CANARIES = "_canaries"
 NO_LICENCE = "ganflow knows no licence of the data: whoever publishes has to find out which terms hold, and name them."
 COSTS = {
     "cpu_seconds": ("CPU time", "s"),
@@ -144,15 +144,15 @@ def model_card(subject: Subject) -> str:
 
 def model_summary(subject: Subject) -> str:
     """The card in short, for the description of a model version: at most `SUMMARY` characters."""
-    chosen = ("agreement", "kid_", "fd_", "precision_", "recall_")
-    rows = [row for row in _score_rows(subject.evaluation) if row[0].startswith(chosen)][:8]
+    chosen = ("agreement", "kid", "fd", "precision", "recall")
+    rows = [row for row in _score_rows(subject.evaluation) if row.compared.score.metric in chosen][:8]
     verdict = subject.verdict
     parts = [
         f"**{_plain(subject.title, 80)}**\n",
         f"{_what_it_makes(subject.model, 6, 30)}\n",
         _table(
             ("Score", "Value", "Real images"),
-            [(f"`{_code(name)}`", value, floor) for name, _, value, _, floor, _ in rows],
+            [(f"`{_code(row.name)}`", number(row.compared.score.value), _floor_of(row.compared)) for row in rows],
         ),
         f"\n{[*_copying(subject)][-1].strip()}\n",
     ]
@@ -206,9 +206,9 @@ def dataset_card(
 def _model_facts(subject: Subject) -> dict[str, Any]:
     dataset, net = subject.dataset, _net(subject.evaluation)
     results = [
-        {"type": _metric_type(name, net), "value": value, "name": name}
-        for name, value in subject.evaluation.metrics.items()
-        if math.isfinite(value) and not name.endswith(("_floor", CANARIES))
+        {"type": _metric_type(score, net), "value": score.value, "name": score.name}
+        for score in Scores.of(subject.evaluation)
+        if math.isfinite(score.value) and score.images == "samples"
     ]
     task = {"type": "unconditional-image-generation", "name": "Image generation"}
     data = {"type": LOCAL_IMAGES, "name": f"{dataset.splits['training']:,} images", "revision": dataset.content}
@@ -328,38 +328,35 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
     yield _table(
         ("Score", "Read it", "Value", "95 % interval", "Real images"),
         [
-            (f"{_plain(title)} `{_code(name)}`", _plain(better), value, interval, floor)
-            for name, title, value, interval, floor, better in _score_rows(evaluation)
+            (
+                f"{_plain(row.title)} `{_code(row.name)}`",
+                _plain(row.better),
+                number(row.compared.score.value),
+                " to ".join(map(number, row.compared.score.interval or ())),
+                _floor_of(row.compared),
+            )
+            for row in _score_rows(evaluation)
         ],
     )
 
 
-def _score_rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str, str, str]]:
-    """Name, title, value, bootstrap interval, floor and how to read it, in the order of the report."""
-    from .scores import scores
+def _score_rows(evaluation: Evaluation) -> list[ScoreRow]:
+    """Rows in the order of the report, without copies, which have a section of their own."""
+    return [row for row in score_rows(Scores.of(evaluation)) if row.compared.score.metric != "copied"]
 
-    metrics = evaluation.metrics
-    intervals = evaluation.intervals
-    # Copies have a section of their own.
-    for row in scores({name: value for name, value in metrics.items() if not name.startswith("copied_")}):
-        name = row["name"]
-        interval = " to ".join(map(number, intervals[name])) if name in intervals else ""
-        floor = number(metrics[f"{name}_floor"]) if f"{name}_floor" in metrics else ""
-        yield name, row["title"], number(metrics[name]), interval, floor, row["better"]
+
+def _floor_of(compared: Compared) -> str:
+    return number(compared.floor.value) if compared.floor else ""
 
 
 def _copying(subject: Subject) -> Iterator[str]:
-    """What the evaluation found, and what the gate made of it."""
-    metrics, verdict = subject.evaluation.metrics, subject.verdict
-    for name, value in metrics.items():
-        if not name.startswith("copied_") or name.endswith(("_floor", CANARIES)):
-            continue
-        beside = [
-            f"{words} {metrics[name + suffix]:.1%}"
-            for suffix, words in (("_floor", "of unseen real images"), (CANARIES, "of copies planted to be found"))
-            if name + suffix in metrics
-        ]
-        yield f"- `{_code(name)}`: {', '.join([f'{value:.1%} of the samples repeat a training image', *beside])}."
+    """Tell what the evaluation found, and what the gate made of it."""
+    verdict = subject.verdict
+    for score, floor, control in Scores.of(subject.evaluation).of_metric("copied"):
+        shares = [f"{score.value:.1%} of the samples repeat a training image"]
+        shares += [f"of unseen real images {floor.value:.1%}"] if floor else []
+        shares += [f"of copies planted to be found {control.value:.1%}"] if control else []
+        yield f"- `{_code(score.name)}`: {', '.join(shares)}."
     checks = [] if verdict is None else [check for check in verdict.checks if check.name.startswith("copying")]
     if not checks:
         yield "\nThe gate has not judged it yet: `ganflow promote` does."
@@ -489,17 +486,17 @@ def _classes(image: ImageFormat, many: int = 20, width: int = 60) -> str:
 
 
 def _net(evaluation: Evaluation) -> str:
-    """The feature net as names of metrics state it: `kid_classifier_8k`."""
-    name = next((name for name in evaluation.metrics if name.startswith("kid_")), "kid_unknown_0")
-    return name.removesuffix("_floor").removeprefix("kid_").rpartition("_")[0]
+    """The name of the feature net, in which KID is measured."""
+    return next((score.features for score in Scores.of(evaluation) if score.metric == "kid"), "unknown")
 
 
-def _metric_type(name: str, net: str) -> str:
-    """What `kid_classifier_8k` is a number of: `kid`; as the format calls it where it knows such."""
-    what = name.rpartition("_")[0].removesuffix(f"_{net}")
-    if what.startswith("fd"):
+def _metric_type(score: Score, net: str) -> str:
+    """What a score is a number of, as the format calls it where it knows such."""
+    if score.metric == "fd":
         return "frechet_distance"
-    return "accuracy" if what == "agreement" or "accuracy" in what else what
+    if score.metric in ("agreement", "classification_accuracy", "discriminator_accuracy"):
+        return "accuracy"
+    return "_".join(filter(None, (score.metric, score.split, score.features if score.features != net else "")))
 
 
 def _size_category(images: int) -> str:

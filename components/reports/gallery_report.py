@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -26,9 +25,11 @@ from ..gan.symptoms import symptoms
 from ..pictures.finishing import Draft, one_of_each_class
 from ..workspace.artifacts import Dataset, Evaluation, Key, Model
 from ..workspace.params import Postprocess
+from ..workspace.scores import Scores
 from . import sections
-from .scores import rating, scores
-from .sections import ROWS, data_uri
+from .html import data_uri, image_uri, to_html
+from .scores import rating, score_rows
+from .sections import ROWS
 
 PAIRS = 10
 # Drawn in a colour that nothing else has, which then becomes the page's own text colour.
@@ -48,14 +49,6 @@ def render(
     dataset: Dataset,
 ) -> str:
     """The page, with the contact sheet and the interpolation that lie in `folder`; `samples` are before any step."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = "{:,}".format
     history = pd.read_csv(model.folder / "history.csv")
     rejected = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
     walk = folder / "interpolation.webp"
@@ -67,7 +60,8 @@ def render(
     discriminator = restored(model.training.network, model.image, weights, "discriminator")
     held = holdout.spread(sections.LOOKED_AT)
     seen = [samples[i] for i in np.linspace(0, len(samples) - 1, sections.LOOKED_AT).astype(int)]
-    return environment.get_template("report.html.jinja").render(
+    return to_html(
+        "report.html.jinja",
         options=options,
         evaluation=evaluation,
         model=model,
@@ -82,10 +76,10 @@ def render(
         sheet=data_uri("png", (folder / "contact_sheet.png").read_bytes()),
         walk=data_uri("webp", walk.read_bytes()) if walk.exists() else None,
         pairs=list(_pairs(samples, finished, model.image.classes)) if options.steps else [],
-        rating=rating(evaluation.metrics, every.told),
+        rating=rating(Scores.of(evaluation), every.told),
         told=every.told,
         by=every.by,
-        scores=list(scores(evaluation.metrics, evaluation.intervals)),
+        scores=score_rows(Scores.of(evaluation)),
         by_class=every.classes_shown(training.class_shares.tolist()),
         worst=every.worst(),
         best=every.best(),
@@ -187,6 +181,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _png(pixels: Pixels) -> str:
-    buffer = io.BytesIO()
-    to_image(pixels).save(buffer, "png")
-    return data_uri("png", buffer.getvalue())
+    return image_uri(to_image(pixels))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from ..gan.sampling import latents
 from ..pictures.finishing import Draft, one_of_each_class
 from ..pictures.tiles import grid, tile, tile_size
 from ..workspace.artifacts import Evaluation, Model
+from .html import image_uri, number
 
 # Longer side in pixels, at most.
 TILE = 84
@@ -191,10 +190,6 @@ def overlaid(pixels: Pixels, heat: np.ndarray) -> Pixels:
     return painted
 
 
-def data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def _picture(pixels: Pixels) -> str:
     size = tile_size(pixels, TILE)
     return _encoded(tile(pixels, size), lossless=size[0] >= pixels.shape[1])
@@ -207,11 +202,9 @@ def _strip(pictures: Pixels, columns: int) -> str:
 
 def _encoded(image: Image.Image, lossless: bool) -> str:
     """WebP: every pixel of small images, good quality of those that were reduced anyhow."""
-    buffer = io.BytesIO()
-    image.save(buffer, "webp", lossless=lossless, quality=85)
-    return data_uri("webp", buffer.getvalue())
+    return image_uri(image, "webp", lossless=lossless, quality=85)
 
 
 def _signed(value: float) -> str:
     # Never a negative zero.
-    return f"{round(value, 1) or 0:+.1f}".replace("-", "\u2212")
+    return number(round(value, 1) or 0.0, form="{:+.1f}")

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..workspace.artifacts import Dataset
+from ..workspace.scores import Scores
 from ..workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL import Image
 
 from ..provenance.trace import _indices, _read
+from .html import image_uri, to_html
+
+SHOWN_METRICS = ("agreement", "fd", "kid")
 
 
 def page(found: Mapping[str, Any], file: Path, workspace: Workspace) -> str:
     """A small page of its own with the picture, its nearest training images and the chain of `trace`."""
-    import jinja2
-
     from ..gan.dataset import Split, to_image
 
     nearest: Sequence[Mapping[str, Any]] = (found["data"] or {}).get("nearest") or ()
@@ -30,14 +30,8 @@ def page(found: Mapping[str, Any], file: Path, workspace: Workspace) -> str:
         dataset = Dataset.load(workspace.dataset)
         pixels = Split(dataset.folder, "training", dataset.image).pixels(_indices(nearest))
         pictures = [_inline(to_image(image)) for image in pixels]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("trace.html.jinja").render(
+    return to_html(
+        "trace.html.jinja",
         found=found,
         name=file.name,
         picture=_inline(_read(file).image),
@@ -58,8 +52,8 @@ def chain_of(found: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         of = f"{gallery['file']}, one of {gallery['pictures']:,}" if gallery["file"] else "of its pictures"
         yield "gallery", [f"{gallery['key']}, {_day(gallery)}", of]
     if evaluation := found["evaluation"]:
-        scores = ((n, v) for n, v in evaluation["metrics"].items() if not n.endswith("_floor"))
-        shown = [f"{name} {value:.4g}" for name, value in scores if name.startswith(("fd_", "kid_", "agreement"))]
+        scores = (score for score in Scores.read(evaluation["metrics"]) if score.images == "samples")
+        shown = [f"{score.name} {score.value:.4g}" for score in scores if score.metric in SHOWN_METRICS]
         yield "evaluation", [f"{evaluation['key']}, {_day(evaluation)}", ", ".join(shown[:3])]
     yield (
         "model",
@@ -121,7 +115,4 @@ def _day(head: Mapping[str, Any]) -> str:
 
 def _inline(image: Image.Image) -> str:
     """A picture as the address of itself."""
-    content = io.BytesIO()
-    image = image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGBA")
-    image.save(content, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return image_uri(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGBA"))

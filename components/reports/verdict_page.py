@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..gan.dataset import Pixels
 from ..workspace.verdict import Verdict
+from .html import image_uri, to_html
 
 # Rows of the pictures on the page, pictures in a row, and the longer side of each.
 ROWS, COLUMNS, SIDE = 10, 6, 112
@@ -29,21 +27,10 @@ def render(
     `pictures`: of the challenger and of the champion, if there is one, (N, H, W, C) at the same seeds and labels;
     `classes`: the class of each (N,); `history`: every change of the champion, the oldest first.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    environment.filters["count"] = "{:,}".format
-    environment.filters["sentence"] = sentence
     challenger, champion = pictures
     rows = list(_rows(challenger, champion, classes))
-    return environment.get_template("verdict.html.jinja").render(
+    return to_html(
+        "verdict.html.jinja",
         verdict=verdict,
         tone="veto" if verdict.failed and verdict.answer == "keep" else verdict.answer,
         scale=_scale(verdict),
@@ -54,17 +41,6 @@ def render(
         changes=history[::-1][:HISTORY],
         earlier=max(0, len(history) - HISTORY),
     )
-
-
-def number(value: float) -> str:
-    """`value` to four digits, or to a whole number, with a true minus sign; a dash where it is no number."""
-    form = "{:,.0f}" if abs(value) >= 1000 else "{:.4g}"
-    return form.format(value).replace("-", "\u2212") if math.isfinite(value) else "\u2013"
-
-
-def sentence(text: str) -> str:
-    """`text` with a capital letter and a full stop."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def _scale(verdict: Verdict) -> dict[str, float] | None:
@@ -115,6 +91,4 @@ def _picture(pixels: Pixels) -> str:
     image = to_image(pixels)
     if max(image.size) > SIDE:
         image.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return image_uri(image)

@@ -108,6 +108,7 @@ STAGES = (
             "services/cluster/tasks.py",
             "workspace/artifacts.py",
             "workspace/files.py",
+            "workspace/scores.py",
         ),
     ),
     Stage(
@@ -127,11 +128,14 @@ STAGES = (
             "pictures/tiles.py",
             "postprocess.py",
             "reports/gallery_report.py",
+            "reports/html.py",
             "reports/report.html.jinja",
             "reports/scores.py",
+            "reports/scores.toml",
             "reports/sections.py",
             "workspace/artifacts.py",
             "workspace/files.py",
+            "workspace/scores.py",
         ),
     ),
     Stage(

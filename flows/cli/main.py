@@ -25,6 +25,7 @@ from components.workspace.artifacts import Artifact, Dataset, Evaluation, Galler
 from components.workspace.graph import STAGES, Step, key_of, plan
 from components.workspace.params import Params
 from components.workspace.presets import preset as preset_named
+from components.workspace.scores import Scores
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.cards import card
@@ -399,10 +400,11 @@ def _announce(workspace: Workspace, params: Params, due: Sequence[Step]) -> None
 def _summary(workspace: Workspace) -> None:
     evaluation, registration = Evaluation.load(workspace.evaluation), Registration.load(workspace.registration)
     print("Scores (floor: the same for real images)")
-    for name, value in evaluation.metrics.items():
-        if not name.endswith("_floor"):
-            floor = evaluation.metrics.get(f"{name}_floor")
-            print(f"  {name:<32} {value:9.4f}" + (f"   floor {floor:.4f}" if floor is not None else ""))
+    scores = Scores.of(evaluation)
+    for score in scores:
+        if score.images != "floor":
+            floor = scores.beside(score, "floor")
+            print(f"  {score.name:<32} {score.value:9.4f}" + (f"   floor {floor.value:.4f}" if floor else ""))
     print("Results")
     print(f"  pictures     {shown(workspace.gallery / 'contact_sheet.png')}")
     print(f"  report       {shown(workspace.gallery / 'report.html')}")

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from components.gan.errors import UserError
 from components.reports import cards
 from components.reports.cards import Subject, model_card, model_summary
-from components.reports.verdict_page import number
+from components.reports.html import number
 from components.services.tracking import connection, runs
 from components.workspace.artifacts import Dataset, Gallery
 from components.workspace.graph import key_of

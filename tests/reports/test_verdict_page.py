@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from components.reports import verdict_page
-from components.reports.verdict_page import number, render
+from components.reports.html import number
+from components.reports.verdict_page import render
 from components.workspace.verdict import Check, Verdict
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'

@@ -1,0 +1,154 @@
+"""Scores as records, and the names under which files, cards and MLflow keep them.
+
+A name states the protocol: `fd_holdout_classifier_2k_floor` is the Frechet distance (`fd`) of 2,000 real images in
+place of samples (`floor`) to the holdout, in the features of `classifier`. This is the only place that reads names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from .artifacts import Evaluation
+
+# Whose images were measured: the model's samples, unseen real images in their place, or planted copies of training
+# images as a positive control.
+Images = Literal["samples", "floor", "control"]
+METRICS = (
+    "agreement",
+    "class_score",
+    "classification_accuracy",
+    "copied",
+    "coverage",
+    "density",
+    "discriminator_accuracy",
+    "discriminator_calibration_error",
+    "fd",
+    "kid",
+    "membership",
+    "msssim",
+    "perceptual_nearest",
+    "precision",
+    "psnr_nearest",
+    "recall",
+    "ssim_nearest",
+)
+# `class`: pairs of images of one class.
+SPLITS = ("class", "generated", "holdout")
+_ENDINGS: Mapping[Images, str] = {"samples": "", "floor": "_floor", "control": "_canaries"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that a metric gave to a set of images, with its 95 % interval where there is one."""
+
+    metric: str
+    value: float
+    # Images that were measured; None in a name that states no number.
+    n: int | None = None
+    # Space of the comparison: a feature net, `pixels`, or the `discriminator`'s logits.
+    features: str = ""
+    # Of `SPLITS`, where the metric is not of the samples and the training split.
+    split: str = ""
+    images: Images = "samples"
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The protocol in one word, such as `kid_efficientnet_lite0_5k_floor`."""
+        parts = (self.metric, self.split, self.features, "" if self.n is None else _count(self.n))
+        return "_".join(filter(None, parts)) + _ENDINGS[self.images]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends of the interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+class Compared(NamedTuple):
+    """A score, with those of real images and of planted copies by the same protocol."""
+
+    score: Score
+    floor: Score | None
+    control: Score | None
+
+
+class Scores:
+    """The scores of one evaluation, in the order of their names."""
+
+    def __init__(self, scores: Iterable[Score]) -> None:
+        self._by_name = {score.name: score for score in sorted(scores, key=lambda score: score.name)}
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Scores:
+        """Read the scores of an evaluation."""
+        return cls.read(evaluation.metrics, evaluation.intervals)
+
+    @classmethod
+    def read(
+        cls, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    ) -> Scores:
+        """Read values and intervals by name."""
+        return cls(read_name(name, value, *intervals.get(name, ())) for name, value in metrics.items())
+
+    def __iter__(self) -> Iterator[Score]:
+        return iter(self._by_name.values())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Values by name."""
+        return {score.name: score.value for score in self}
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Intervals by name, of the scores that have one."""
+        return {score.name: score.interval for score in self if score.interval}
+
+    def beside(self, score: Score, images: Images) -> Score | None:
+        """The score by the same protocol of other images."""
+        return self._by_name.get(replace(score, images=images).name)
+
+    def compared(self) -> Iterator[Compared]:
+        """Each score of samples with its floor and control; a floor or control without one stands alone."""
+        for score in self:
+            if score.images == "samples":
+                yield Compared(score, self.beside(score, "floor"), self.beside(score, "control"))
+            elif self.beside(score, "samples") is None:
+                yield Compared(score, None, None)
+
+    def of_metric(self, metric: str, features: str | None = None, split: str = "") -> Iterator[Compared]:
+        """What `compared` yields of samples by one metric; of one feature space if `features` is given."""
+        for found in self.compared():
+            score = found.score
+            if (score.metric, score.split, score.images) == (metric, split, "samples") and (
+                features is None or score.features == features
+            ):
+                yield found
+
+
+def read_name(name: str, value: float, low: float | None = None, high: float | None = None) -> Score:
+    """The score with this name: one that displays as `name` again, whatever `name` is."""
+    images: Images = next((kind for kind, ending in _ENDINGS.items() if ending and name.endswith(ending)), "samples")
+    stem = name.removesuffix(_ENDINGS[images])
+    described, _, count = stem.rpartition("_")
+    n = None
+    if found := re.fullmatch("([0-9]+)(k?)", count):
+        n = int(found[1]) * (1000 if found[2] else 1)
+    else:
+        described = stem
+    metric = max((m for m in METRICS if f"{described}_".startswith(f"{m}_")), key=len, default=described)
+    rest = described.removeprefix(metric).removeprefix("_")
+    split = next((each for each in SPLITS if f"{rest}_".startswith(f"{each}_")), "")
+    features = rest.removeprefix(split).removeprefix("_")
+    score = Score(metric, value, n, features, split, images, low, high)
+    return score if score.name == name else Score(name, value, low=low, high=high)
+
+
+def _count(number: int) -> str:
+    """8000 -> 8k, as the field writes it in names of metrics."""
+    return f"{number // 1000}k" if number and number % 1000 == 0 else str(number)

@@ -22,11 +22,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from benchmarks.step import CLASSES, random_split
 from components.gan.dataset import Split
 from components.gan.models import build
 from components.gan.options import NETWORKS, Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import bf16, training_loop
+from tests.gan.plain_loop import CLASSES, random_split
 
 WARM_UP = 1
 STEPS = 8

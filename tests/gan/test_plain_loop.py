@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.step import CLASSES, plain_loop, random_split
 from components.gan.options import NETWORKS, Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import training_loop
+from tests.gan.plain_loop import CLASSES, plain_loop, random_split
 from tests.gan.test_models import NARROW
 
 

@@ -3,10 +3,10 @@
 python -m benchmarks.step --model dcgan --resolution 64 --batch 32 --seconds 60
 python -m benchmarks.step --model r3gan --width 96 --resolution 32 --batch 32 --seconds 60 --minimum 1.6
 
-Both run in turns in one process, with the same batches, latents, losses, lazy intervals and threads. The plain loop,
-`tests/gan/plain_loop.py`, is what tutorials do: fp32, contiguous tensors, nothing frozen, Adam and the moving average one
-tensor after another. Prints one JSON line; `ratio` is the median over rounds of ours / plain. With --minimum a lower
-ratio is an error.
+Both run in turns in one process, with the same batches, latents, losses, lazy intervals and threads. The plain loop
+(`tests/gan/plain_loop.py`) is what tutorials do: fp32, contiguous tensors, nothing frozen, Adam and the moving average
+one tensor after another. Prints one JSON line; `ratio` is the median over rounds of ours / plain. With --minimum a
+lower ratio is an error.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, Moments, frechet
 from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy, feature_net
+from .gan.inputs import Inputs
 from .gan.metrics import Estimate, Values
 from .gan.models import restored
 from .gan.sampling import labels_like
@@ -178,7 +179,7 @@ def _discriminator(
     n = len(held_labels)
     seen = training.spread(n)
     held, learned = (
-        opinions(discriminator, pixels, labels)
+        opinions(discriminator, pixels, Inputs.without_latent(torch.from_numpy(labels)))
         for pixels, labels in ((held_pixels, held_labels), (training.pixels(seen), training.labels[seen]))
     )
     yield _score("discriminator_accuracy", metrics.mean(logits < 0), len(logits), split="generated")

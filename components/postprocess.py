@@ -14,11 +14,12 @@ import pandas as pd
 import safetensors.torch
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import nn
 from tqdm import tqdm
 
 from .gan.dataset import Pixels
+from .gan.inputs import Inputs
 from .gan.models import restored
+from .gan.models.layers import Generator
 from .gan.sampling import latents, sample
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, Step, one_of_each_class
@@ -144,7 +145,7 @@ def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Imag
 
 
 def interpolation(
-    drafts: Sequence[Draft], options: Postprocess, model: Model, generator: nn.Module
+    drafts: Sequence[Draft], options: Postprocess, model: Model, generator: Generator
 ) -> list[Image.Image]:
     """Frames of a closed walk through the latent space for the first pictures of up to ten classes, in a grid.
 
@@ -158,10 +159,10 @@ def interpolation(
     b = latents([-1 - index for index in range(len(firsts))], latent)
     t = (2 * torch.pi * torch.arange(count) / count)[:, None, None]
     z = (t.cos() * a + t.sin() * b).flatten(0, 1)
-    labels = np.tile([first.label for first in firsts], count)
+    labels = torch.tensor([first.label for first in firsts]).repeat(count)
     walk = [
         replace(firsts[index % len(firsts)], pixels=pixels)
-        for index, pixels in enumerate(sample(generator, z, labels, precision=model.execution.precision))
+        for index, pixels in enumerate(sample(generator, Inputs(z, labels), precision=model.execution.precision))
     ]
     step: Step
     for step in options.steps:

@@ -28,7 +28,7 @@ from .evaluation.samples import Networks
 from .gan.errors import StoppedError, UserError
 from .gan.models import restored
 from .gan.options import Execution, ImageFormat, Options, TrainingOptions
-from .gan.sampling import labels_by_name, latents, sample
+from .gan.sampling import labels_by_name, sample, seeded
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, PictureStep
 from .pictures.tiles import grid, tile_size
@@ -213,8 +213,8 @@ def finished_part(
     classes, images = networks.image.classes, part.images
     labels = labels_by_name(classes, batch.label, images.stop)[images.start :]
     seeds = [batch.seed + image for image in images]
-    z = latents(seeds, networks.options.latent)
-    pixels = sample(generator, z, labels, truncation=batch.truncation, precision=networks.precision)
+    inputs = seeded(seeds, labels, networks.options.latent)
+    pixels = sample(generator, inputs, truncation=batch.truncation, precision=networks.precision)
     facts = {"model": batch.model, "version": f"{batch.name} {batch.version}"}
     if batch.truncation < 1:
         facts["truncation"] = str(batch.truncation)

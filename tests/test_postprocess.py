@@ -19,7 +19,7 @@ from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.gan.models import build
 from components.gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
-from components.gan.sampling import latents, sample
+from components.gan.sampling import sample, seeded
 from components.pictures import metadata
 from components.pictures.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale
 from components.postprocess import contact_sheet, postprocess, save
@@ -113,7 +113,7 @@ def inputs(root: Path, channels: int = 3, classes: tuple[str, ...] = HOSTILE) ->
     folder.mkdir()
     labels = np.arange(SAMPLES) * 7 % len(classes)
     seeds = np.arange(SAMPLES) + 500
-    np.save(folder / "samples.npy", sample(generator, latents(seeds.tolist(), 8), labels))
+    np.save(folder / "samples.npy", sample(generator, seeded(seeds.tolist(), labels, 8)))
     chance = np.random.default_rng(0)
     table = {"seed": seeds, "label": labels, "discriminator": chance.normal(size=SAMPLES)}
     if image.labelled:

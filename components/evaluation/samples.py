@@ -18,9 +18,10 @@ from tqdm import tqdm
 from ..gan.dataset import Pixels, to_signed
 from ..gan.distances import Features
 from ..gan.features import FeatureNet
+from ..gan.inputs import Inputs
 from ..gan.models import restored
 from ..gan.options import ImageFormat, NetworkOptions
-from ..gan.sampling import latents, sample
+from ..gan.sampling import sample, seeded
 from ..services.cluster import placement, session, tasks
 
 PART = 500
@@ -69,24 +70,23 @@ def sampled_part(
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = restored(networks.options, networks.image, load(networks.generator)).to(device)
-    z = latents(seeds[part], networks.options.latent)
-    pixels = sample(generator, z, labels[part], precision=networks.precision)
+    inputs = seeded(seeds[part], labels[part], networks.options.latent)
+    pixels = sample(generator, inputs, precision=networks.precision)
     seen = judge.read(pixels)
     logits = None
     if networks.discriminator is not None:
         discriminator = restored(networks.options, networks.image, load(networks.discriminator), "discriminator")
-        logits = opinions(discriminator.eval().to(device), pixels, labels[part])
+        logits = opinions(discriminator.eval().to(device), pixels, inputs)
     return Sampled(pixels, seen.features, seen.probabilities, logits)
 
 
 @torch.inference_mode()
-def opinions(discriminator: torch.nn.Module, pixels: Pixels, labels: Labels) -> npt.NDArray[np.float64]:
-    """Logits (N,) of images (N, H, W, C)."""
+def opinions(discriminator: torch.nn.Module, pixels: Pixels, inputs: Inputs) -> npt.NDArray[np.float64]:
+    """Logits (N,) of images (N, H, W, C) with their inputs (N rows)."""
     device = next(discriminator.parameters()).device
     made = []
     for start in range(0, len(pixels), PART):
         image = to_signed(torch.from_numpy(np.ascontiguousarray(pixels[start : start + PART])).to(device))
-        label = torch.from_numpy(labels[start : start + PART]).to(device)
-        made.append(discriminator(image, label, None).double().cpu())
+        made.append(discriminator(image, inputs[start : start + PART].to(device)).double().cpu())
     logits: npt.NDArray[np.float64] = torch.cat(made).numpy()
     return logits

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .dataset import Pixels, to_pixels
+from .inputs import Inputs
 
 
 def generator_for(*name: int | str) -> torch.Generator:
@@ -24,6 +25,11 @@ def latents(seeds: Sequence[int], size: int) -> Tensor:
     return torch.stack([torch.randn(size, generator=generator_for("latent", seed)) for seed in seeds])
 
 
+def seeded(seeds: Sequence[int], labels: npt.NDArray[np.int64], latent: int) -> Inputs:
+    """The inputs of images that have these seeds, and labels (len(seeds),), where z has the size `latent`."""
+    return Inputs(latents(seeds, latent), torch.from_numpy(labels))
+
+
 def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
     """`count` labels whose classes have the given shares, as exactly as rounding allows, in a fixed mixed order."""
     ends = np.floor(np.cumsum(shares) * count + 0.5).astype(np.int64)
@@ -34,24 +40,22 @@ def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.i
 @torch.inference_mode()
 def sample(
     generator: nn.Module,
-    z: Tensor,
-    labels: npt.NDArray[np.int64],
+    inputs: Inputs,
     *,
     truncation: float = 1.0,
     precision: str = "fp32",
     batch: int = 250,
 ) -> Pixels:
-    """Images (len(z), H, W, C) uint8 of `generator` in evaluation mode, for latents z and labels (len(z),).
+    """Images (len(inputs), H, W, C) uint8 of `generator` in evaluation mode, `batch` at a time.
 
     `truncation` in (0, 1] pulls them towards typical images: below 1 they are less diverse.
     """
     device = next(generator.parameters()).device
     generator.eval()
     made = []
-    for start in range(0, len(z), batch):
+    for part in inputs.split(batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            label = torch.from_numpy(labels[start : start + batch]).to(device)
-            made.append(to_pixels(generator(z[start : start + batch].to(device), label, None, truncation)))
+            made.append(to_pixels(generator(part.to(device), truncation)))
     return np.concatenate(made)
 
 

@@ -21,6 +21,7 @@ from .ada import UPDATE_EVERY, AugmentationProbability, adapt
 from .augmentation import UNIFORMS, augment
 from .dataset import Split, on_device, shuffled_order
 from .errors import UserError
+from .inputs import Inputs
 from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
 from .options import Execution, Ramp, TrainingOptions
@@ -124,10 +125,10 @@ def training_loop(
             real = real.contiguous(memory_format=memory_format)
             if options.mirror:
                 real = torch.where(draw(torch.rand, f"mirror {d_step}", 1)[:, :, None, None] < 0.5, real, real.flip(3))
-            z = draw(torch.randn, f"latent {d_step}", options.network.latent)
+            inputs = Inputs(draw(torch.randn, f"latent {d_step}", options.network.latent), label, condition)
             # The last of these batches also serves the generator, whose weights do not change in between.
             with autocast(), torch.set_grad_enabled(d_step == options.d_steps - 1):
-                fake = G(z, label, condition).float()
+                fake = G(inputs).float()
             r1, r2 = (at(gamma, images, options) for gamma in (options.r1_gamma, options.r2_gamma))
             due = (step * options.d_steps + d_step) % options.penalty_every == 0
             # Leaves of the graph: penalties are gradients at the images before augmentation.
@@ -135,9 +136,9 @@ def training_loop(
             with autocast():
                 views = augmented(x_real, f"real {d_step}"), augmented(x_fake, f"fake {d_step}")
                 if x_real.requires_grad or x_fake.requires_grad:
-                    logits_real, logits_fake = (D(view, label, condition).float() for view in views)
+                    logits_real, logits_fake = (D(view, inputs).float() for view in views)
                 else:
-                    logits_real, logits_fake = D(torch.cat(views), label.repeat(2), condition).float().chunk(2)
+                    logits_real, logits_fake = D(torch.cat(views), Inputs.cat((inputs, inputs))).float().chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             meter.add(discriminator_loss=loss_D, discriminator_accuracy=loss.accuracy(logits_real, logits_fake))
             meter.add(diversity=_diversity(fake, real, label))
@@ -153,7 +154,7 @@ def training_loop(
             if due and options.wgan_gp_weight:
                 u = draw(torch.rand, f"between {d_step}", 1)
                 with autocast():
-                    penalty = wgan_gp(partial(D, label=label, condition=condition), x_real, x_fake, u)
+                    penalty = wgan_gp(partial(D, inputs=inputs), x_real, x_fake, u)
                 loss_D = loss_D + options.wgan_gp_weight * options.penalty_every * penalty
                 meter.add(wgan_gp=penalty)
             (loss_D.sum() / options.batch).backward()
@@ -168,9 +169,9 @@ def training_loop(
         # are, and thrown away.)
         D.requires_grad_(not options.shortcuts)
         with autocast():
-            logits_fake = D(augmented(fake, "generator"), label, condition).float()
+            logits_fake = D(augmented(fake, "generator"), inputs).float()
             if loss.relativistic:
-                logits_real = D(augmented(real, "generator real"), label, condition).float()
+                logits_real = D(augmented(real, "generator real"), inputs).float()
         loss_G = loss.generator(logits_real.detach(), logits_fake)
         meter.add(generator_loss=loss_G)
         objective = loss_G.sum() / options.batch
@@ -179,8 +180,8 @@ def training_loop(
             half = slice(share.start % 2, None, 2)
             y = draw(torch.randn, "path length", fake[0].numel())[half].view_as(fake[half])
             # In fp32: in bf16 the cosine of its gradient to this one was 0.95.
-            styles = G.styles(z[half], label[half])
-            image = G.synthesis(styles, z[half])
+            styles = G.styles(inputs.z[half], label[half])
+            image = G.synthesis(styles, inputs.z[half])
             penalty = path_length(path_lengths(image, styles, y))
             weight = options.path_length_weight * options.path_length_every
             objective = objective + weight * penalty.sum() / ((options.batch + 1) // 2)

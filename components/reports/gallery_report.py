@@ -17,10 +17,10 @@ from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import nn
 
 from ..gan.dataset import Pixels, Split, to_image
 from ..gan.models import restored
+from ..gan.models.layers import Generator
 from ..gan.symptoms import symptoms
 from ..pictures.finishing import Draft, one_of_each_class
 from ..workspace.artifacts import Dataset, Evaluation, Key, Model
@@ -43,7 +43,7 @@ def render(
     options: Postprocess,
     samples: Sequence[Draft],
     finished: Sequence[Draft],
-    generator: nn.Module,
+    generator: Generator,
     evaluation: Evaluation,
     model: Model,
     dataset: Dataset,

@@ -15,8 +15,10 @@ from torch import nn
 
 from ..gan.dataset import Pixels, Split, to_signed
 from ..gan.explain import latent_directions, latent_walk, saliency
+from ..gan.inputs import Inputs
 from ..gan.metrics import neighbours as nearest
-from ..gan.sampling import latents
+from ..gan.models.layers import Generator
+from ..gan.sampling import seeded
 from ..pictures.finishing import Draft, one_of_each_class
 from ..pictures.tiles import grid, tile, tile_size
 from ..workspace.artifacts import Evaluation, Model
@@ -155,22 +157,25 @@ def neighbours(samples: Sequence[Draft], training: Split, classes: Sequence[str]
     return tiles
 
 
-def directions(generator: nn.Module, latent: int, samples: Sequence[Draft]) -> list[str]:
+def directions(generator: Generator, latent: int, samples: Sequence[Draft]) -> list[str]:
     """For each of the strongest directions a picture: in each row a sample in the middle, moved both ways beside it."""
     firsts = one_of_each_class(samples, len(samples))
     some = [firsts[i] for i in np.linspace(0, len(firsts) - 1, min(WALKERS, len(firsts))).astype(int)]
     axes = latent_directions(generator, latent, DIRECTIONS)
-    label = torch.tensor([sample.label for sample in some])
-    walks = latent_walk(generator, latents([sample.seed for sample in some], latent), label, axes, DEVIATIONS)
+    inputs = seeded([sample.seed for sample in some], np.array([sample.label for sample in some]), latent)
+    walks = latent_walk(generator, inputs, axes, DEVIATIONS)
     return [_strip(walk.reshape(-1, *walk.shape[2:]), len(DEVIATIONS)) for walk in walks]
 
 
 def looks(discriminator: nn.Module, pixels: Pixels, labels: Sequence[int]) -> list[Tile]:
     """Images (N, H, W, C), beside them what moves the discriminator's logit, and the logit below."""
-    image, label = to_signed(torch.from_numpy(np.ascontiguousarray(pixels))), torch.tensor(labels)
-    heat = saliency(discriminator, image, label).numpy()
+    image, inputs = (
+        to_signed(torch.from_numpy(np.ascontiguousarray(pixels))),
+        Inputs.without_latent(torch.tensor(labels)),
+    )
+    heat = saliency(discriminator, image, inputs).numpy()
     with torch.inference_mode():
-        logits = discriminator(image, label, None).tolist()
+        logits = discriminator(image, inputs).tolist()
     return [
         Tile((_picture(pixels[i]), _picture(overlaid(pixels[i], heat[i]))), _signed(logits[i]))
         for i in range(len(pixels))

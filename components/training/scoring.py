@@ -14,7 +14,7 @@ from ..gan.dataset import Pixels, Split
 from ..gan.features import feature_net
 from ..gan.models.layers import standing_statistics
 from ..gan.options import Execution, TrainingOptions
-from ..gan.sampling import labels_like, latents, sample
+from ..gan.sampling import labels_like, sample, seeded
 from ..gan.training_loop import START, Progress, State, bf16, training_loop
 from ..workspace.artifacts import Dataset
 
@@ -81,24 +81,22 @@ class _Judge:
         self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
     ) -> None:
         self._feature_net = feature_net(data, dataset.content, state / "features")
-        self._labels = labels_like(data.class_shares, SCORE_SAMPLES)
-        self._z = latents(range(SCORE_SAMPLES), options.network.latent)
+        labels, latent = labels_like(data.class_shares, SCORE_SAMPLES), options.network.latent
+        self._scored = seeded(range(SCORE_SAMPLES), labels, latent)
+        self._standing = seeded(range(SCORE_SAMPLES, 2 * SCORE_SAMPLES), labels, latent)
         # A row for each class; without classes a square of images.
         rows = np.arange(min(len(dataset.image.classes), GRID_COLUMNS))
-        self._grid_labels = np.repeat(
-            rows if dataset.image.labelled else np.zeros(GRID_COLUMNS, np.int64), GRID_COLUMNS
-        )
+        shown = np.repeat(rows if dataset.image.labelled else np.zeros(GRID_COLUMNS, np.int64), GRID_COLUMNS)
+        self._shown = seeded(range(len(shown)), shown, latent)
         self._precision = execution.precision
-        self._standing = latents(range(SCORE_SAMPLES, 2 * SCORE_SAMPLES), options.network.latent)
 
     def __call__(self, progress: Progress) -> tuple[float, Pixels]:
         """Score and grid of images, made with standing statistics, which the moving average keeps."""
         device = next(progress.ema.parameters()).device
-        label = torch.from_numpy(self._labels).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            standing_statistics(progress.ema, self._standing.to(device), label)
-        pixels = sample(progress.ema, self._z, self._labels, precision=self._precision)
-        grid = sample(progress.ema, self._z[: len(self._grid_labels)], self._grid_labels, precision=self._precision)
+            standing_statistics(progress.ema, self._standing.to(device))
+        pixels = sample(progress.ema, self._scored, precision=self._precision)
+        grid = sample(progress.ema, self._shown, precision=self._precision)
         return self._feature_net.score(pixels), contact_grid(grid, GRID_COLUMNS)
 
 

@@ -248,7 +248,7 @@ def sample(
 
     from components.gan.dataset import to_image
     from components.gan.models import restored
-    from components.gan.sampling import labels_by_name, latents
+    from components.gan.sampling import labels_by_name, seeded
     from components.gan.sampling import sample as make
     from components.pictures import metadata
 
@@ -261,10 +261,9 @@ def sample(
     out.mkdir(parents=True, exist_ok=True)
     for start in range(0, n, 1000):
         part = range(start, min(start + 1000, n))
-        z = latents([seed + i for i in part], model.training.network.latent)
-        for i, pixels in zip(
-            part, make(generator, z, labels[part.start : part.stop], truncation=truncation), strict=True
-        ):
+        seeds = [seed + i for i in part]
+        inputs = seeded(seeds, labels[part.start : part.stop], model.training.network.latent)
+        for i, pixels in zip(part, make(generator, inputs, truncation=truncation), strict=True):
             name = model.image.classes[labels[i]]
             facts = {"model": model.key.id, "class": name, "seed": str(seed + i)}
             if truncation < 1:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from components.gan.dataset import Split, shuffled_order
+from components.gan.inputs import Inputs
 from components.gan.losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths
 from components.gan.models import build
 from components.gan.options import ImageFormat, TrainingOptions
@@ -46,15 +47,16 @@ def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> I
             real, label, _ = data.batch(order(images, images + options.batch), device)
             real = real.contiguous()
             z = draw(f"latent {d_step}", options.network.latent)
-            fake = G(z, label, None)
+            inputs = Inputs(z, label)
+            fake = G(inputs)
             due = (step * options.d_steps + d_step) % options.penalty_every == 0
             r1, r2 = (at(gamma, images, options) if due else 0.0 for gamma in (options.r1_gamma, options.r2_gamma))
             x_real, x_fake = real.requires_grad_(r1 > 0), fake.detach().requires_grad_(r2 > 0)
             if r1 or r2:
-                logits_real, logits_fake = D(x_real, label, None), D(x_fake, label, None)
+                logits_real, logits_fake = D(x_real, inputs), D(x_fake, inputs)
             else:
                 # In one call, as ours: spectral norm goes one iteration on in every call.
-                logits_real, logits_fake = D(torch.cat((x_real, x_fake)), label.repeat(2), None).chunk(2)
+                logits_real, logits_fake = D(torch.cat((x_real, x_fake)), Inputs.cat((inputs, inputs))).chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             for gamma, logits, x in ((r1, logits_real, x_real), (r2, logits_fake, x_fake)):
                 if gamma:
@@ -63,8 +65,8 @@ def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> I
             loss_D.mean().backward()
             adam_D.step()
             images += options.batch
-        logits_fake = D(fake, label, None)
-        logits_real = D(real.detach(), label, None) if loss.relativistic else logits_fake
+        logits_fake = D(fake, inputs)
+        logits_real = D(real.detach(), inputs) if loss.relativistic else logits_fake
         objective = loss.generator(logits_real, logits_fake).mean()
         if options.path_length_weight and step % options.path_length_every == 0:
             styles = G.styles(z[::2], label[::2])

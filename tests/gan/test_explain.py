@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from components.gan.explain import DRAWN, latent_directions, latent_walk, principal_directions, saliency
+from components.gan.inputs import Inputs
 from components.gan.models import biggan, build, stylegan2
+from components.gan.models.layers import Generator
 from components.gan.options import DCGAN, NetworkOptions, StyleGAN2
-from components.gan.sampling import latents, sample
+from components.gan.sampling import latents, sample, seeded
 from tests.gan.test_models import ALL, image_of, named
 
 
@@ -19,7 +21,7 @@ def same_directions(a: Tensor, b: Tensor) -> bool:
     return torch.allclose((a * b).sum(1).abs(), torch.ones(len(a)), atol=1e-4)
 
 
-def networks(network: NetworkOptions) -> tuple[nn.Module, nn.Module]:
+def networks(network: NetworkOptions) -> tuple[Generator, nn.Module]:
     """Untrained, but far from where all images are grey."""
     torch.manual_seed(0)
     generator, discriminator = build(network, image_of(32, channels=3))
@@ -54,7 +56,7 @@ def response(generator: nn.Module, latent: int) -> Tensor:
         if isinstance(generator, stylegan2.Generator):
             generator.synthesis(x[:, None].expand(-1, len(generator.layers), -1), torch.zeros(len(x), latent))
         else:
-            generator(x, label, None)
+            generator(Inputs(x, label))
     for hook in hooks:
         hook.remove()
     answers = torch.cat(heard, dim=1)
@@ -77,11 +79,11 @@ def test_directions_of_every_network_are_those_its_first_layers_answer_to_most(n
 @pytest.mark.parametrize("network", ALL, ids=named)
 def test_a_walk_has_the_sample_in_its_middle_and_changes_to_both_sides(network: NetworkOptions) -> None:
     generator, _ = networks(network)
-    z, label = latents(range(2), network.latent), torch.tensor([0, 2])
+    inputs = seeded(range(2), np.array([0, 2]), network.latent)
     directions = latent_directions(generator, network.latent, 2)
-    walk = latent_walk(generator, z, label, directions, (-3.0, 0.0, 3.0))
+    walk = latent_walk(generator, inputs, directions, (-3.0, 0.0, 3.0))
     assert walk.shape == (2, 2, 3, 32, 32, 3)
-    middle = sample(generator, z, label.numpy()).astype(int)
+    middle = sample(generator, inputs).astype(int)
     for along in walk:
         # Another batch may round otherwise.
         assert np.abs(along[:, 1].astype(int) - middle).max() <= 1
@@ -98,7 +100,7 @@ def test_a_step_in_w_is_a_standard_deviation_of_that_label() -> None:
     generator, _ = networks(network)
     generator.__class__ = Shown
     direction = torch.eye(8)[3:4]
-    walk = latent_walk(generator, latents([5], 8), torch.tensor([1]), direction, (0.0, 2.0))
+    walk = latent_walk(generator, seeded([5], np.array([1]), 8), direction, (0.0, 2.0))
     with torch.no_grad():
         w = generator.mapping(latents(range(DRAWN), 8), torch.ones(DRAWN, dtype=torch.long))
     moved = (walk[0, 0, 1].astype(int) - walk[0, 0, 0]).flatten() / 127.5 / 0.05
@@ -106,15 +108,15 @@ def test_a_step_in_w_is_a_standard_deviation_of_that_label() -> None:
     assert not moved[[0, 1, 2, 4, 5, 6, 7]].any()
 
 
-class Toy(nn.Module):
-    """A linear generator that no list knows."""
+class Toy(Generator):
+    """A linear generator that does not say which layer reads the latent."""
 
     def __init__(self) -> None:
         super().__init__()
         self.map = nn.Linear(6, 48)
 
-    def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        image: Tensor = self.map(z).view(-1, 3, 4, 4)
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        image: Tensor = self.map(inputs.z).view(-1, 3, 4, 4)
         return image
 
 
@@ -122,14 +124,8 @@ def test_a_network_that_is_not_known_is_described_by_the_linear_map_that_fits_it
     torch.manual_seed(0)
     toy = Toy()
     assert same_directions(latent_directions(toy, 6, 3), torch.linalg.svd(toy.map.weight).Vh[:3])
-    assert latent_walk(toy, latents([0], 6), torch.tensor([0]), torch.eye(6)[:1], (0.0, 1.0)).shape == (
-        1,
-        1,
-        2,
-        4,
-        4,
-        3,
-    )
+    walk = latent_walk(toy, seeded([0], np.array([0]), 6), torch.eye(6)[:1], (0.0, 1.0))
+    assert walk.shape == (1, 1, 2, 4, 4, 3)
 
 
 class Linear(nn.Module):
@@ -137,13 +133,13 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)))
 
-    def forward(self, image: Tensor, label: Tensor, condition: Tensor | None = None) -> Tensor:
-        return (image * self.weight[label]).sum((1, 2, 3)) + 7
+    def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
+        return (image * self.weight[inputs.label]).sum((1, 2, 3)) + 7
 
 
 def test_saliency_of_a_linear_discriminator_are_its_weights() -> None:
     linear, label = Linear(), torch.tensor([1, 0, 1])
-    found = saliency(linear, torch.rand(3, 3, 5, 4), label)
+    found = saliency(linear, torch.rand(3, 3, 5, 4), Inputs.without_latent(label))
     assert torch.allclose(found, linear.weight[label].abs().sum(1))
     assert linear.weight.grad is None
 
@@ -151,19 +147,20 @@ def test_saliency_of_a_linear_discriminator_are_its_weights() -> None:
 def test_saliency_is_how_much_a_pixel_moves_the_logit() -> None:
     torch.manual_seed(0)
     discriminator = build(DCGAN(generator_width=8, discriminator_width=8), image_of(28)).discriminator
-    image, label = torch.rand(1, 1, 28, 28), torch.tensor([1])
-    found = saliency(discriminator, image, label)
+    image, inputs = torch.rand(1, 1, 28, 28), Inputs.without_latent(torch.tensor([1]))
+    found = saliency(discriminator, image, inputs)
     for row, column in ((0, 0), (13, 7), (27, 20)):
         moved = image.clone()
         moved[0, 0, row, column] += 1e-2
-        change = (discriminator(moved, label) - discriminator(image, label)).abs().item() / 1e-2
+        change = (discriminator(moved, inputs) - discriminator(image, inputs)).abs().item() / 1e-2
         assert found[0, row, column].item() == pytest.approx(change, rel=0.05)
 
 
 @pytest.mark.parametrize("network", ALL, ids=named)
 def test_every_discriminator_can_be_asked(network: NetworkOptions) -> None:
     _, discriminator = networks(network)
-    found = saliency(discriminator, torch.rand(4, 3, 32, 32) * 2 - 1, torch.tensor([0, 1, 2, 0]))
+    inputs = Inputs.without_latent(torch.tensor([0, 1, 2, 0]))
+    found = saliency(discriminator, torch.rand(4, 3, 32, 32) * 2 - 1, inputs)
     assert found.shape == (4, 32, 32)
     assert found.isfinite().all()
     assert (found.flatten(1).max(1).values > 0).all()

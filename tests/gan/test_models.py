@@ -6,10 +6,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from components.gan.errors import UserError
+from components.gan.inputs import Inputs
 from components.gan.losses import gradient_penalty
 from components.gan.models import build, layers, r3gan, second_order
 from components.gan.models.biggan import Attention, SpectralConv2d, truncated
-from components.gan.models.layers import BatchNorm, Downsample, standing_statistics, upsample
+from components.gan.models.layers import BatchNorm, Downsample, Generator, standing_statistics, upsample
 from components.gan.models.second_order import conv2d, leaky_relu
 from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, minibatch_std
 from components.gan.options import DCGAN, MLP, NETWORKS, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2
@@ -66,12 +67,12 @@ def test_shapes_range_and_a_gradient_for_every_parameter(network: NetworkOptions
             # What starts at zero (residual branches, gains, noise) holds back the gradient of what is before it.
             p.add_(torch.randn_like(p) * 0.05)
     z, label = torch.randn(4, network.latent), torch.tensor([0, 1, 2, 0])
-    images = G(z, label, None)
+    images = G(Inputs(z, label))
     assert images.shape == (4, image.channels, image.height, image.width)
     assert images.isfinite().all()
     if network.name in ("mlp", "dcgan", "biggan"):
         assert images.abs().max() <= 1
-    logits = D(images, label, None)
+    logits = D(images, Inputs(z, label))
     assert logits.shape == (4,)
     assert logits.dtype == torch.float32
     (logits * torch.randn(4)).sum().backward()
@@ -81,7 +82,7 @@ def test_shapes_range_and_a_gradient_for_every_parameter(network: NetworkOptions
                 assert p.grad is not None, (side, name)
                 assert p.grad.isfinite().all(), (side, name)
                 assert p.grad.any(), (side, name)
-    assert len(G.eval()(z[:1], label[:1], None)) == 1
+    assert len(G.eval()(Inputs(z[:1], label[:1]))) == 1
 
 
 @pytest.mark.parametrize("network", [n for n in ALL if n.conditional], ids=lambda n: n.name)
@@ -90,9 +91,10 @@ def test_makes_large_images(network: NetworkOptions, side: int) -> None:
     width = {"generator_width": 1, "discriminator_width": 1} if network.name == "dcgan" else {}
     G, D = build(network.model_copy(update=width), image_of(side, channels=3))
     with torch.no_grad():
-        images = G(torch.randn(2, network.latent), torch.tensor([0, 1]), None)
+        inputs = Inputs(torch.randn(2, network.latent), torch.tensor([0, 1]))
+        images = G(inputs)
         assert images.shape == (2, 3, side, side)
-        assert D(images, torch.tensor([0, 1]), None).isfinite().all()
+        assert D(images, inputs).isfinite().all()
 
 
 @pytest.mark.parametrize("network", ALL, ids=named)
@@ -102,12 +104,12 @@ def test_evaluates_each_image_alone_and_listens_to_the_class_if_conditional(netw
     with torch.no_grad():
         for p in (*G.parameters(), *D.parameters()):
             p.add_(torch.randn_like(p) * 0.05)
-        z, label = torch.randn(4, network.latent), torch.tensor([0, 1, 2, 0])
-        together = G(z, label, None)
-        assert torch.allclose(G(z[1:2], label[1:2], None), together[1:2], atol=1e-4)
-        other = torch.tensor([1, 1, 2, 0])
-        assert torch.equal(G(z, other, None)[0], together[0]) is not network.conditional
-        assert torch.equal(D(together, label, None)[0], D(together, other, None)[0]) is not network.conditional
+        inputs = Inputs(torch.randn(4, network.latent), torch.tensor([0, 1, 2, 0]))
+        together = G(inputs)
+        assert torch.allclose(G(inputs[1:2]), together[1:2], atol=1e-4)
+        other = Inputs(inputs.z, torch.tensor([1, 1, 2, 0]))
+        assert torch.equal(G(other)[0], together[0]) is not network.conditional
+        assert torch.equal(D(together, inputs)[0], D(together, other)[0]) is not network.conditional
 
 
 @pytest.mark.parametrize("network", ALL, ids=named)
@@ -117,10 +119,10 @@ def test_truncation_makes_images_more_alike(network: NetworkOptions) -> None:
     with torch.no_grad():
         for p in G.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    z, label = torch.randn(100, network.latent), torch.zeros(100, dtype=torch.long)
-    standing_statistics(G, z, label, batch=50)
+    inputs = Inputs(torch.randn(100, network.latent), torch.zeros(100, dtype=torch.long))
+    standing_statistics(G, inputs, batch=50)
     with torch.no_grad():
-        whole, half, little = (G(z, label, None, truncation).var(0).mean() for truncation in (1.0, 0.5, 0.1))
+        whole, half, little = (G(inputs, truncation).var(0).mean() for truncation in (1.0, 0.5, 0.1))
     assert whole > half > little
 
 
@@ -130,11 +132,11 @@ def test_the_gradient_of_r3gans_penalty_is_the_one_of_torchs_own_operations(monk
     with torch.no_grad():
         for p in D.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    label, x = torch.tensor([0, 1, 2, 0]), torch.randn(4, 1, 28, 28)
+    inputs, x = Inputs.without_latent(torch.tensor([0, 1, 2, 0])), torch.randn(4, 1, 28, 28)
 
     def gradients() -> list[torch.Tensor]:
         image = x.clone().requires_grad_()
-        logits = D(image, label, None)
+        logits = D(image, inputs)
         loss = gradient_penalty(logits, image).sum() + logits.sum()
         return list(torch.autograd.grad(loss, list(D.parameters())))
 
@@ -289,17 +291,24 @@ def test_truncated_normal_is_that_of_drawing_again() -> None:
 
 def test_standing_statistics_are_averages_over_many_batches() -> None:
     torch.manual_seed(0)
-    norm = BatchNorm(3)
-    G = nn.Sequential(norm)
-    x = torch.randn(500, 3) * 2 + 1
-    forward = G.forward
-    G.forward = lambda z, label, condition: forward(z)  # type: ignore[method-assign]
+
+    class Normalised(Generator):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = BatchNorm(3)
+
+        def forward(self, inputs: Inputs, truncation: float = 1.0) -> torch.Tensor:
+            return self.norm(inputs.z)
+
+    G = Normalised()
+    norm, inputs = G.norm, Inputs(torch.randn(500, 3) * 2 + 1, torch.zeros(500, dtype=torch.long))
+    x = inputs.z
     norm.running_mean.fill_(100)
-    standing_statistics(G, x, torch.zeros(500, dtype=torch.long))
+    standing_statistics(G, inputs)
     assert torch.allclose(norm.running_mean, x.mean(0), atol=1e-5)
     assert torch.allclose(norm.running_var, torch.stack([part.var(0) for part in x.split(125)]).mean(0), rtol=1e-5)
     # And then evaluation uses them.
-    assert G(x, None, None).mean().item() == pytest.approx(0, abs=1e-4)
+    assert G(inputs).mean().item() == pytest.approx(0, abs=1e-4)
 
 
 def test_wide_presets_have_the_papers_sizes() -> None:

@@ -1,10 +1,10 @@
-"""One file for each network family, and the table that finds it.
+"""One file for each network family, named as its options are.
 
-A generator is called as `generator(z, label, condition, truncation)` and returns images (B, C, H, W), in [-1, 1] when
-it is trained; a discriminator as `discriminator(image, label, condition)` and returns logits (B,). Unconditional
-networks ignore `label`, and those that only generate `condition` (the input image of image-to-image tasks).
+A generator is called as `generator(inputs, truncation)` and returns images (B, C, H, W), in [-1, 1] when it is trained;
+a discriminator as `discriminator(image, inputs)` and returns logits (B,). Of the inputs each takes what it needs:
+unconditional networks ignore the label, those that only generate the condition, and a discriminator the latent.
 `truncation` in (0, 1] pulls images towards typical ones, each family in its own way; 1 leaves them as they are.
-All that a generator does at random follows from z, so that an image is a function of its latent and label alone.
+All that a generator does at random follows from z, so that an image is a function of its inputs alone.
 
 docs/adding-a-network.md says how to add one.
 """
@@ -12,34 +12,37 @@ docs/adding-a-network.md says how to add one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from importlib import import_module
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..options import DCGAN, MLP, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2
-from . import biggan, dcgan, mlp, r3gan, stylegan2
-from .layers import Networks
+from ..options import ImageFormat, NetworkOptions
+from .layers import Generator, NetworkPair
 
 
-def build(options: NetworkOptions, image: ImageFormat) -> Networks:
+def build(options: NetworkOptions, image: ImageFormat) -> NetworkPair:
     """Generator and discriminator for `image`.
 
     Raises:
         UserError: the networks cannot make such images.
     """
-    match options:
-        case MLP():
-            return mlp.build(options, image)
-        case DCGAN():
-            return dcgan.build(options, image)
-        case BigGAN():
-            return biggan.build(options, image)
-        case StyleGAN2():
-            return stylegan2.build(options, image)
-        case R3GAN():
-            return r3gan.build(options, image)
+    pair: NetworkPair = import_module(f".{options.name}", __name__).build(options, image)
+    return pair
+
+
+@overload
+def restored(
+    options: NetworkOptions, image: ImageFormat, weights: Mapping[str, Tensor], player: Literal["generator"] = ...
+) -> Generator: ...
+
+
+@overload
+def restored(
+    options: NetworkOptions, image: ImageFormat, weights: Mapping[str, Tensor], player: Literal["discriminator"]
+) -> nn.Module: ...
 
 
 def restored(

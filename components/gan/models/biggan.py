@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inputs import Inputs
 from ..options import BigGAN, ImageFormat
-from .layers import BatchNorm, Networks, Pyramid, pyramid
+from . import layers
+from .layers import BatchNorm, NetworkPair, Pyramid, pyramid
 
 LARGEST_ATTENTION = 64
 WIDEST = 16
 
 
-def build(options: BigGAN, image: ImageFormat) -> Networks:
+def build(options: BigGAN, image: ImageFormat) -> NetworkPair:
     """Generator and discriminator for `image`.
 
     Raises:
@@ -40,10 +42,10 @@ def build(options: BigGAN, image: ImageFormat) -> Networks:
                 nn.init.orthogonal_(layer.weight)
                 if getattr(layer, "bias", None) is not None:
                     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return Networks(generator, discriminator)
+    return NetworkPair(generator, discriminator)
 
 
-class Generator(nn.Module):
+class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W) in [-1, 1]."""
 
     def __init__(
@@ -69,19 +71,33 @@ class Generator(nn.Module):
         self.norm = BatchNorm(width)
         self.to_image = SpectralConv2d(width, channels, 3, padding=1)
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
-    ) -> Tensor:
-        if truncation < 1:
-            z = truncated(z, 2 * truncation)
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        z = truncated(inputs.z, 2 * truncation) if truncation < 1 else inputs.z
         first, *parts = z.split(self.parts, dim=1)
-        if self.embedding is not None and label is not None:
-            shared = self.embedding(label)
+        if self.embedding is not None:
+            shared = self.embedding(inputs.label)
             parts = [torch.cat((shared, part), dim=1) for part in parts]
-        x = self.project(first).view(len(z), *self.start, -1).permute(0, 3, 1, 2)
+        x = self.project(first).view(len(first), *self.start, -1).permute(0, 3, 1, 2)
         for block, attention, part in zip(self.blocks, self.attentions, parts, strict=True):
             x = attention(block(x, part))
         return torch.tanh(self.to_image(F.relu(self.norm(x))))
+
+    @torch.no_grad()
+    def latent_weights(self) -> Tensor:
+        """All that the parts of z are multiplied with, block by block, in the columns of their part."""
+        columns = torch.arange(sum(self.parts)).split(self.parts)
+        readers: list[tuple[SpectralLinear, Tensor]] = [(self.project, columns[0])]
+        for block, part in zip(self.blocks, columns[1:], strict=True):
+            norms = (norm for norm in block.modules() if isinstance(norm, ConditionalBatchNorm))
+            readers += [(layer, part) for norm in norms for layer in (norm.gain, norm.bias)]
+        rows = []
+        for layer, part in readers:
+            weight = layer.norm(layer.weight)
+            row = weight.new_zeros(len(weight), sum(self.parts))
+            # The embedding of the class comes before the part of z.
+            row[:, part] = weight[:, weight.shape[1] - len(part) :]
+            rows.append(row)
+        return torch.cat(rows)
 
 
 class Discriminator(nn.Module):
@@ -100,7 +116,7 @@ class Discriminator(nn.Module):
         self.head = SpectralLinear(widths[-1], 1)
         self.embedding = SpectralEmbedding(classes, widths[-1]) if classes else None
 
-    def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
         x = image
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             x = attention(block(x))
@@ -108,8 +124,8 @@ class Discriminator(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             features = F.relu(x.float()).sum((2, 3))
             logits: Tensor = self.head(features).squeeze(1)
-            if self.embedding is not None and label is not None:
-                logits = logits + (self.embedding(label) * features).sum(1)
+            if self.embedding is not None:
+                logits = logits + (self.embedding(inputs.label) * features).sum(1)
         return logits
 
 

@@ -21,13 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inputs import Inputs
 from ..options import DCGAN, ImageFormat
-from .layers import BatchNorm, Networks, pyramid
+from . import layers
+from .layers import BatchNorm, NetworkPair, pyramid
 
 CLASS_EMBEDDING = 32
 
 
-def build(options: DCGAN, image: ImageFormat) -> Networks:
+def build(options: DCGAN, image: ImageFormat) -> NetworkPair:
     """Generator and discriminator for `image`.
 
     Raises:
@@ -35,13 +37,13 @@ def build(options: DCGAN, image: ImageFormat) -> Networks:
     """
     start, doublings = pyramid("dcgan", image)
     classes = len(image.classes) if options.conditional and image.labelled else 0
-    return Networks(
+    return NetworkPair(
         Generator(start, doublings, image.channels, options.latent, options.generator_width, classes),
         Discriminator(start, doublings, image.channels, options.discriminator_width, classes),
     )
 
 
-class Generator(nn.Module):
+class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W) in [-1, 1], (H, W) = start * 2 ** doublings."""
 
     def __init__(
@@ -61,17 +63,18 @@ class Generator(nn.Module):
             nn.init.normal_(weight, 0.0, 0.02)
         nn.init.zeros_(cast(Tensor, last.bias))
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
-    ) -> Tensor:
-        z = z * truncation
-        if self.embedding is not None and label is not None:
-            z = torch.cat((z, self.embedding(label)), dim=1)
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        z = inputs.z * truncation
+        if self.embedding is not None:
+            z = torch.cat((z, self.embedding(inputs.label)), dim=1)
         # Channels are the last axis of the product, so that x is in the channels-last format without a copy.
         x = self.project(z).view(len(z), *self.start, -1).permute(0, 3, 1, 2)
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = up(F.relu(norm(x)))
         return torch.tanh(x)
+
+    def latent_weights(self) -> Tensor:
+        return self.project.weight[:, : self.latent]
 
 
 class Discriminator(nn.Module):
@@ -94,7 +97,7 @@ class Discriminator(nn.Module):
         nn.init.normal_(self.head.weight, 0.0, features**-0.5)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
         x = image
         for down in self.downs:
             x = F.leaky_relu(down(x), 0.2)
@@ -102,6 +105,6 @@ class Discriminator(nn.Module):
         # Logits in fp32: a loss sees differences that bf16 rounds away.
         with torch.autocast(x.device.type, enabled=False):
             logits: Tensor = self.head(features.float())
-        if self.classes and label is not None:
-            return logits.gather(1, label[:, None]).squeeze(1)
+        if self.classes:
+            return logits.gather(1, inputs.label[:, None]).squeeze(1)
         return logits.squeeze(1)

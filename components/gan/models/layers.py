@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,12 +12,36 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..inputs import Inputs
 from ..options import ImageFormat
 from .second_order import conv2d
 
 
-class Networks(NamedTuple):
-    generator: nn.Module
+class Generator(nn.Module):
+    """A network that makes images of inputs, and says what in it listens to the latent."""
+
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        """Images (B, C, H, W); `truncation` in (0, 1] pulls them towards typical ones, 1 leaves them as they are."""
+        raise NotImplementedError
+
+    def latent_weights(self) -> Tensor | None:
+        """Weights (outputs, size) of the first layers that read the style (see `style`); None where none is linear."""
+        return None
+
+    def style(self, inputs: Inputs) -> Tensor:
+        """The latent that images are walked through, (B, size): z, or what the network maps it to first."""
+        return inputs.z
+
+    def styled(self, style: Tensor, inputs: Inputs) -> Tensor:
+        """The images of `inputs` that have `style` (B, size) instead of their own."""
+        images: Tensor = self(replace(inputs, z=style))
+        return images
+
+
+class NetworkPair(NamedTuple):
+    """A generator and the discriminator that it is trained against."""
+
+    generator: Generator
     discriminator: nn.Module
 
 
@@ -61,8 +86,8 @@ class Standing(nn.Module):
 
 
 @torch.no_grad()
-def standing_statistics(generator: nn.Module, z: Tensor, label: Tensor, batch: int = 125) -> None:
-    """Give `generator` standing statistics, over the latents z (N, latent) with labels (N,).
+def standing_statistics(generator: nn.Module, inputs: Inputs, batch: int = 125) -> None:
+    """Give `generator` standing statistics over all `inputs`.
 
     Without a process group: each rank that calls it does so for itself.
     """
@@ -70,10 +95,10 @@ def standing_statistics(generator: nn.Module, z: Tensor, label: Tensor, batch: i
     if not standing:
         return
     generator.eval()
-    for batches, (some, labels) in enumerate(zip(z.split(batch), label.split(batch), strict=True), 1):
+    for batches, some in enumerate(inputs.split(batch), 1):
         for module in standing:
             module.batches = batches
-        generator(some, labels, None)
+        generator(some)
     for module in standing:
         module.batches = None
 

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inputs import Inputs
 from ..options import MLP, ImageFormat
-from .layers import Networks
+from . import layers
+from .layers import NetworkPair
 
 
-def build(options: MLP, image: ImageFormat) -> Networks:
+def build(options: MLP, image: ImageFormat) -> NetworkPair:
     """Generator and discriminator for `image`: by default the article's, 100-128-64-784 and 784-128-1."""
     classes = len(image.classes) if options.conditional and image.labelled else 0
     shape = (image.channels, image.height, image.width)
-    return Networks(
+    return NetworkPair(
         Generator(shape, options.latent, options.generator_widths, classes),
         Discriminator(shape, options.discriminator_widths, classes),
     )
@@ -31,7 +33,7 @@ def _layers(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class Generator(nn.Module):
+class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W) in [-1, 1]."""
 
     def __init__(self, shape: tuple[int, int, int], latent: int, widths: Sequence[int], classes: int = 0) -> None:
@@ -40,10 +42,12 @@ class Generator(nn.Module):
         pixels = shape[0] * shape[1] * shape[2]
         self.layers = _layers([latent + classes, *widths, pixels])
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
-    ) -> Tensor:
-        return torch.tanh(self.layers(_with_class(z * truncation, label, self.classes))).view(-1, *self.shape)
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        z = _with_class(inputs.z * truncation, inputs.label, self.classes)
+        return torch.tanh(self.layers(z)).view(-1, *self.shape)
+
+    def latent_weights(self) -> Tensor:
+        return next(self.layers.parameters())[:, : self.latent]
 
 
 class Discriminator(nn.Module):
@@ -55,13 +59,13 @@ class Discriminator(nn.Module):
         pixels = shape[0] * shape[1] * shape[2]
         self.layers = _layers([pixels + classes, *widths, 1])
 
-    def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.layers(_with_class(image.flatten(1), label, self.classes))
+    def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
+        logits: Tensor = self.layers(_with_class(image.flatten(1), inputs.label, self.classes))
         return logits.squeeze(1)
 
 
-def _with_class(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
+def _with_class(x: Tensor, label: Tensor, classes: int) -> Tensor:
     """`x` with the one-hot class appended (Mirza & Osindero 2014)."""
-    if not classes or label is None:
+    if not classes:
         return x
     return torch.cat((x, F.one_hot(label, classes).to(x.dtype)), dim=1)

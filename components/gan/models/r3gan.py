@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..inputs import Inputs
 from ..options import R3GAN, ImageFormat
-from .layers import Downsample, Networks, Pyramid, pyramid, upsample
+from . import layers
+from .layers import Downsample, NetworkPair, Pyramid, pyramid, upsample
 from .second_order import Conv2d, leaky_relu
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -24,7 +26,7 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 SLOPE = 0.2
 
 
-def build(options: R3GAN, image: ImageFormat) -> Networks:
+def build(options: R3GAN, image: ImageFormat) -> NetworkPair:
     """Generator and discriminator for `image`.
 
     Raises:
@@ -39,17 +41,18 @@ def build(options: R3GAN, image: ImageFormat) -> Networks:
             f"train.network.width = {options.width} gives stages of {', '.join(map(str, widths))} channels, which "
             f"times train.network.expansion do not all divide into groups of {options.group}"
         )
-    return Networks(
+    return NetworkPair(
         Generator(options, scales, widths, image.channels, classes),
         Discriminator(options, scales, widths, image.channels, classes),
     )
 
 
-class Generator(nn.Module):
+class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W), trained towards [-1, 1]."""
 
     def __init__(self, options: R3GAN, scales: Pyramid, widths: list[int], channels: int, classes: int) -> None:
         super().__init__()
+        self.latent = options.latent
         self.embedding = nn.Embedding(classes, options.embedding) if classes else None
         self.basis = nn.Parameter(torch.randn(widths[0], *scales.start))
         inputs = options.latent + (options.embedding if classes else 0)
@@ -58,18 +61,19 @@ class Generator(nn.Module):
         self.stages = nn.ModuleList(_stage(options, width, len(widths)) for width in widths)
         self.to_image = _initialised(Conv2d(widths[-1], channels, 1))
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
-    ) -> Tensor:
-        z = z * truncation
-        if self.embedding is not None and label is not None:
-            z = torch.cat((z, self.embedding(label)), dim=1)
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        z = inputs.z * truncation
+        if self.embedding is not None:
+            z = torch.cat((z, self.embedding(inputs.label)), dim=1)
         x = self.coefficients(z)[:, :, None, None] * self.basis
         x = self.stages[0](x.to(memory_format=torch.channels_last))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(upsample(transition(x)))
         image: Tensor = self.to_image(x)
         return image
+
+    def latent_weights(self) -> Tensor:
+        return self.coefficients.weight[:, : self.latent]
 
 
 class Discriminator(nn.Module):
@@ -86,16 +90,16 @@ class Discriminator(nn.Module):
         self.embedding = nn.Embedding(classes, options.embedding) if classes else None
         self.head = _initialised(nn.Linear(widths[-1], options.embedding if classes else 1, bias=False))
 
-    def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
         x = self.stages[0](self.from_image(image))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(transition(self.downsample(x)))
         # Logits in fp32: a loss sees differences that bf16 rounds away.
         with torch.autocast(x.device.type, enabled=False):
             features: Tensor = self.head(self.basis(x.float()).flatten(1))
-            if self.embedding is not None and label is not None:
+            if self.embedding is not None:
                 # Projection (Miyato & Koyama 2018), scaled like a product of two unit vectors.
-                return (features * self.embedding(label)).sum(1) / features.shape[1] ** 0.5
+                return (features * self.embedding(inputs.label)).sum(1) / features.shape[1] ** 0.5
         return features.squeeze(1)
 
 

@@ -22,15 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inputs import Inputs
 from ..options import ImageFormat, StyleGAN2
-from .layers import Blur, Downsample, Networks, Pyramid, Standing, pyramid, upsample
+from . import layers
+from .layers import Blur, Downsample, NetworkPair, Pyramid, Standing, pyramid, upsample
 
 SLOPE = 0.2
 MAPPING_RATE = 0.01
 GAIN = math.sqrt(2)
 
 
-def build(options: StyleGAN2, image: ImageFormat) -> Networks:
+def build(options: StyleGAN2, image: ImageFormat) -> NetworkPair:
     """Generator and discriminator for `image`.
 
     Raises:
@@ -40,13 +42,13 @@ def build(options: StyleGAN2, image: ImageFormat) -> Networks:
     classes = len(image.classes) if options.conditional and image.labelled else 0
     widths = [min(options.max_width, options.width * 2**i) for i in reversed(range(scales.doublings + 1))]
     mapping = Mapping(options.latent, options.style, options.mapping_layers, classes)
-    return Networks(
+    return NetworkPair(
         Generator(scales, image.channels, widths, mapping, options.style_mixing),
         Discriminator(scales, image.channels, widths[::-1], options.minibatch_std_group, classes),
     )
 
 
-class Generator(nn.Module):
+class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W), trained towards [-1, 1] (figure 7 a with skips)."""
 
     def __init__(self, scales: Pyramid, channels: int, widths: list[int], mapping: Mapping, mixing: float) -> None:
@@ -60,12 +62,10 @@ class Generator(nn.Module):
         self.layers = nn.ModuleList(StyledLayer(a, b, mapping.size, up=up) for a, b, up in plan)
         self.to_images = nn.ModuleList(ToImage(width, channels, mapping.size) for width in widths)
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None, truncation: float = 1.0
-    ) -> Tensor:
-        return self.synthesis(self.styles(z, label, truncation), z)
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        return self.synthesis(self.styles(inputs.z, inputs.label, truncation), inputs.z)
 
-    def styles(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+    def styles(self, z: Tensor, label: Tensor, truncation: float = 1.0) -> Tensor:
         """w for every layer, (B, layers, style); in training some images take the later layers' from a second z."""
         w = self.mapping(z, label, truncation)
         layers = len(self.layers)
@@ -90,6 +90,17 @@ class Generator(nn.Module):
             image = upsample(image) + to_image(x, styles[:, 2 * i + 2])
         return image
 
+    def latent_weights(self) -> Tensor:
+        """All that w is multiplied with."""
+        styled = (*self.layers, *self.to_images)
+        return torch.cat([layer.conv.style.weight for layer in styled])
+
+    def style(self, inputs: Inputs) -> Tensor:
+        return self.mapping(inputs.z, inputs.label)
+
+    def styled(self, style: Tensor, inputs: Inputs) -> Tensor:
+        return self.synthesis(style[:, None].expand(-1, len(self.layers), -1), inputs.z)
+
 
 class Mapping(Standing):
     """z (B, latent), label (B,) -> w (B, style): normalised inputs, then fully connected layers that learn slowly."""
@@ -108,9 +119,9 @@ class Mapping(Standing):
         self.register_buffer("w_sum", torch.zeros(max(classes, 1), size))
         self.register_buffer("w_count", torch.zeros(max(classes, 1)))
 
-    def forward(self, z: Tensor, label: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+    def forward(self, z: Tensor, label: Tensor, truncation: float = 1.0) -> Tensor:
         w = _normalised(z)
-        if self.embedding is not None and label is not None:
+        if self.embedding is not None:
             w = torch.cat((w, _normalised(self.embedding(label))), dim=1)
         else:
             label = torch.zeros(len(z), dtype=torch.long, device=z.device)
@@ -204,7 +215,7 @@ class Discriminator(nn.Module):
         self.embedding = nn.Embedding(classes, last) if classes else None
         self.head = EqualisedLinear(last, last if classes else 1)
 
-    def forward(self, image: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
         x = self.from_image(image)
         for block in self.blocks:
             x = block(x)
@@ -213,9 +224,9 @@ class Discriminator(nn.Module):
             x = x.float()
             x = self.conv(torch.cat((x, minibatch_std(x, self.group)), dim=1))
             features: Tensor = self.head(self.dense(x.permute(0, 2, 3, 1).flatten(1)))
-            if self.embedding is not None and label is not None:
+            if self.embedding is not None:
                 # Projection (Miyato & Koyama 2018), as in the conditional StyleGAN2 (Karras et al. 2020b).
-                return (features * _normalised(self.embedding(label))).sum(1) / features.shape[1] ** 0.5
+                return (features * _normalised(self.embedding(inputs.label))).sum(1) / features.shape[1] ** 0.5
         return features.squeeze(1)
 
 

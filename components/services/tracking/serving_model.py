@@ -36,7 +36,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: a parameter is out of its range (answered as 400 by a server).
         """
-        from gan.sampling import labels_by_name, latents, sample
+        from gan.sampling import labels_by_name, sample, seeded
 
         given = {"n": 1, "seed": 0, "truncation": 1.0, "class": "", **(params or {})}
         n, seed, truncation = int(given["n"]), int(given["seed"]), float(given["truncation"])
@@ -48,7 +48,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             labels = labels_by_name(self._image.classes, str(given["class"]), n)
         except ValueError as error:
             raise _invalid(str(error)) from None
-        return sample(self._generator, latents(range(seed, seed + n), self._latent), labels, truncation=truncation)
+        return sample(self._generator, seeded(range(seed, seed + n), labels, self._latent), truncation=truncation)
 
 
 def _invalid(message: str) -> Exception:

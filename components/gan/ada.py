@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .options import TrainingOptions, Transform
+from .ranks import sum_over_ranks
 from .schedules import at
 
 # Whether it happens and its numbers; a rotation has two pairs of them.
 _UNIFORMS_EACH = 4
 UNIFORMS = _UNIFORMS_EACH * len(get_args(Transform))
 UPDATE_EVERY = 4
+MOVING: tuple[Transform, ...] = ("flip", "rotate90", "shift", "scale", "rotate", "stretch")
 
 # Scaling filter of the least asymmetric orthogonal wavelet with 6 vanishing moments (Daubechies 1992), of norm 1; its
 # mean position is where it puts a pixel.
@@ -49,11 +50,16 @@ def adapt(image: Tensor, u: Tensor, probability: Tensor | float, transforms: Seq
         transforms = [transform for transform in transforms if transform not in ("luma_flip", "hue", "saturation")]
     draw = _Draw(u.to(image.dtype), probability, transforms)
     with torch.autocast(image.device.type, enabled=False):
-        if {"flip", "rotate90", "shift", "scale", "rotate", "stretch"} & set(transforms):
+        if moving(transforms):
             image = _moved(image, _geometry(draw, *image.shape[2:]))
-        if {"brightness", "contrast", "luma_flip", "hue", "saturation"} & set(transforms):
+        if set(transforms) - set(MOVING):
             image = _recolored(image, draw)
     return image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def moving(transforms: Sequence[Transform]) -> list[Transform]:
+    """Those of `transforms` that move pixels, and so also what is seen beside an image."""
+    return [transform for transform in transforms if transform in MOVING]
 
 
 class AugmentationProbability(nn.Module):
@@ -76,9 +82,7 @@ class AugmentationProbability(nn.Module):
     def observe(self, logits_real: Tensor) -> None:
         """Count the logits (B,) of this rank's real images, on all ranks at once: every rank's state is the same."""
         signs = logits_real.sign().sum()
-        seen = torch.stack((signs, torch.full_like(signs, len(logits_real))))
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(seen)
+        seen = sum_over_ranks(torch.stack((signs, torch.full_like(signs, len(logits_real)))))
         self.signs += seen[0]
         self.count += seen[1]
 

@@ -56,6 +56,7 @@ POLICIES: dict[Policy, Callable[[Tensor, Tensor], Tensor]] = {
     "cutout": cutout,
 }
 UNIFORMS = 3 * len(POLICIES)
+MOVING: tuple[Policy, ...] = ("translation", "cutout")
 
 
 def augment(image: Tensor, u: Tensor, policies: Sequence[Policy]) -> Tensor:
@@ -64,3 +65,8 @@ def augment(image: Tensor, u: Tensor, policies: Sequence[Policy]) -> Tensor:
         first = 3 * list(POLICIES).index(policy)
         image = POLICIES[policy](image, u[:, first : first + 3])
     return image
+
+
+def moving(policies: Sequence[Policy]) -> list[Policy]:
+    """Those of `policies` that move or cut images, and so also what is seen beside them."""
+    return [policy for policy in policies if policy in MOVING]

@@ -26,12 +26,24 @@ SplitName = Literal["training", "holdout"]
 Pixels = npt.NDArray[np.uint8]
 
 
-class Batch(NamedTuple):
-    """One interface for all tasks: `condition` is the input image of image-to-image tasks, else None."""
+class TrainingBatch(NamedTuple):
+    """Real images (B, C, H, W) in [-1, 1], their classes (B,), and the input images (B, K, H, W) that they belong to.
+
+    `condition` is None where a task has no input image.
+    """
 
     real: Tensor
     label: Tensor
     condition: Tensor | None = None
+
+    def mirrored(self, which: Tensor) -> TrainingBatch:
+        """The batch with the rows `which` (B,) mirrored, each image together with its input image."""
+        rows = which.view(-1, 1, 1, 1)
+        real, condition = (
+            None if image is None else torch.where(rows, image.flip(3), image) for image in (self.real, self.condition)
+        )
+        assert real is not None
+        return TrainingBatch(real, self.label, condition)
 
 
 class Split:
@@ -81,14 +93,14 @@ class Split:
             index = np.arange(start, min(start + size, len(self)))
             yield self.pixels(index), self.labels[index]
 
-    def batch(self, index: npt.NDArray[np.int64], device: torch.device) -> Batch:
-        """The training batch at `index`: real (B, C, H, W) float in [-1, 1], channels last; label (B,)."""
+    def batch(self, index: npt.NDArray[np.int64], device: torch.device) -> TrainingBatch:
+        """The training batch at `index`, on `device`; real images float, channels last."""
         if device.type == "cuda" and self._fits(device):
             chosen = on_device(torch.from_numpy(index), device)
             pixels, labels = self._resident(device)
-            return Batch(to_signed(pixels[chosen]), labels[chosen])
+            return TrainingBatch(to_signed(pixels[chosen]), labels[chosen])
         pixels, labels = torch.from_numpy(self.pixels(index)), torch.from_numpy(self.labels[index])
-        return Batch(to_signed(on_device(pixels, device)), on_device(labels, device))
+        return TrainingBatch(to_signed(on_device(pixels, device)), on_device(labels, device))
 
     @cache  # noqa: B019 - a split lives as long as its training
     def _fits(self, device: torch.device) -> bool:

@@ -1,32 +1,30 @@
 """The training loop: discriminator step(s), generator step, moving average; a generator that yields and never reports.
 
-Everything random is a function of (seed, step, purpose, global index) and is cut by rank, so that the state needs no
-random number generator, and neither a resume nor another number of workers repeats or loses an image.
+Everything random is a function of (seed, step, purpose, global index), see `draws.py`.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from .ada import UNIFORMS as ADA_UNIFORMS
-from .ada import UPDATE_EVERY, AugmentationProbability, adapt
-from .augmentation import UNIFORMS, augment
-from .dataset import Split, on_device, shuffled_order
+from .curves import Averages, diversity
+from .dataset import Split, TrainingBatch, shuffled_order
+from .draws import Draws
 from .errors import UserError
 from .inputs import Inputs
 from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
-from .options import Execution, Ramp, TrainingOptions
-from .sampling import generator_for
-from .schedules import at, ema_decay, learning_rate_factor
+from .options import Execution, TrainingOptions
+from .penalties import Penalty, Weights
+from .players import Players
+from .ranks import rank_and_ranks
+from .views import view
 
 
 class State(NamedTuple):
@@ -54,6 +52,14 @@ class Progress(NamedTuple):
     state: Callable[[], State]
 
 
+class Pairs(NamedTuple):
+    """Real images and as many generated ones, (B, C, H, W) each, and the inputs that a row of both belongs to."""
+
+    real: Tensor
+    fake: Tensor
+    inputs: Inputs
+
+
 def training_loop(
     options: TrainingOptions, data: Split, execution: Execution, state: State = START
 ) -> Iterator[Progress]:
@@ -66,279 +72,188 @@ def training_loop(
         UserError: the networks cannot make such images.
         DivergedError: a loss or a weight is no longer finite; told by all ranks at the same image.
     """
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    share = options.share(rank, ranks)
+    share = options.share(*rank_and_ranks())
     device = torch.device(execution.device)
     if device.type == "cuda" and execution.precision == "bf16":
         # What stays in fp32 may use TF32's products, which have more digits than bf16's.
         torch.set_float32_matmul_precision("high")
-    loss = LOSSES[options.loss]
-    order = shuffled_order(len(data), options.seed)
-
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         networks = build(options.network, data.image)
-    memory_format = torch.channels_last if options.shortcuts else torch.contiguous_format
-    G, D = (n.to(device).to(memory_format=memory_format).train() for n in networks)  # type: ignore[call-overload]
-    ema = copy.deepcopy(G).eval().requires_grad_(False)
-    adam_G, adam_D = _adam(G, options), _adam(D, options)
-    path_length = PathLength().to(device)
-    adaptive = AugmentationProbability(options).to(device) if options.ada else None
-    modules = {"generator": G, "discriminator": D, "ema": ema, "path_length": path_length}
-    if adaptive is not None:
-        modules["ada"] = adaptive
-    adams = {"adam_generator": adam_G, "adam_discriminator": adam_D}
-    images, step, attempt = state.images, state.step, state.attempt
+    players = Players(options, networks, device, execution.precision)
     if state.tensors:
-        _restore(state.tensors, modules, adams)
+        players.restore(state.tensors)
+    images, step = state.images, state.step
+    order = shuffled_order(len(data), options.seed)
+    draws = Draws(options.seed, options.batch, share, device, state.attempt)
+    averages = Averages()
 
-    def draw(kind: Callable[..., Tensor], purpose: str, size: int) -> Tensor:
-        """This rank's rows of a draw (batch, size) that is the same whatever the number of ranks."""
-        tried = (attempt,) if attempt else ()
-        rows = kind(options.batch, size, generator=generator_for(options.seed, step, purpose, *tried))
-        return on_device(rows[share], device)
-
-    def augmented(image: Tensor, purpose: str) -> Tensor:
-        """`image` under the augmentation of this step and purpose; the same one whenever it is asked for."""
-        if options.augment:
-            image = augment(image, draw(torch.rand, f"augment {purpose}", UNIFORMS), options.augment)
-        if adaptive is not None:
-            uniforms = draw(torch.rand, f"ada {purpose}", ADA_UNIFORMS)
-            image = adapt(image, uniforms, adaptive.probability, adaptive.ada.transforms)
-        return image
-
-    def autocast() -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=execution.precision == "bf16")
-
-    meter = _Meter()
     while images < options.images:
-        _schedule(adam_G, options.learning_rate_generator, options, images)
-        _schedule(adam_D, options.learning_rate_discriminator, options, images)
+        players.schedule(images, step)
 
-        if adaptive is not None and step % UPDATE_EVERY == 0:
-            adaptive.update(images)
-
-        # Discriminator: real images against generated ones.
-        D.requires_grad_(True)
+        # Discriminator: other images in each of its steps.
+        before = images
         for d_step in range(options.d_steps):
-            real, label, condition = data.batch(order(images, images + options.batch)[share], device)
-            real = real.contiguous(memory_format=memory_format)
-            if options.mirror:
-                real = torch.where(draw(torch.rand, f"mirror {d_step}", 1)[:, :, None, None] < 0.5, real, real.flip(3))
-            inputs = Inputs(draw(torch.randn, f"latent {d_step}", options.network.latent), label, condition)
-            # The last of these batches also serves the generator, whose weights do not change in between.
-            with autocast(), torch.set_grad_enabled(d_step == options.d_steps - 1):
-                fake = G(inputs).float()
-            r1, r2 = (at(gamma, images, options) for gamma in (options.r1_gamma, options.r2_gamma))
-            due = (step * options.d_steps + d_step) % options.penalty_every == 0
-            # Leaves of the graph: penalties are gradients at the images before augmentation.
-            x_real, x_fake = real.detach().requires_grad_(due and r1 > 0), fake.detach().requires_grad_(due and r2 > 0)
-            with autocast():
-                views = augmented(x_real, f"real {d_step}"), augmented(x_fake, f"fake {d_step}")
-                if x_real.requires_grad or x_fake.requires_grad:
-                    logits_real, logits_fake = (D(view, inputs).float() for view in views)
-                else:
-                    logits_real, logits_fake = D(torch.cat(views), Inputs.cat((inputs, inputs))).float().chunk(2)
-            loss_D = loss.discriminator(logits_real, logits_fake)
-            meter.add(discriminator_loss=loss_D, discriminator_accuracy=loss.accuracy(logits_real, logits_fake))
-            meter.add(diversity=_diversity(fake, real, label))
-            # Scaled by the interval (lazy regularisation, Karras et al. 2020, section 3.1).
-            if x_real.requires_grad:
-                penalty = gradient_penalty(logits_real, x_real)
-                loss_D = loss_D + r1 / 2 * options.penalty_every * penalty
-                meter.add(r1=penalty)
-            if x_fake.requires_grad:
-                penalty = gradient_penalty(logits_fake, x_fake)
-                loss_D = loss_D + r2 / 2 * options.penalty_every * penalty
-                meter.add(r2=penalty)
-            if due and options.wgan_gp_weight:
-                u = draw(torch.rand, f"between {d_step}", 1)
-                with autocast():
-                    penalty = wgan_gp(partial(D, inputs=inputs), x_real, x_fake, u)
-                loss_D = loss_D + options.wgan_gp_weight * options.penalty_every * penalty
-                meter.add(wgan_gp=penalty)
-            (loss_D.sum() / options.batch).backward()
-            _sum_gradients(D)
-            adam_D.step()
-            adam_D.zero_grad()
-            if adaptive is not None:
-                adaptive.observe(logits_real.detach())
+            drawn = draws.at(step, d_step)
+            batch = data.batch(order(images, images + options.batch)[share], device)
+            # The last of these pairs also serve the generator, whose weights do not change in between.
+            pairs = paired(players, batch, drawn, differentiable=d_step == options.d_steps - 1)
+            weights = Weights.of(options, images, step * options.d_steps + d_step)
+            averages.add(discriminator_step(players, pairs, drawn, weights))
             images += options.batch
 
-        # Generator, against a discriminator that is frozen: its own gradients are not computed. (Without shortcuts they
-        # are, and thrown away.)
-        D.requires_grad_(not options.shortcuts)
-        with autocast():
-            logits_fake = D(augmented(fake, "generator"), inputs).float()
-            if loss.relativistic:
-                logits_real = D(augmented(real, "generator real"), inputs).float()
-        loss_G = loss.generator(logits_real.detach(), logits_fake)
-        meter.add(generator_loss=loss_G)
-        objective = loss_G.sum() / options.batch
-        if options.path_length_weight and step % options.path_length_every == 0:
-            # On every second image of the global batch, as the penalty needs many (section 3.2 of the paper).
-            half = slice(share.start % 2, None, 2)
-            y = draw(torch.randn, "path length", fake[0].numel())[half].view_as(fake[half])
-            # In fp32: in bf16 the cosine of its gradient to this one was 0.95.
-            styles = G.styles(inputs.z[half], label[half])
-            image = G.synthesis(styles, inputs.z[half])
-            penalty = path_length(path_lengths(image, styles, y))
-            weight = options.path_length_weight * options.path_length_every
-            objective = objective + weight * penalty.sum() / ((options.batch + 1) // 2)
-            meter.add(path_length=penalty)
-        if options.orthogonal_weight:
-            # The same on every rank, and gradients are summed.
-            objective = objective + options.orthogonal_weight / ranks * orthogonal_penalty(G)
-        objective.backward()
-        _sum_gradients(G)
-        adam_G.step()
-        adam_G.zero_grad()
-        adam_D.zero_grad()
-
-        _update_ema(ema, G, ema_decay(options, images))
+        # Generator, and the moving average of its weights.
+        averages.add(generator_step(players, pairs, draws.at(step)))
+        players.update_ema(images)
         step += 1
-        seen = options.batch * options.d_steps
-        if images // options.log_every > (images - seen) // options.log_every or images >= options.images:
-            if adaptive is not None:
-                meter.add(augment_probability=adaptive.probability.expand(1))
-            metrics = meter.averages(device)
-            if broken := [name for name, value in metrics.items() if not math.isfinite(value)] or _broken(modules):
+
+        # Progress, for whoever drives the loop.
+        if images // options.log_every > before // options.log_every or images >= options.images:
+            if players.augmentation is not None:
+                averages.add({"augment_probability": players.augmentation.probability})
+            metrics = averages.take()
+            if broken := [name for name, value in metrics.items() if not math.isfinite(value)] or players.broken():
                 raise DivergedError(f"training diverged before image {images:,} ({', '.join(broken)} not finite)")
-            yield Progress(images, metrics, ema, partial(_state, modules, adams, images, step, attempt))
+            yield Progress(images, metrics, players.ema, partial(_state, players, images, step, state.attempt))
+
+
+def paired(players: Players, batch: TrainingBatch, draws: Draws, differentiable: bool) -> Pairs:
+    """Pair the real images of `batch`, mirrored at random if asked for, with generated ones of the same inputs.
+
+    Each gets a latent of its own. With `differentiable` a loss of the generated images can go back to G.
+    """
+    batch = batch._replace(real=batch.real.contiguous(memory_format=players.memory_format))
+    if players.options.mirror:
+        batch = batch.mirrored(draws.uniform("mirror", 1) >= 0.5)
+    inputs = Inputs(draws.normal("latent", players.options.network.latent), batch.label, batch.condition)
+    with players.autocast(), torch.set_grad_enabled(differentiable):
+        return Pairs(batch.real, players.G(inputs).float(), inputs)
+
+
+def discriminator_step(players: Players, pairs: Pairs, draws: Draws, weights: Weights) -> dict[str, Tensor]:
+    """Teach D to tell the real images of `pairs` from the generated ones (Goodfellow et al. 2014, algorithm 1).
+
+    Returns: what the curves show of it, for each image (B,).
+    """
+    options, D, inputs = players.options, players.D, pairs.inputs
+    loss = LOSSES[options.loss]
+    # Leaves of the graph: penalties are gradients at the images before augmentation.
+    real = pairs.real.detach().requires_grad_(weights.r1 > 0)
+    fake = pairs.fake.detach().requires_grad_(weights.r2 > 0)
+
+    # Logits of both. In one call where nobody asks for a gradient at the images of one side.
+    D.requires_grad_(True)
+    with players.autocast():
+        view_real, given_real = _view(players, real, inputs, draws, "real")
+        view_fake, given_fake = _view(players, fake, inputs, draws, "fake")
+        if real.requires_grad or fake.requires_grad:
+            logits_real, logits_fake = D(view_real, given_real).float(), D(view_fake, given_fake).float()
+        else:
+            both = torch.cat((view_real, view_fake)), Inputs.cat((given_real, given_fake))
+            logits_real, logits_fake = D(*both).float().chunk(2)
+
+    # Adversarial loss, and penalties where they are due.
+    loss_D = loss.discriminator(logits_real, logits_fake)
+    curves = {
+        "discriminator_loss": loss_D.detach(),
+        "discriminator_accuracy": loss.accuracy(logits_real, logits_fake),
+        "diversity": diversity(pairs.fake, pairs.real, inputs.label),
+    }
+
+    def between() -> Tensor:
+        u = draws.uniform("between", 1)
+        with players.autocast():
+            return wgan_gp(partial(D, inputs=inputs), real, fake, u)
+
+    penalties = (
+        Penalty("r1", weights.r1, options.penalty_every, lambda: gradient_penalty(logits_real, real)),
+        Penalty("r2", weights.r2, options.penalty_every, lambda: gradient_penalty(logits_fake, fake)),
+        Penalty("wgan_gp", weights.wgan_gp, options.penalty_every, between),
+    )
+    for penalty in penalties:
+        if penalty.weight:
+            value = penalty.value()
+            loss_D = loss_D + penalty.weight * penalty.every * value
+            curves[penalty.name] = value.detach()
+
+    # Update D, and the probability of augmentation by how sure it is.
+    players.step_discriminator(loss_D.sum() / options.batch)
+    if players.augmentation is not None:
+        players.augmentation.observe(logits_real.detach())
+    return curves
+
+
+def generator_step(players: Players, pairs: Pairs, draws: Draws) -> dict[str, Tensor]:
+    """Teach G to make images that D takes for real (Goodfellow et al. 2014, algorithm 1).
+
+    `pairs` must be differentiable.
+
+    Returns: what the curves show of it, for each image (B,) or a scalar.
+    """
+    options, D, inputs = players.options, players.D, pairs.inputs
+    loss = LOSSES[options.loss]
+
+    # Logits, by a discriminator that is frozen: its own gradients are not computed. (Without shortcuts they are, and
+    # thrown away.)
+    D.requires_grad_(not options.shortcuts)
+    with players.autocast():
+        logits_fake = D(*_view(players, pairs.fake, inputs, draws, "generator")).float()
+        logits_real = logits_fake
+        if loss.relativistic:
+            logits_real = D(*_view(players, pairs.real, inputs, draws, "generator real")).float()
+
+    # Adversarial loss, and penalties where they are due.
+    loss_G = loss.generator(logits_real.detach(), logits_fake)
+    curves = {"generator_loss": loss_G.detach()}
+    objective = loss_G.sum() / options.batch
+    for penalty in _generator_penalties(players, pairs, draws):
+        if penalty.weight:
+            value = penalty.value()
+            objective = objective + penalty.weight * penalty.every * value.sum() / penalty.images
+            curves[penalty.name] = value.detach()
+
+    # Update G.
+    players.step_generator(objective)
+    return curves
+
+
+def _generator_penalties(players: Players, pairs: Pairs, draws: Draws) -> tuple[Penalty, ...]:
+    """Path length (Karras et al. 2020, eq. 4) and orthogonality of the filters (Brock et al. 2019, eq. 3)."""
+    options, G = players.options, cast(Any, players.G)
+    # On every second image of the global batch, as the penalty needs many (Karras et al. 2020, section 3.2).
+    second = slice(draws.share.start % 2, None, 2)
+
+    def path_length() -> Tensor:
+        half = pairs.inputs[second]
+        y = draws.normal("path length", pairs.fake[0].numel())[second].view_as(pairs.fake[second])
+        # In fp32: in bf16 the cosine of its gradient to this one was 0.95.
+        styles = G.styles(half.z, half.label)
+        return players.path_length(path_lengths(G.synthesis(styles, half.z), styles, y))
+
+    due = draws.step % options.path_length_every == 0
+    _, ranks = rank_and_ranks()
+    return (
+        Penalty(
+            "path_length",
+            weight=options.path_length_weight if due else 0.0,
+            every=options.path_length_every,
+            value=path_length,
+            images=(options.batch + 1) // 2,
+        ),
+        # The same on every rank, and gradients are summed.
+        Penalty("orthogonal", options.orthogonal_weight / ranks, 1, lambda: orthogonal_penalty(G)),
+    )
+
+
+def _view(players: Players, image: Tensor, inputs: Inputs, draws: Draws, purpose: str) -> tuple[Tensor, Inputs]:
+    probability = None if players.augmentation is None else players.augmentation.probability
+    return view(image, inputs, players.options, probability, draws, purpose)
+
+
+def _state(players: Players, images: int, step: int, attempt: int) -> State:
+    return State(players.tensors(), images, step, attempt)
 
 
 def bf16(gpu: bool) -> bool:
     """Whether this machine multiplies faster in bfloat16."""
     return bool(torch.cuda.is_bf16_supported() if gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-class PathLength(nn.Module):
-    """(length - a)^2 with a the running mean of all lengths, over all ranks (Karras et al. 2020, eq. 4)."""
-
-    mean: Tensor
-
-    def __init__(self, rate: float = 0.01) -> None:
-        super().__init__()
-        self.rate = rate
-        self.register_buffer("mean", torch.zeros(()))
-
-    def forward(self, lengths: Tensor) -> Tensor:
-        with torch.no_grad():
-            total = torch.stack((lengths.sum(), lengths.new_tensor(len(lengths))))
-            if dist.is_initialized() and dist.get_world_size() > 1:
-                dist.all_reduce(total)
-            self.mean.lerp_(total[0] / total[1], self.rate)
-        return (lengths - self.mean.clone()).square()
-
-
-def _adam(module: nn.Module, options: TrainingOptions) -> torch.optim.Adam:
-    """Adam in one kernel for all parameters, or without shortcuts one parameter after another."""
-    return torch.optim.Adam(module.parameters(), eps=1e-8, fused=options.shortcuts, foreach=False)
-
-
-def _schedule(adam: torch.optim.Adam, rate: float | Ramp, options: TrainingOptions, images: int) -> None:
-    """Set the learning rate and the decays of the moments for this step."""
-    first, second = options.adam_betas
-    adam.param_groups[0]["lr"] = at(rate, images, options) * learning_rate_factor(options, images)
-    adam.param_groups[0]["betas"] = (first, at(second, images, options))
-
-
-@torch.no_grad()
-def _update_ema(ema: nn.Module, G: nn.Module, decay: float) -> None:
-    """ema <- decay * ema + (1 - decay) * G, batch norm's running statistics included, in one kernel launch."""
-    torch._foreach_lerp_(_floats(ema), _floats(G), 1 - decay)
-
-
-def _floats(module: nn.Module) -> list[Tensor]:
-    return [t.detach() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
-
-
-def _sum_gradients(module: nn.Module) -> None:
-    """Sum the gradients over ranks in one flat all-reduce; a no-op without a process group.
-
-    By hand rather than by DDP, which is silently wrong where a submodule is called by itself, and averages shares as
-    if they were equal.
-    """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    parameters = list(module.parameters())
-    # In the order of memory, whatever the memory format: nothing is rearranged on the way there and back.
-    flat = torch.cat([_like(p, p.grad).as_strided((p.numel(),), (1,)) for p in parameters])
-    dist.all_reduce(flat)
-    for p, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad = gradient.as_strided(p.shape, p.stride())
-
-
-def _like(p: Tensor, gradient: Tensor | None) -> Tensor:
-    """`gradient` in the memory format of p, zeros where there is none."""
-    if gradient is None:
-        return torch.zeros_like(p)
-    return gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
-
-
-def _diversity(fake: Tensor, real: Tensor, label: Tensor) -> Tensor:
-    """How much generated images of a class differ within a batch, over how much real ones do: (1,), 0 if all are alike.
-
-    By the mean absolute difference of neighbours in the order of labels; of all neighbours where no two share a class.
-    """
-    order = label.argsort(stable=True)
-    same = label[order[1:]] == label[order[:-1]]
-    weight = torch.where(same.any(), same, torch.ones_like(same)).float()
-    differences = [
-        (weight * (ordered[1:] - ordered[:-1]).abs().flatten(1).mean(1)).sum()
-        for ordered in (images.detach().float()[order] for images in (fake, real))
-    ]
-    return ((differences[0] + 1e-6) / (differences[1] + 1e-6)).expand(1)
-
-
-class _Meter:
-    """Sums of values for each image, kept on the device so that the loop does not wait, averaged over all ranks."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, **values: Tensor) -> None:
-        for name, value in values.items():
-            total = value.detach().float().sum()
-            self._sums[name] = self._sums[name] + total if name in self._sums else total
-            self._counts[name] = self._counts.get(name, 0) + len(value)
-
-    def averages(self, device: torch.device) -> dict[str, float]:
-        names = sorted(self._sums)
-        sums = torch.stack([self._sums[name] for name in names]).double()
-        pairs = torch.stack((sums, torch.tensor([self._counts[name] for name in names], device=device).double()))
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(pairs)
-        self._sums.clear()
-        self._counts.clear()
-        return dict(zip(names, (pairs[0] / pairs[1]).tolist(), strict=True))
-
-
-def _broken(modules: dict[str, nn.Module]) -> list[str]:
-    """The modules that have a weight or statistic that is not finite."""
-    norms = {name: torch.stack(torch._foreach_norm(_floats(module))) for name, module in modules.items()}
-    return [f"weights of the {name}" for name, norm in norms.items() if not torch.isfinite(norm).all()]
-
-
-def _state(
-    modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam], images: int, step: int, attempt: int
-) -> State:
-    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    for name, adam in adams.items():
-        for index, moments in enumerate(adam.state[p] for p in adam.param_groups[0]["params"]):
-            tensors |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
-    # A plain copy keeps a tensor's memory format, and safetensors wants the standard one.
-    copies = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    return State(copies, images, step, attempt)
-
-
-def _restore(tensors: dict[str, Tensor], modules: dict[str, nn.Module], adams: dict[str, torch.optim.Adam]) -> None:
-    for name, module in modules.items():
-        module.load_state_dict({key: tensors[f"{name}/{key}"] for key in module.state_dict()})
-    for name, adam in adams.items():
-        for index, p in enumerate(adam.param_groups[0]["params"]):
-            step, *moments = (tensors[f"{name}/{index}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq"))
-            # In the parameter's own memory format: another one would change the order of Adam's arithmetic.
-            average, square = (torch.empty_like(p).copy_(moment) for moment in moments)
-            adam.state[p] = {"step": step.to(p.device).clone(), "exp_avg": average, "exp_avg_sq": square}

@@ -10,13 +10,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from components.gan.curves import diversity
 from components.gan.dataset import Split
 from components.gan.losses import LOSSES
 from components.gan.models import build
 from components.gan.models.layers import BatchNorm
 from components.gan.options import NETWORKS, Execution, ImageFormat, Ramp, TrainingOptions
 from components.gan.schedules import at, ema_decay, learning_rate_factor
-from components.gan.training_loop import START, DivergedError, State, _diversity, training_loop
+from components.gan.training_loop import START, DivergedError, State, training_loop
 
 # Each network under its recipe and with the regularisers that it may have, so that each of them is tested with one.
 SMALL: dict[str, dict[str, Any]] = {
@@ -149,10 +150,10 @@ def test_diversity_is_that_within_a_class() -> None:
     label = torch.tensor([0, 1, 0, 1])
     by_class = torch.tensor([0.0, 5.0, 0.0, 5.0]).view(4, 1, 1, 1).expand(4, 1, 2, 2)
     real = by_class + torch.tensor([0.0, 0.0, 1.0, 1.0]).view(4, 1, 1, 1)
-    assert _diversity(by_class, real, label).item() == pytest.approx(0, abs=1e-5)
-    assert _diversity(real, real, label).item() == 1
+    assert diversity(by_class, real, label).item() == pytest.approx(0, abs=1e-5)
+    assert diversity(real, real, label).item() == 1
     # No two of a class: all are compared.
-    assert _diversity(by_class, by_class, torch.arange(4)).item() == 1
+    assert diversity(by_class, by_class, torch.arange(4)).item() == 1
 
 
 def test_divergence_is_told(split: Split) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..inputs import Inputs
 from ..options import ImageFormat
+from ..ranks import several
 from .second_order import conv2d
 
 
@@ -166,7 +167,7 @@ class BatchNorm(Standing):
         if self.batches:
             # The mean over all batches so far.
             return F.batch_norm(x, *statistics, self.gain, self.bias, True, 1 / self.batches, self.eps)
-        if self.training and dist.is_initialized() and dist.get_world_size() > 1:
+        if self.training and several():
             return self._over_ranks(x)
         return F.batch_norm(x, *statistics, self.gain, self.bias, self.training, self.momentum, self.eps)
 

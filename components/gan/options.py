@@ -167,10 +167,10 @@ NETWORKS: Mapping[str, type[AnyNetwork]] = {
 class Ramp(Options):
     """A value that goes from `start` to `end` over the first `images` of the training and stays there."""
 
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
-    images: PositiveInt | None = Field(None, description="length of the way in images seen; default: the training's")
-    shape: Literal["cosine", "linear"] = "cosine"
+    start: float = Field(ge=0, description="value at the first image")
+    end: float = Field(ge=0, description="value from the image `images` on")
+    images: PositiveInt | None = Field(None, description="length in images seen; None: that of the training")
+    shape: Literal["cosine", "linear"] = Field("cosine", description="cosine: slow at both ends")
 
 
 Scheduled = Annotated[float, Field(ge=0)] | Ramp
@@ -194,12 +194,19 @@ class ADA(Options):
     """Augmentation of which every transform happens with a probability that follows overfitting or a schedule
     (Karras et al. 2020, arXiv 2006.06676)."""
 
-    transforms: tuple[Transform, ...] = Field(get_args(Transform), description="applied in the order of the paper")
-    probability: Literal["adaptive"] | Scheduled = Field(
-        "adaptive", description="adaptive: follows the share of real images that the discriminator is sure of"
+    transforms: tuple[Transform, ...] = Field(
+        get_args(Transform), description="what may happen to an image, in the order of the paper"
     )
-    target: float = Field(0.6, gt=-1, lt=1, description="mean sign of the logits of real images to hold, if adaptive")
-    images_to_one: PositiveInt = Field(500_000, description="images in which the probability may go from 0 to 1")
+    probability: Literal["adaptive"] | Scheduled = Field(
+        "adaptive",
+        description="of each transform, in [0, 1]; adaptive: follows how sure the discriminator is of real images",
+    )
+    target: float = Field(
+        0.6, gt=-1, lt=1, description="mean sign of the logits of real images to hold, in (-1, 1), if adaptive"
+    )
+    images_to_one: PositiveInt = Field(
+        500_000, description="images seen in which the probability may go from 0 to 1, if adaptive"
+    )
 
 
 class Execution(Options):
@@ -207,7 +214,7 @@ class Execution(Options):
 
     workers: PositiveInt = Field(description="training processes")
     threads: PositiveInt = Field(description="CPU threads of each worker")
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda"] = Field(description="what each worker computes on")
     precision: Literal["fp32", "bf16"] = Field(description="of convolutions and products; losses and Adam stay fp32")
 
 
@@ -218,41 +225,56 @@ class TrainingOptions(Options):
     """
 
     network: NetworkOptions = Field(DCGAN(), description="the pair of networks")
-    images: PositiveInt = Field(192_000, description="length of the training in images seen")
-    batch: int = Field(64, ge=2, description="global batch, over all workers")
-    loss: Literal["non_saturating", "saturating", "hinge", "least_squares", "wasserstein", "relativistic"] = (
-        "non_saturating"
+    images: PositiveInt = Field(192_000, description="length of the training, in real images seen")
+    batch: int = Field(64, ge=2, description="images of a step, over all workers")
+    loss: Literal["non_saturating", "saturating", "hinge", "least_squares", "wasserstein", "relativistic"] = Field(
+        "non_saturating", description="what both players minimise; gan/losses.py has the equations"
     )
-    r1_gamma: Scheduled = Field(1.0, description="weight of the gradient penalty on real images; 0 turns it off")
-    r2_gamma: Scheduled = Field(0.0, description="weight of the gradient penalty on generated images")
-    wgan_gp_weight: float = Field(0.0, ge=0, description="weight of the gradient penalty between the two; usually 10")
-    penalty_every: PositiveInt = Field(16, description="steps between two gradient penalties (lazy regularisation)")
-    path_length_weight: float = Field(0.0, ge=0, description="of path length regularisation; for stylegan2 alone")
-    path_length_every: PositiveInt = Field(4, description="steps between two path length penalties")
-    orthogonal_weight: float = Field(0.0, ge=0, description="of orthogonal regularisation of the generator's weights")
+    r1_gamma: Scheduled = Field(1.0, description="weight of the gradient penalty on real images; 0 = off")
+    r2_gamma: Scheduled = Field(0.0, description="weight of the gradient penalty on generated images; 0 = off")
+    wgan_gp_weight: float = Field(
+        0.0, ge=0, description="weight of the gradient penalty between real and generated images; 0 = off, usually 10"
+    )
+    penalty_every: PositiveInt = Field(
+        16, description="discriminator steps from one gradient penalty to the next (lazy regularisation)"
+    )
+    path_length_weight: float = Field(
+        0.0, ge=0, description="weight of path length regularisation, for stylegan2 alone; 0 = off"
+    )
+    path_length_every: PositiveInt = Field(4, description="generator steps from one path length penalty to the next")
+    orthogonal_weight: float = Field(
+        0.0, ge=0, description="weight of orthogonal regularisation of the generator's filters; 0 = off"
+    )
     mirror: bool = Field(False, description="mirror half of the real images, where left and right mean the same")
-    augment: tuple[Policy, ...] = Field((), description="DiffAugment policies; for a few thousand images or fewer")
-    ada: ADA | None = Field(None, description="augmentation that follows overfitting; {} for its defaults")
-    learning_rate_generator: Scheduled = 2e-3
-    learning_rate_discriminator: Scheduled = 2e-3
-    learning_rate_decay: float = Field(
-        0.5, ge=0, le=1, description="final share of the images over which both learning rates fall to 0"
+    augment: tuple[Policy, ...] = Field(
+        (), description="DiffAugment policies, for a few thousand images or fewer; () = off"
     )
-    adam_betas: tuple[Beta, Beta | Ramp] = Field((0.0, 0.99), description="moment decays of Adam")
-    d_steps: PositiveInt = Field(1, description="discriminator steps for one generator step")
+    ada: ADA | None = Field(None, description="augmentation that follows overfitting; {} for its defaults, None = off")
+    learning_rate_generator: Scheduled = Field(2e-3, description="Adam's step size for the generator")
+    learning_rate_discriminator: Scheduled = Field(2e-3, description="Adam's step size for the discriminator")
+    learning_rate_decay: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="last part of the training, in [0, 1], over which both learning rates fall to 0; 0 = off",
+    )
+    adam_betas: tuple[Beta, Beta | Ramp] = Field(
+        (0.0, 0.99), description="decays of Adam's first and second moment, in [0, 1)"
+    )
+    d_steps: PositiveInt = Field(1, description="discriminator steps for each generator step")
     ema_half_life: Annotated[float, Field(gt=0)] | Ramp = Field(
-        10_000, description="images after which a weight counts half in the EMA"
+        10_000, description="images seen after which a weight counts half in the moving average"
     )
     ema_rampup: float = Field(
-        0.1, gt=0, description="bounds the half-life to this share of the images seen: the EMA forgets its start"
+        0.1, gt=0, description="bounds the half-life to this share of the images seen, so that the start is forgotten"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
     shortcuts: bool = Field(
         True,
         description="false: the plain step in fp32, several times slower, to see whether a shortcut is to blame",
     )
-    log_every: PositiveInt = Field(2_000, description="images between two points of the training curves")
-    checkpoint_every: PositiveInt = Field(32_000, description="images between two checkpoints, grids and scores")
+    log_every: PositiveInt = Field(2_000, description="images seen between two points of the training curves")
+    checkpoint_every: PositiveInt = Field(32_000, description="images seen between two checkpoints, grids and scores")
     seed: int = Field(0, ge=0, description="of everything that is random")
 
     @model_validator(mode="before")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.gan.options import NETWORKS
 from components.workspace.graph import STAGES, Stage
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
@@ -93,7 +94,11 @@ def closure(start: Path) -> set[str]:
         at = waiting.pop()
         if at.relative_to(COMPONENTS).as_posix() in NOT_RESULTS and at != start:
             continue
-        for file in filter(None, map(file_of, imports(at))):
+        needed = list(filter(None, map(file_of, imports(at))))
+        if at == COMPONENTS / "gan" / "models" / "__init__.py":
+            # Found by their names.
+            needed += [at.with_name(f"{name}.py") for name in NETWORKS]
+        for file in needed:
             if file not in found:
                 found.add(file)
                 waiting.append(file)

@@ -18,6 +18,7 @@ from components.gan.models.layers import BatchNorm
 from components.gan.options import NETWORKS, Execution, ImageFormat, Ramp, TrainingOptions
 from components.gan.schedules import at, ema_decay, learning_rate_factor
 from components.gan.training_loop import START, DivergedError, State, training_loop
+from tests.gan.test_models import NARROW
 
 # Each network under its recipe and with the regularisers that it may have, so that each of them is tested with one.
 SMALL: dict[str, dict[str, Any]] = {
@@ -42,7 +43,7 @@ FP32 = Execution(workers=1, threads=2, device="cpu", precision="fp32")
 
 def options(name: str, **changes: Any) -> TrainingOptions:
     small = SMALL.get(name, {})
-    network = {"name": name, **small.get("network", {}), **changes.pop("network", {})}
+    network = {"name": name, **NARROW.get(name, {}), **small.get("network", {}), **changes.pop("network", {})}
     values = {"images": 96, "batch": 16, "log_every": 16, "d_steps": 1, "augment": ("color", "translation", "cutout")}
     every = {} if name == "r3gan" else {"penalty_every": 2}
     return TrainingOptions(**{**values, **every, **small, **changes, "network": network})

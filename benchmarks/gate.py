@@ -24,7 +24,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from components.evaluation.gate import decided
-from components.evaluation.samples import Networks, sampled
+from components.evaluation.samples import sampled
 from components.gan.dataset import Split
 from components.gan.distances import Features
 from components.gan.features import FeatureNet, feature_net
@@ -32,6 +32,7 @@ from components.gan.metrics import Resampled, kernel_resampled
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Model
 from components.workspace.params import Promote
+from components.workspace.published import load_published
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 
@@ -53,10 +54,9 @@ def trained(dataset: Path, root: Path, **options: object) -> Model:
 
 def features(model: Model, judge: FeatureNet, labels: npt.NDArray[np.int64], index: int) -> Features:
     """Features of the model's sample set `index`; no two sets of any models share a seed with equal `index`."""
-    weights = (model.folder / "generator.safetensors").read_bytes()
-    networks = Networks(model.training.network, model.image, model.execution.precision, weights)
+    published = load_published(model.folder, str(model.folder))
     seeds = range(2_000_000 + index * SAMPLES, 2_000_000 + (index + 1) * SAMPLES)
-    parts = sampled(networks, judge, seeds, labels)
+    parts = sampled(published, judge, seeds, labels)
     return np.concatenate([part.features for part in parts])
 
 

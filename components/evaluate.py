@@ -12,23 +12,22 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import safetensors.torch
 import torch
 from tqdm import tqdm
 
-from .evaluation.samples import Networks, opinions, sampled
+from .evaluation.samples import sampled
 from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, Moments, frechet
 from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy, feature_net
-from .gan.inputs import Inputs
 from .gan.metrics import Estimate, Values
-from .gan.models import restored
+from .gan.published import Published
 from .gan.sampling import labels_like
 from .workspace.artifacts import Dataset, Evaluation, Model
 from .workspace.files import staging
 from .workspace.graph import key_of
 from .workspace.params import Evaluate
+from .workspace.published import load_published
 from .workspace.scores import Images, Score, Scores
 from .workspace.workspace import Workspace
 
@@ -63,11 +62,12 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
     labels = labels_like(training.class_shares, options.samples)
     seeds = range(options.seed, options.seed + options.samples)
     scores: list[Score] = []
+    published = load_published(model.folder, "the model")
     with staging(out) as folder, tqdm(total=5, desc="evaluate", disable=None, leave=False) as bar:
         samples = np.lib.format.open_memmap(
             folder / "samples.npy", mode="w+", dtype=np.uint8, shape=(options.samples, *dataset.image.shape)
         )
-        features, probabilities, logits = _sampled(model, judge, seeds, labels, samples)
+        features, probabilities, logits = _sampled(published, judge, seeds, labels, samples)
         bar.update()
         chosen = holdout.spread(MAX_HOLDOUT)
         held_pixels, held_labels = holdout.pixels(chosen), holdout.labels[chosen]
@@ -81,7 +81,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
             scores += _classes(judge, probabilities, labels, held_probabilities, held_labels)
         bar.update()
         table["discriminator"] = logits
-        scores += _discriminator(model, dataset, logits, training, held_pixels, held_labels)
+        scores += _discriminator(published, logits, training, held_pixels, held_labels)
         scores += _variety(samples, labels, held_pixels, held_labels)
         bar.update()
         scores += _copying(judge, options, samples, features, training, held_pixels, held)
@@ -115,15 +115,11 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
 
 
 def _sampled(
-    model: Model, judge: FeatureNet, seeds: range, labels: npt.NDArray[np.int64], samples: Pixels
+    model: Published, judge: FeatureNet, seeds: range, labels: npt.NDArray[np.int64], samples: Pixels
 ) -> tuple[Features, Values | None, Values]:
     """Fill `samples` (N, H, W, C); features (N, F), class probabilities (N, classes) and logits (N,) of them."""
-    generator, discriminator = (
-        (model.folder / f"{name}.safetensors").read_bytes() for name in ("generator", "discriminator")
-    )
-    networks = Networks(model.training.network, model.image, model.execution.precision, generator, discriminator)
     features, probabilities, logits, start = [], [], [], 0
-    for part in sampled(networks, judge, seeds, labels):
+    for part in sampled(model, judge, seeds, labels, logits=True):
         samples[start : start + len(part.pixels)] = part.pixels
         start += len(part.pixels)
         features.append(part.features)
@@ -166,20 +162,17 @@ def _classes(
 
 
 def _discriminator(
-    model: Model,
-    dataset: Dataset,
+    model: Published,
     logits: Values,
     training: Split,
     held_pixels: Pixels,
     held_labels: npt.NDArray[np.int64],
 ) -> Iterator[Score]:
     """Measure what the discriminator knows, and whether it knows the training images by heart."""
-    weights = safetensors.torch.load_file(model.folder / "discriminator.safetensors")
-    discriminator = restored(model.training.network, dataset.image, weights, "discriminator").eval()
     n = len(held_labels)
     seen = training.spread(n)
     held, learned = (
-        opinions(discriminator, pixels, Inputs.without_latent(torch.from_numpy(labels)))
+        model.logits_of(pixels, labels)
         for pixels, labels in ((held_pixels, held_labels), (training.pixels(seen), training.labels[seen]))
     )
     yield _score("discriminator_accuracy", metrics.mean(logits < 0), len(logits), split="generated")

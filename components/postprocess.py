@@ -11,16 +11,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from .gan.dataset import Pixels
 from .gan.inputs import Inputs
-from .gan.models import restored
-from .gan.models.layers import Generator
-from .gan.sampling import latents, sample
+from .gan.published import Published
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, Step, one_of_each_class
 from .pictures.tiles import BACKGROUND, GAP, grid, paste, tile_size
@@ -29,6 +26,7 @@ from .workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
 from .workspace.files import staging
 from .workspace.graph import key_of
 from .workspace.params import Postprocess
+from .workspace.published import load_published
 
 COLUMNS = 10
 SHEET_TILES, SHEET_CLASSES = 200, 500
@@ -56,15 +54,14 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
     drafts = list(samples)
     for step in tqdm(options.steps, desc="postprocess", disable=None, leave=False):
         drafts = step.apply(drafts)
-    weights = safetensors.torch.load_file(model.folder / "generator.safetensors")
-    generator = restored(model.training.network, model.image, weights)
+    published = load_published(model.folder, "the model")
     facts = {"model": model.key.id, "evaluation": evaluation.key.id, "gallery": key.id}
     with staging(out) as folder:
         pictures = save(drafts, classes, facts, folder)
         sheet = contact_sheet(drafts, classes)
         sheet.save(folder / "contact_sheet.png", optimize=True, pnginfo=metadata.png_text(facts))
         if options.interpolation_frames:
-            frames = interpolation(drafts, options, model, generator)
+            frames = interpolation(drafts, options, published)
             frames[0].save(
                 folder / "interpolation.webp",
                 save_all=True,
@@ -75,7 +72,7 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
                 method=4,
                 xmp=metadata.xmp(facts),
             )
-        page = gallery_report.render(folder, key, options, samples, drafts, generator, evaluation, model, dataset)
+        page = gallery_report.render(folder, key, options, samples, drafts, published, evaluation, model, dataset)
         (folder / "report.html").write_text(page, encoding="utf-8")
         Gallery.describe(folder, key, pictures=pictures, model=model.content)
     return Gallery.load(out)
@@ -144,25 +141,23 @@ def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Imag
     return sheet
 
 
-def interpolation(
-    drafts: Sequence[Draft], options: Postprocess, model: Model, generator: Generator
-) -> list[Image.Image]:
+def interpolation(drafts: Sequence[Draft], options: Postprocess, model: Published) -> list[Image.Image]:
     """Frames of a closed walk through the latent space for the first pictures of up to ten classes, in a grid.
 
     Each walk is the great circle z(t) = cos(t) a + sin(t) b from the picture's own latent a: a spherical
     interpolation of constant speed without corners, and every z(t) is N(0, 1) again, as a and b are.
     """
     firsts = one_of_each_class(drafts, COLUMNS)
-    latent, count = model.training.network.latent, options.interpolation_frames
-    a = latents([first.seed for first in firsts], latent)
+    count = options.interpolation_frames
+    labels = np.array([first.label for first in firsts])
+    a = model.inputs([first.seed for first in firsts], labels).z
     # No sample has a negative seed.
-    b = latents([-1 - index for index in range(len(firsts))], latent)
+    b = model.inputs([-1 - index for index in range(len(firsts))], labels).z
     t = (2 * torch.pi * torch.arange(count) / count)[:, None, None]
     z = (t.cos() * a + t.sin() * b).flatten(0, 1)
-    labels = torch.tensor([first.label for first in firsts]).repeat(count)
     walk = [
         replace(firsts[index % len(firsts)], pixels=pixels)
-        for index, pixels in enumerate(sample(generator, Inputs(z, labels), precision=model.execution.precision))
+        for index, pixels in enumerate(model.images_of(Inputs(z, torch.from_numpy(labels).repeat(count))))
     ]
     step: Step
     for step in options.steps:

@@ -19,6 +19,7 @@ from .gan.features import FeatureNet, feature_net
 from .reports import cards
 from .reports.verdict_page import render
 from .services.tracking import champions
+from .services.tracking.registry import ModelVersion
 from .workspace.artifacts import Dataset, Evaluation, Model, Registration
 from .workspace.files import staging
 from .workspace.params import Promote
@@ -94,7 +95,7 @@ def promote(
 def _concluded(
     options: Promote,
     registration: Registration,
-    champion: champions.Published | None,
+    champion: ModelVersion | None,
     challenger: Contender,
     rival: Contender | None,
     held: Features,

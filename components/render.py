@@ -14,39 +14,35 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, ValidationError
-from safetensors.torch import load
 from tqdm import tqdm
 
-from .evaluation.samples import Networks
 from .gan.errors import StoppedError, UserError
-from .gan.models import restored
-from .gan.options import Execution, ImageFormat, Options, TrainingOptions
-from .gan.sampling import labels_by_name, sample, seeded
+from .gan.options import Options
+from .gan.published import Published
+from .gan.sampling import labels_by_name
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, PictureStep
 from .pictures.tiles import grid, tile_size
 from .services.cluster import placement, session, tasks, trainer
 from .services.storage import Storage
 from .services.tracking import champions
-from .services.tracking.champions import Published
-from .workspace.artifacts import FileRecord, Model
-from .workspace.files import sha256_of, unsealed
+from .workspace.files import sha256_of
 from .workspace.params import Params, Place
+from .workspace.published import load_published
 from .workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MANIFEST = "render.json"
-WEIGHTS = "generator.safetensors"
-PART = 100
+# Pictures that are made by one task.
+CHUNK = 100
 # Files on their way to a bucket at a time.
 AT_ONCE = 8
 # Pictures that a preview shows, in a row and in all, and the longer side of each.
@@ -110,13 +106,6 @@ class Rendered(NamedTuple):
         return f"{words}, {before:,} of them from before" if before else words
 
 
-class Part(NamedTuple):
-    """Images of a batch that are sampled together, and those among them that are wanted, by their number."""
-
-    images: range
-    wanted: tuple[int, ...]
-
-
 def render(options: Batch, params: Params, workspace: Workspace) -> Rendered:
     """Make the pictures of a batch that are not there yet; each file is written whole or not at all.
 
@@ -134,17 +123,17 @@ def render(options: Batch, params: Params, workspace: Workspace) -> Rendered:
             f"{params.register.name} has no champion: run `ganflow run`, which makes a model and makes it champion if "
             "it passes the checks"
         )
-    networks = _networks(champion)
+    model = load_published(champion.folder, str(champion))
     steps = options.steps
     if steps is None:
         steps = tuple(step for step in params.postprocess.steps if isinstance(step, ImageStep))
-    classes = networks.image.classes
+    classes = model.image.classes
     try:
         labels = labels_by_name(classes, options.label, options.images)
     except ValueError as error:
         raise UserError(str(error)) from None
     # What a step refuses is told before anything is made.
-    _finished(Draft(np.zeros(networks.image.shape, np.uint8), 0, 0, {}), steps)
+    _finished(Draft(np.zeros(model.image.shape, np.uint8), 0, 0, {}), steps)
     batch = Rendering(
         name=champion.name,
         version=champion.version,
@@ -158,8 +147,7 @@ def render(options: Batch, params: Params, workspace: Workspace) -> Rendered:
     place = options.out or f"renders/{batch.id}"
     storage = _storage(place, workspace)
     names = [
-        metadata.names_of(options.seed + i, int(label), classes, networks.image.channels)
-        for i, label in enumerate(labels)
+        metadata.names_of(options.seed + i, int(label), classes, model.image.channels) for i, label in enumerate(labels)
     ]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -173,7 +161,7 @@ def render(options: Batch, params: Params, workspace: Workspace) -> Rendered:
         if known is None or lacking:
             try:
                 with trainer.sigterm_as_interrupt():
-                    made = _fill(batch, networks, lacking, storage, scratch)
+                    made = _fill(batch, model, lacking, storage, scratch)
                     kept = [name for files in names for name in files if name not in made]
                     hashes = made | (known or _hashes(kept, storage, scratch))
             except KeyboardInterrupt:
@@ -196,32 +184,21 @@ def preview(rendered: Rendered) -> Image.Image:
     return grid(shown, COLUMNS, tile_size(shown[0], SIDE))
 
 
-def finished_part(
-    part: Part, contents: Iterable[None], *, batch: Rendering, networks: Networks, driver: int
+def finished_chunk(
+    chunk: Sequence[int], contents: Iterable[None], *, batch: Rendering, model: Published, driver: int
 ) -> dict[str, bytes]:
-    """The files of the wanted images of a part, by name; sampled on the GPU where this process has one.
-
-    The whole part is sampled, whatever is wanted of it, as the last bits depend on the size of what is sampled at once.
-    `driver` is the process that wants them.
-    """
+    """The files of the images with these numbers, by name. `driver` is the process that wants them."""
     if os.getppid() == driver:
         _end_with(driver)
-    # For the same reason each part has one thread.
-    torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = restored(networks.options, networks.image, load(networks.generator)).to(device)
-    classes, images = networks.image.classes, part.images
-    labels = labels_by_name(classes, batch.label, images.stop)[images.start :]
-    seeds = [batch.seed + image for image in images]
-    inputs = seeded(seeds, labels, networks.options.latent)
-    pixels = sample(generator, inputs, truncation=batch.truncation, precision=networks.precision)
+    classes = model.image.classes
+    labels = labels_by_name(classes, batch.label, batch.images)[list(chunk)]
+    seeds = [batch.seed + number for number in chunk]
     facts = {"model": batch.model, "version": f"{batch.name} {batch.version}"}
     if batch.truncation < 1:
         facts["truncation"] = str(batch.truncation)
     files: dict[str, bytes] = {}
-    for image in part.wanted:
-        i = image - images.start
-        draft = _finished(Draft(pixels[i], seeds[i], int(labels[i]), {}), batch.steps)
+    for pixels, seed, label in zip(model.sample(seeds, labels, batch.truncation), seeds, labels, strict=True):
+        draft = _finished(Draft(pixels, seed, int(label), {}), batch.steps)
         files |= metadata.files_of(draft, classes, facts)
     return files
 
@@ -242,30 +219,6 @@ def _finished(draft: Draft, steps: Steps) -> Draft:
     for step in steps:
         (draft,) = step.apply([draft])
     return draft
-
-
-def _networks(champion: Published) -> Networks:
-    """The champion as it travels.
-
-    Raises:
-        UserError: it is not what was registered.
-    """
-    try:
-        described = unsealed((champion.folder / Model.manifest).read_text())
-        record = FileRecord.model_validate(described["files"][WEIGHTS])
-        weights = (champion.folder / WEIGHTS).read_bytes()
-        if hashlib.sha256(weights).hexdigest() != record.sha256:
-            raise ValueError
-    except (OSError, ValueError, KeyError):
-        raise UserError(
-            f"version {champion.version} of {champion.name} is damaged: `ganflow verify` says what mends it"
-        ) from None
-    return Networks(
-        TrainingOptions.model_validate(described["training"]).network,
-        ImageFormat.model_validate(described["image"]),
-        Execution.model_validate(described["execution"]).precision,
-        weights,
-    )
 
 
 def _storage(place: str, workspace: Workspace) -> Storage:
@@ -308,13 +261,12 @@ def _begin(batch: Rendering, storage: Storage, place: str, scratch: Path) -> tup
 
 
 def _fill(
-    batch: Rendering, networks: Networks, lacking: Sequence[int], storage: Storage, scratch: Path
+    batch: Rendering, model: Published, lacking: Sequence[int], storage: Storage, scratch: Path
 ) -> dict[str, str]:
     """Make the pictures with these numbers; the sha256 of each file by its name."""
-    wanted = {start: tuple(group) for start, group in groupby(lacking, lambda i: i // PART * PART)}
-    parts = [Part(range(start, min(start + PART, batch.images)), images) for start, images in wanted.items()]
-    work = partial(finished_part, batch=batch, networks=networks, driver=os.getpid())
-    gpu = bool(parts) and session.address() is not None and any(node.gpus for node in placement.nodes())
+    chunks = [lacking[start : start + CHUNK] for start in range(0, len(lacking), CHUNK)]
+    work = partial(finished_chunk, batch=batch, model=model, driver=os.getpid())
+    gpu = bool(chunks) and session.address() is not None and any(node.gpus for node in placement.nodes())
     # Finishing steps hold Python's lock for much of their time; but not every process shall take a share of a GPU.
     processes = not torch.cuda.is_available()
     hashes: dict[str, str] = {}
@@ -329,12 +281,11 @@ def _fill(
             storage.put(file, name)
             file.unlink()
 
-        for part, files in zip(
-            parts, tasks.run_parts(work, lambda part: (), parts, gpu=gpu, processes=processes), strict=True
-        ):
+        done = tasks.run_parts(work, lambda chunk: (), chunks, gpu=gpu, processes=processes)
+        for chunk, files in zip(chunks, done, strict=True):
             list(hands.map(put, files.keys(), files.values()))
             hashes |= {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-            bar.update(len(part.wanted))
+            bar.update(len(chunk))
     return hashes
 
 

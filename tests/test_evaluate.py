@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.evaluation.samples import Networks, sampled, sampled_part
+from components.evaluation.samples import sampled, sampled_part
 from components.gan.dataset import Split, fingerprints
 from components.gan.features import feature_net
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Evaluation, Model
+from components.workspace.published import load_published
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,11 @@ def test_parts_are_the_same_alone_as_in_a_row(artifacts: tuple[Dataset, Model, E
     dataset, model, evaluation = artifacts
     training = Split(dataset.folder, "training", dataset.image)
     judge = feature_net(training, dataset.content, tmp_path)
-    weights = [(model.folder / f"{name}.safetensors").read_bytes() for name in ("generator", "discriminator")]
-    networks = Networks(model.training.network, model.image, model.execution.precision, *weights)
+    published = load_published(model.folder, "the model")
     seeds, labels = range(7, 7 + 700), labels_like(training.class_shares, 700)
-    parts = list(sampled(networks, judge, seeds, labels))
+    parts = list(sampled(published, judge, seeds, labels, logits=True))
     assert [len(part.pixels) for part in parts] == [500, 200]
-    alone = sampled_part(slice(500, 700), (), networks=networks, judge=judge, seeds=seeds, labels=labels)
+    alone = sampled_part(slice(500, 700), (), model=published, judge=judge, seeds=seeds, labels=labels, logits=True)
     for one, other in zip(alone, parts[1], strict=True):
         assert np.array_equal(one, other)
     features = np.load(evaluation.folder / "features.npy")

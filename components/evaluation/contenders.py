@@ -13,12 +13,11 @@ from ..gan.dataset import Pixels
 from ..gan.distances import Features
 from ..gan.errors import UserError
 from ..gan.features import FeatureNet
-from ..gan.options import Execution, ImageFormat, TrainingOptions
-from ..services.tracking import champions
-from ..workspace.artifacts import Model
-from ..workspace.files import unsealed
+from ..gan.options import ImageFormat
+from ..services.tracking.registry import ModelVersion
+from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
-from .samples import PART, Networks, sampled
+from .samples import PART, sampled
 
 # Pictures of each that the page shows, at the same seeds, at most.
 SHOWN = 60
@@ -43,7 +42,7 @@ def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def sample_champion(
-    champion: champions.Published,
+    champion: ModelVersion,
     judge: FeatureNet,
     image: ImageFormat,
     seeds: range,
@@ -53,27 +52,23 @@ def sample_champion(
     """The champion's samples at these seeds and labels, seen by the net that judges the challenger.
 
     Raises:
-        UserError: it makes other images.
+        UserError: it makes other images, or is damaged.
     """
-    described = unsealed((champion.folder / Model.manifest).read_text())
-    theirs = ImageFormat.model_validate(described["image"])
+    model = load_published(champion.folder, str(champion))
+    theirs = model.image
     if theirs != image:
         raise UserError(
             f"the champion of {champion.name} makes images of {theirs.width}x{theirs.height} with {theirs.channels} "
             f"channels and {len(theirs.classes)} classes, this model {image.width}x{image.height}, {image.channels} "
             f"and {len(image.classes)}, or classes of other names: give it another register.name"
         )
-    training = TrainingOptions.model_validate(described["training"])
-    precision = Execution.model_validate(described["execution"]).precision
-    weights = (champion.folder / "generator.safetensors").read_bytes()
-    networks = Networks(training.network, image, precision, weights)
-    known = hashlib.sha256(weights + judge.sha256.encode() + labels.tobytes() + str(seeds).encode()).hexdigest()[:16]
+    known = hashlib.sha256(f"{model.id} {judge.sha256} {seeds}".encode() + labels.tobytes()).hexdigest()[:16]
     cached = workspace.state / "gate" / f"{known}.npz"
     if cached.exists():
         with np.load(cached, allow_pickle=False) as found:
             features, shown = found["features"].astype(np.float64), found["shown"]
     else:
-        parts = list(sampled(networks, judge, seeds, labels))
+        parts = list(sampled(model, judge, seeds, labels))
         features, shown = np.concatenate([part.features for part in parts]), parts[0].pixels[shown_on_the_page(labels)]
         cached.parent.mkdir(parents=True, exist_ok=True)
         staged = cached.with_suffix(".tmp.npz")

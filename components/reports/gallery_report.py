@@ -12,15 +12,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import safetensors.torch
 from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..gan.dataset import Pixels, Split, to_image
-from ..gan.models import restored
-from ..gan.models.layers import Generator
+from ..gan.published import Published
 from ..gan.symptoms import symptoms
 from ..pictures.finishing import Draft, one_of_each_class
 from ..workspace.artifacts import Dataset, Evaluation, Key, Model
@@ -43,7 +41,7 @@ def render(
     options: Postprocess,
     samples: Sequence[Draft],
     finished: Sequence[Draft],
-    generator: Generator,
+    published: Published,
     evaluation: Evaluation,
     model: Model,
     dataset: Dataset,
@@ -56,8 +54,6 @@ def render(
     height, width, channels = finished[0].pixels.shape
     every = sections.Samples(evaluation, model)
     training, holdout = (Split(dataset.folder, name, model.image) for name in ("training", "holdout"))
-    weights = safetensors.torch.load_file(model.folder / "discriminator.safetensors")
-    discriminator = restored(model.training.network, model.image, weights, "discriminator")
     held = holdout.spread(sections.LOOKED_AT)
     seen = [samples[i] for i in np.linspace(0, len(samples) - 1, sections.LOOKED_AT).astype(int)]
     return to_html(
@@ -84,9 +80,9 @@ def render(
         worst=every.worst(),
         best=every.best(),
         neighbours=sections.neighbours(samples, training, model.image.classes),
-        directions=sections.directions(generator, model.training.network.latent, samples),
-        real_looks=sections.looks(discriminator, holdout.pixels(held), holdout.labels[held].tolist()),
-        made_looks=sections.looks(discriminator, np.stack([s.pixels for s in seen]), [s.label for s in seen]),
+        directions=sections.directions(published, samples),
+        real_looks=sections.looks(published, holdout.pixels(held), holdout.labels[held].tolist()),
+        made_looks=sections.looks(published, np.stack([s.pixels for s in seen]), [s.label for s in seen]),
         curves=curves(history, model.images),
         symptoms=symptoms([{str(name): value for name, value in row.items()} for row in history.to_dict("records")]),
         rejected=rejected.head(ROWS).to_dict("records"),

@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import nn
 
 from ..gan.dataset import Pixels, Split, to_signed
 from ..gan.explain import latent_directions, latent_walk, saliency
 from ..gan.inputs import Inputs
 from ..gan.metrics import neighbours as nearest
-from ..gan.models.layers import Generator
-from ..gan.sampling import seeded
+from ..gan.published import Published
 from ..pictures.finishing import Draft, one_of_each_class
 from ..pictures.tiles import grid, tile, tile_size
 from ..workspace.artifacts import Evaluation, Model
@@ -157,22 +155,24 @@ def neighbours(samples: Sequence[Draft], training: Split, classes: Sequence[str]
     return tiles
 
 
-def directions(generator: Generator, latent: int, samples: Sequence[Draft]) -> list[str]:
+def directions(model: Published, samples: Sequence[Draft]) -> list[str]:
     """For each of the strongest directions a picture: in each row a sample in the middle, moved both ways beside it."""
     firsts = one_of_each_class(samples, len(samples))
     some = [firsts[i] for i in np.linspace(0, len(firsts) - 1, min(WALKERS, len(firsts))).astype(int)]
-    axes = latent_directions(generator, latent, DIRECTIONS)
-    inputs = seeded([sample.seed for sample in some], np.array([sample.label for sample in some]), latent)
+    generator = model.generator()
+    axes = latent_directions(generator, model.manifest.network.latent, DIRECTIONS)
+    inputs = model.inputs([sample.seed for sample in some], np.array([sample.label for sample in some]))
     walks = latent_walk(generator, inputs, axes, DEVIATIONS)
     return [_strip(walk.reshape(-1, *walk.shape[2:]), len(DEVIATIONS)) for walk in walks]
 
 
-def looks(discriminator: nn.Module, pixels: Pixels, labels: Sequence[int]) -> list[Tile]:
+def looks(model: Published, pixels: Pixels, labels: Sequence[int]) -> list[Tile]:
     """Images (N, H, W, C), beside them what moves the discriminator's logit, and the logit below."""
     image, inputs = (
         to_signed(torch.from_numpy(np.ascontiguousarray(pixels))),
         Inputs.without_latent(torch.tensor(labels)),
     )
+    discriminator = model.discriminator()
     heat = saliency(discriminator, image, inputs).numpy()
     with torch.inference_mode():
         logits = discriminator(image, inputs).tolist()

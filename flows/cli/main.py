@@ -244,26 +244,21 @@ def sample(
     """Make images with the workspace's model: one PNG each, without finishing."""
     workspace = workspace_at(folder)
     model = Model.load(workspace.model).verified()
-    import safetensors.torch
-
     from components.gan.dataset import to_image
-    from components.gan.models import restored
-    from components.gan.sampling import labels_by_name, seeded
-    from components.gan.sampling import sample as make
+    from components.gan.sampling import labels_by_name
     from components.pictures import metadata
+    from components.workspace.published import load_published
 
     try:
         labels = labels_by_name(model.image.classes, label, n)
     except ValueError as error:
         raise UserError(str(error)) from None
-    weights = safetensors.torch.load_file(model.folder / "generator.safetensors")
-    generator = restored(model.training.network, model.image, weights)
+    published = load_published(model.folder, "the model")
     out.mkdir(parents=True, exist_ok=True)
     for start in range(0, n, 1000):
         part = range(start, min(start + 1000, n))
-        seeds = [seed + i for i in part]
-        inputs = seeded(seeds, labels[part.start : part.stop], model.training.network.latent)
-        for i, pixels in zip(part, make(generator, inputs, truncation=truncation), strict=True):
+        made = published.sample([seed + i for i in part], labels[part.start : part.stop], truncation)
+        for i, pixels in zip(part, made, strict=True):
             name = model.image.classes[labels[i]]
             facts = {"model": model.key.id, "class": name, "seed": str(seed + i)}
             if truncation < 1:

@@ -6,8 +6,7 @@ import json
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...gan.errors import UserError
 from ...workspace.workspace import Workspace
@@ -15,37 +14,23 @@ from ...workspace.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 from .connection import address, open_client, registry_lock, server_errors
+from .registry import ModelVersion, fetched
 
 # Every change of a champion, a line of JSON for each.
 JOURNAL = "champions.jsonl"
 
 
-class Published(NamedTuple):
-    """A version of a registered model: its number, its model's key, and the folder with weights and description."""
-
-    name: str
-    version: int
-    key: str
-    folder: Path
-
-
-def champion(name: str, workspace: Workspace) -> Published | None:
+def champion(name: str, workspace: Workspace) -> ModelVersion | None:
     """The champion of the registered model `name`, its files fetched if they lie elsewhere; None if there is none.
 
     Raises:
         UserError: the server cannot be reached, or the files are gone.
     """
-    import mlflow
-
     with registry_lock(workspace), server_errors():
         client = open_client(workspace)
         known = client.search_registered_models(f"name = '{name}'")
         number = current_champion(client, workspace, name) if known else None
-        if number is None:
-            return None
-        version = client.get_model_version(name, str(number))
-        folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
-    return Published(name, number, version.tags["key"], folder)
+        return None if number is None else fetched(client, name, number)
 
 
 def history(name: str, workspace: Workspace) -> list[dict[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...gan.errors import UserError
 from ...workspace.artifacts import Evaluation, Gallery, Model
@@ -26,6 +27,27 @@ DESCRIPTION = "Image generator trained by ganflow"
 _SERVING_CODE = Path(__file__).with_name("serving_model.py")
 _PACKED_CODE = Path(__file__).parents[2] / "gan"
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
+
+
+class ModelVersion(NamedTuple):
+    """A version of a registered model: its number, its model's key, and the folder that was registered."""
+
+    name: str
+    version: int
+    key: str
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"version {self.version} of {self.name}"
+
+
+def fetched(client: MlflowClient, name: str, number: int) -> ModelVersion:
+    """A version with its files, which are fetched if they lie elsewhere."""
+    import mlflow
+
+    version = client.get_model_version(name, str(number))
+    folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
+    return ModelVersion(name, number, version.tags["key"], folder)
 
 
 def register(
@@ -123,6 +145,8 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    from ...workspace.published import load_published, save_published
+
     if known := _versions(client, name).get(model.key.id):
         return known
     try:
@@ -130,11 +154,15 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    files = [model.folder / "generator.safetensors", model.folder / model.manifest]
-    # So that a later gate can tell what this model has seen.
-    files.append(evaluation.folder / "training_images.npy")
     # MLflow misses type hints and an example of the input: there is no input, and the signature says so.
-    with warnings.catch_warnings(record=True), mlflow.start_run(run_id=run_id, log_system_metrics=False):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        warnings.catch_warnings(record=True),
+        mlflow.start_run(run_id=run_id, log_system_metrics=False),
+    ):
+        save_published(load_published(model.folder, "the model"), Path(folder))
+        # So that a later gate can tell what this model has seen.
+        files = [*Path(folder).iterdir(), evaluation.folder / "training_images.npy"]
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SERVING_CODE),

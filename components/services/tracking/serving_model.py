@@ -18,16 +18,13 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Images by the parameters n, seed, truncation and class; the input is not used."""
 
     def load_context(self, context: Any) -> None:
-        import safetensors.torch
-        from gan.models import restored
-        from gan.options import ImageFormat, TrainingOptions
+        from gan.published import MANIFEST, Manifest, Published
 
-        described = json.loads(Path(context.artifacts["model.json"]).read_text())
-        self._image = ImageFormat(**described["image"])
-        training = TrainingOptions(**described["training"])
-        self._latent = training.network.latent
-        weights = safetensors.torch.load_file(context.artifacts["generator.safetensors"])
-        self._generator = restored(training.network, self._image, weights)
+        described = json.loads(Path(context.artifacts[MANIFEST]).read_text())
+        described.pop("seal")
+        manifest = Manifest.model_validate(described)
+        weights = {name: manifest.check(name, Path(context.artifacts[name]).read_bytes()) for name in manifest.files}
+        self._model = Published(manifest, weights)
 
     # Without type hints, which MLflow would take for the schema of the input.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -36,7 +33,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: a parameter is out of its range (answered as 400 by a server).
         """
-        from gan.sampling import labels_by_name, sample, seeded
+        from gan.sampling import labels_by_name
 
         given = {"n": 1, "seed": 0, "truncation": 1.0, "class": "", **(params or {})}
         n, seed, truncation = int(given["n"]), int(given["seed"]), float(given["truncation"])
@@ -45,10 +42,10 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if not 0 < truncation <= 1:
             raise _invalid(f"truncation = {truncation} must be above 0 and at most 1")
         try:
-            labels = labels_by_name(self._image.classes, str(given["class"]), n)
+            labels = labels_by_name(self._model.image.classes, str(given["class"]), n)
         except ValueError as error:
             raise _invalid(str(error)) from None
-        return sample(self._generator, seeded(range(seed, seed + n), labels, self._latent), truncation=truncation)
+        return self._model.sample(range(seed, seed + n), labels, truncation)
 
 
 def _invalid(message: str) -> Exception:

@@ -1,0 +1,186 @@
+"""A model as it is published: the bytes of its weights, and the manifest that says how images are made with them.
+
+Everything that makes images with a finished model does it here: evaluation, the gate, pictures that are asked for and
+the model that MLflow serves. On one machine an image is a function of model, seed, class and truncation alone: each is
+computed in the same precision, with one thread, and as one of as many images whatever the number that is asked for.
+
+On another machine the images are the same to the eye. A processor that adds up in another order rounds otherwise:
+pixels may differ by a grey level or two, in bf16 by a few more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from .dataset import Pixels, to_signed
+from .inputs import Inputs
+from .models import restored
+from .models.layers import Generator
+from .options import ImageFormat, NetworkOptions, Options
+from .sampling import latents, sample
+
+MANIFEST = "published.json"
+Player = Literal["generator", "discriminator"]
+FILES: Mapping[Player, str] = {"generator": "generator.safetensors", "discriminator": "discriminator.safetensors"}
+# Images that are made at a time. The last bits depend on how many they are, most of all below 16. On a processor 25 are
+# half as fast as 250 with the smallest network and as fast with larger ones, and one image need not wait for 249
+# others; a GPU makes 250 in about the time of 25.
+BATCH = {"cpu": 25, "cuda": 250}
+# Rows of every product in a linear layer: the order of its sums depends on their number up to a few hundred.
+ROWS = 250
+# How a seed becomes a latent, by the name in the manifest.
+LATENTS: Mapping[str, Callable[[Sequence[int], int], Tensor]] = {"torch-mt19937": latents}
+
+
+class Manifest(Options):
+    """What stands beside the weights in `published.json`."""
+
+    network: NetworkOptions
+    image: ImageFormat
+    precision: Literal["fp32", "bf16"] = Field(description="in which images are computed")
+    latents: Literal["torch-mt19937"] = Field(description="how a seed becomes a latent")
+    files: dict[str, str] = Field(description="sha256 of each file of weights")
+
+    def check(self, name: str, content: bytes) -> bytes:
+        """Return `content` if it is that of the file `name`.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if hashlib.sha256(content).hexdigest() != self.files[name]:
+            raise ValueError(f"{name} does not have the recorded hash")
+        return content
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that makes images, small enough to travel: its networks are built where they are used first.
+
+    `weights` are the files that the manifest names, as safetensors; whoever read them has checked them.
+    """
+
+    manifest: Manifest
+    weights: Mapping[str, bytes]
+
+    def __reduce__(self) -> tuple[type[Published], tuple[Manifest, Mapping[str, bytes]]]:
+        return Published, (self.manifest, self.weights)
+
+    @property
+    def image(self) -> ImageFormat:
+        """The format of its images."""
+        return self.manifest.image
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of all that its images depend on."""
+        return hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()
+
+    def generator(self) -> Generator:
+        """A generator with these weights, in evaluation mode, on the processor."""
+        return restored(self.manifest.network, self.image, self._tensors("generator")).eval()
+
+    def discriminator(self) -> nn.Module:
+        """The discriminator that it was trained with, likewise.
+
+        Raises:
+            KeyError: it was not registered: champions of early versions have a generator alone.
+        """
+        return restored(self.manifest.network, self.image, self._tensors("discriminator"), "discriminator").eval()
+
+    def inputs(self, seeds: Sequence[int], labels: npt.NDArray[np.int64]) -> Inputs:
+        """The inputs of the images that have these seeds and labels (N,)."""
+        z = LATENTS[self.manifest.latents](seeds, self.manifest.network.latent)
+        return Inputs(z, torch.from_numpy(labels))
+
+    def sample(self, seeds: Sequence[int], labels: npt.NDArray[np.int64], truncation: float = 1.0) -> Pixels:
+        """Images (N, H, W, C) uint8 of these seeds and labels (N,), on the GPU where this process has one.
+
+        `truncation` in (0, 1] pulls them towards typical images: below 1 they are less diverse.
+        """
+        return self.images_of(self.inputs(seeds, labels), truncation)
+
+    def images_of(self, inputs: Inputs, truncation: float = 1.0) -> Pixels:
+        """The images of other inputs, as `sample` makes those of its own."""
+        batch = BATCH[_device().type]
+        # The last batch is filled up with images that are made anyway.
+        filled = torch.arange(-(-len(inputs) // batch) * batch) % len(inputs)
+        with one_thread(), _SameRows():
+            made = sample(
+                self._generator,
+                inputs[filled],
+                truncation=truncation,
+                precision=self.manifest.precision,
+                batch=batch,
+            )
+        return made[: len(inputs)]
+
+    @torch.inference_mode()
+    def logits_of(self, pixels: Pixels, labels: npt.NDArray[np.int64], batch: int = 500) -> npt.NDArray[np.float64]:
+        """The discriminator's logits (N,) of images (N, H, W, C) with these labels (N,).
+
+        Raises:
+            KeyError: it was not registered.
+        """
+        made = []
+        for start in range(0, len(pixels), batch):
+            image = to_signed(torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch])).to(_device()))
+            inputs = Inputs.without_latent(torch.from_numpy(labels[start : start + batch])).to(_device())
+            made.append(self._discriminator(image, inputs).double().cpu())
+        logits: npt.NDArray[np.float64] = torch.cat(made).numpy()
+        return logits
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return self.generator().to(_device())
+
+    @cached_property
+    def _discriminator(self) -> nn.Module:
+        return self.discriminator().to(_device())
+
+    def _tensors(self, player: Player) -> dict[str, Tensor]:
+        return safetensors.torch.load(self.weights[FILES[player]])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: several share a sum, and how many they are shows in its last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _SameRows(TorchFunctionMode):
+    """Fills up what passes through a linear layer to `ROWS` rows."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is F.linear and args[0].ndim == 2 and len(args[0]) < ROWS:
+            rows, *rest = args
+            return func(F.pad(rows, (0, 0, 0, ROWS - len(rows))), *rest, **(kwargs or {}))[: len(rows)]
+        return func(*args, **(kwargs or {}))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

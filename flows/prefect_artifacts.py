@@ -17,8 +17,9 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from components.render import MANIFEST, Rendered, preview
+from components.generate import Generated, preview
 from components.reports.html import image_uri, number
+from components.services.picture_folder import MANIFEST
 from components.services.tracking import connection, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
@@ -102,12 +103,12 @@ def verdict(judged: Verdict, workspace: Workspace) -> None:
     create_markdown_artifact(text, "verdict", "Challenger against champion")
 
 
-def rendered(done: Rendered) -> None:
+def generated(done: Generated) -> None:
     """How many pictures are where, by which version, and the first of them."""
     batch = done.batch
     steps = ", ".join(step.name for step in batch.steps) or "none"
     text = (
-        f"## {batch.images:,} images of {batch.name} version {batch.version}\n\n"
+        f"## {batch}\n\n"
         f"In `{done.storage.uri}`; {done.made:,} were made by this run. `{MANIFEST}` has the hash of each file.\n\n"
         "| class | seeds | truncation | finishing steps | model |\n|---|---|---|---|---|\n"
         f"| {batch.label or 'all in turn'} | {batch.seed} to {batch.seed + batch.images - 1} | {batch.truncation:g} | "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from components.render import Batch
+from components.generate import GenerateRequest
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows import stages
@@ -15,7 +15,7 @@ from flows.runs import named, told, turn
 
 @flow(flow_run_name=named)
 @told
-def render(batch: Batch, workspace: Path = Path()) -> str:
+def render(batch: GenerateRequest, workspace: Path = Path()) -> str:
     """Make the pictures that a batch lacks; those that an earlier run made stay."""
     opened = Workspace(workspace.absolute())
     with turn(opened):

@@ -16,15 +16,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 import components.evaluate
+import components.generate
 import components.postprocess
 import components.preprocess
 import components.promote
 import components.register
-import components.render
 import components.train
+from components.generate import Generated, GenerateRequest
 from components.ingest import inbox
 from components.provenance import ledger
-from components.render import Batch, Rendered
 from components.services import versioning
 from components.workspace.artifacts import Artifact, Dataset, Evaluation, Model, Registration
 from components.workspace.graph import key_of
@@ -100,7 +100,7 @@ def promote(
 
 
 @task(cache_policy=NO_CACHE)
-def render(batch: Batch, params: Params, workspace: Workspace) -> Rendered:
-    rendered = components.render.render(batch, params, workspace)
-    prefect_artifacts.rendered(rendered)
-    return rendered
+def render(batch: GenerateRequest, params: Params, workspace: Workspace) -> Generated:
+    generated = components.generate.generate(batch, params, workspace)
+    prefect_artifacts.generated(generated)
+    return generated

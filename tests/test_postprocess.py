@@ -329,7 +329,7 @@ def test_samples_that_were_asked_for_are_marked_too(finished: Path, tmp_path: Pa
     model = Model.load(finished / "artifacts" / "model").key.id
     for seed in ("5", "6"):
         with Image.open(tmp_path / "made" / f"7-{seed}.png") as image:
-            assert told_by(image) == {"model": model, "class": "7", "seed": seed, "truncation": "0.5"}
+            assert told_by(image) == {"model": model, "class": "7", "seed": seed, "truncation": "0.5", "steps": ""}
             assert image.text["ganflow:seed"] == seed
 
 

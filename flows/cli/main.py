@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -32,10 +31,10 @@ from flows.cli.cards import card
 from flows.cli.clean import clean
 from flows.cli.data import data_app, init, shown
 from flows.cli.doctor import doctor
+from flows.cli.generate import generate, render, sample
 from flows.cli.platform import down, drift, status, up
 from flows.cli.presets import presets
 from flows.cli.provenance import impact, rebuild_registry, trace
-from flows.cli.render import render
 from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
 from flows.cli.sign import sign
 from flows.cli.sweep import sweep
@@ -132,7 +131,7 @@ def run(
     if not overrides and not preset:
         print(f"  versions     {versioning.record(workspace, [stage.name for stage in STAGES])}")
     took = _duration(time.monotonic() - began)
-    print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow sample` makes images.")
+    print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow generate` makes images.")
 
 
 app.command(
@@ -232,46 +231,12 @@ def rollback(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:
     )
 
 
-@app.command(epilog="Example: ganflow sample --n 20 --class 7 --seed 1 --out sevens")
-def sample(
-    out: Annotated[Path, typer.Option(help="folder for the images")],
-    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="number of images")] = 10,
-    label: Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="of the first image; each next one has the next seed")] = 0,
-    truncation: Annotated[float, typer.Option(min=0.01, max=1, help="below 1: more typical, less diverse")] = 1.0,
-    folder: WorkspaceOption = None,
-) -> None:
-    """Make images with the workspace's model: one PNG each, without finishing."""
-    workspace = workspace_at(folder)
-    model = Model.load(workspace.model).verified()
-    from components.gan.dataset import to_image
-    from components.gan.sampling import labels_by_name
-    from components.pictures import metadata
-    from components.workspace.published import load_published
-
-    try:
-        labels = labels_by_name(model.image.classes, label, n)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    published = load_published(model.folder, "the model")
-    out.mkdir(parents=True, exist_ok=True)
-    for start in range(0, n, 1000):
-        part = range(start, min(start + 1000, n))
-        made = published.sample([seed + i for i in part], labels[part.start : part.stop], truncation)
-        for i, pixels in zip(part, made, strict=True):
-            name = model.image.classes[labels[i]]
-            facts = {"model": model.key.id, "class": name, "seed": str(seed + i)}
-            if truncation < 1:
-                facts["truncation"] = str(truncation)
-            file = out / f"{name.replace('/', '_')}-{seed + i}.png"
-            to_image(pixels).save(file, pnginfo=metadata.png_text(facts))
-    print(f"{n} images in {out}")
-
-
 app.command(
-    epilog="Examples: ganflow render --n 1000 --class 7 --out renders/sevens | "
-    "ganflow render --n 100000 --out s3://bucket/digits"
-)(render)
+    epilog="Examples: ganflow generate --n 1000 --class 7 --out renders/sevens | "
+    "ganflow generate --n 100000 --out s3://bucket/digits | ganflow generate --model 3 --raw"
+)(generate)
+app.command(epilog="Example: ganflow sample --n 20 --class 7 --seed 1 --out sevens")(sample)
+app.command(epilog="Example: ganflow render --n 1000 --class 7 --out renders/sevens")(render)
 app.command(epilog="Example: ganflow sign --certificate chain.pem --key key.pem --out signed")(sign)
 
 

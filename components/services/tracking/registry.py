@@ -50,6 +50,23 @@ def fetched(client: MlflowClient, name: str, number: int) -> ModelVersion:
     return ModelVersion(name, number, version.tags["key"], folder)
 
 
+def find_version(name: str, wanted: str, workspace: Workspace) -> ModelVersion:
+    """The version of `name` with the number or alias `wanted`, and its files.
+
+    Raises:
+        UserError: there is none, or the server cannot be reached.
+    """
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
+        known = client.search_registered_models(f"name = '{name}'")
+        numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
+        number = int(wanted) if wanted.isdecimal() else known and known[0].aliases.get(wanted)
+        if number and int(number) in numbers:
+            return fetched(client, name, int(number))
+    there = f"it has {', '.join(map(str, numbers))}" if numbers else "`ganflow run` makes a model and registers it"
+    raise UserError(f"{name} has no {f'version {wanted}' if wanted.isdecimal() else wanted}: {there}")
+
+
 def register(
     name: str,
     model: Model,

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from components.gan.errors import UserError
+from components.generate import Generated, GenerateRequest, generate, preview
 from components.pictures import metadata
 from components.pictures.finishing import Upscale
-from components.render import Batch, Rendered, preview, render
 from components.services.storage import Storage
 from components.workspace.artifacts import Model
 from components.workspace.params import Params
@@ -30,7 +30,7 @@ from tests.conftest import environment, ganflow, refused, succeeded
 from tests.services.test_cluster import running  # noqa: F401
 from tests.services.test_storage import bucket, server  # noqa: F401
 
-# Three parts, of which the last is short.
+# Three chunks, of which the last is short.
 COUNT = 230
 
 
@@ -49,8 +49,9 @@ def whole(workspace: Workspace) -> dict[str, bytes]:
     return contents(workspace.root / "renders" / "whole")
 
 
-def made(workspace: Workspace, images: int = COUNT, **options: object) -> Rendered:
-    return render(Batch.model_validate({"images": images, **options}), Params.load(workspace.params), workspace)
+def made(workspace: Workspace, images: int = COUNT, **options: object) -> Generated:
+    request = GenerateRequest.model_validate({"images": images, **options})
+    return generate(request, Params.load(workspace.params), workspace)
 
 
 def sentence(workspace: Workspace, **options: object) -> str:

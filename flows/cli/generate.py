@@ -1,0 +1,94 @@
+"""The commands that make pictures: `ganflow generate`, and its aliases `render` and `sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from components.gan.errors import UserError
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
+from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
+
+CountOption = Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="number of images")]
+ClassOption = Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=2**53 - 1, help="of the first image; each next one has the next seed")
+]
+TruncationOption = Annotated[float, typer.Option(min=0.01, max=1, help="below 1: more typical, less diverse")]
+OutOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER",
+        help="relative to the workspace, or s3://bucket/prefix; default: a folder of its own in renders/",
+    ),
+]
+ModelOption = Annotated[
+    str, typer.Option(metavar="VERSION", help="a version's number, champion, challenger, or workspace: the one there")
+]
+RawOption = Annotated[bool, typer.Option("--raw", help="as the model makes them, without finishing steps")]
+
+
+def generate(
+    n: CountOption = 100,
+    label: ClassOption = "",
+    seed: SeedOption = 0,
+    truncation: TruncationOption = 1.0,
+    out: OutOption = "",
+    model: ModelOption = "champion",
+    raw: RawOption = False,
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Make finished images by the champion or another model; the same command again makes what is lacking."""
+    workspace, params = ready(folder, overrides)
+    _generate(workspace, params, raw, images=n, label=label, seed=seed, truncation=truncation, out=out, model=model)
+
+
+def render(
+    n: CountOption = 100,
+    label: ClassOption = "",
+    seed: SeedOption = 0,
+    truncation: TruncationOption = 1.0,
+    out: OutOption = "",
+    model: ModelOption = "champion",
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Another name of `ganflow generate`."""
+    generate(n, label, seed, truncation, out, model, False, folder, overrides)
+
+
+def sample(
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="for the images, or s3://bucket/prefix")],
+    n: CountOption = 10,
+    label: ClassOption = "",
+    seed: SeedOption = 0,
+    truncation: TruncationOption = 1.0,
+    model: ModelOption = "workspace",
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """`ganflow generate --raw --model workspace`: images by the workspace's model, without finishing."""
+    workspace = workspace_at(folder)
+    params = Params.load(workspace.params, overrides)
+    if model != "workspace":
+        check_servers()
+    # Relative to where the command is given. The workspace is only read: images can be made while it trains.
+    place = out if "://" in out else str(Path(out).absolute())
+    _generate(workspace, params, True, images=n, label=label, seed=seed, truncation=truncation, out=place, model=model)
+
+
+def _generate(workspace: Workspace, params: Params, raw: bool, **asked: object) -> None:
+    from components.generate import GenerateRequest
+    from components.generate import generate as generated
+
+    try:
+        request = GenerateRequest.model_validate(asked | ({"steps": ()} if raw else {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{first['loc'][0]}: {first['ctx']['error']}") from None
+    print(generated(request, params, workspace))

@@ -158,9 +158,7 @@ def complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: Ev
     log_metrics(client, run_id, metrics_of([{str(k): v for k, v in row.items()} for row in rows]))
     log_metrics(client, run_id, metrics_of([{"images": model.images, **evaluation.metrics}]))
     client.log_artifact(run_id, str(evaluation.folder / "metrics.json"))
-    for name in gallery.files:
-        folder = Path(name).parent.as_posix()
-        client.log_artifact(run_id, str(gallery.folder / name), None if folder == "." else folder)
+    client.log_artifacts(run_id, str(gallery.folder))
 
 
 def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str) -> dict[str, Any]:

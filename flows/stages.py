@@ -93,8 +93,8 @@ def promote(
     dataset: Dataset,
     workspace: Workspace,
 ) -> Verdict:
-    verdict = components.promote.promote(options, registration, model, evaluation, dataset, workspace)
-    ledger.record(workspace, verdict, flow_run.id)
+    made = registration, model, evaluation, dataset
+    verdict = components.promote.promote(options, *made, workspace, flow_run.id)
     prefect_artifacts.verdict(verdict, workspace)
     return verdict
 

@@ -1,20 +1,22 @@
-"""What the gate compares: samples of challenger and champion, seen by the same net."""
+"""What the gate's answer rests on: samples of challenger and champion, seen by the same net, beside real images."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..gan.dataset import Pixels
-from ..gan.distances import Features
+from ..gan.dataset import Pixels, Split
+from ..gan.distances import Features, kernel_distance
 from ..gan.errors import UserError
-from ..gan.features import FeatureNet
+from ..gan.features import FeatureNet, feature_net
 from ..gan.options import ImageFormat
 from ..services.tracking.registry import ModelVersion
+from ..workspace.artifacts import Dataset, Evaluation, Model
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
 from .samples import PART, sampled
@@ -33,6 +35,72 @@ class Contender:
     trained_on: npt.NDArray[np.uint64]
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """Challenger and champion, if there is one, at the same labels (N,), and the holdout's features (M, F)."""
+
+    model: Model
+    evaluation: Evaluation
+    dataset: Dataset
+    net: FeatureNet
+    labels: Labels
+    held: Features
+    challenger: Contender
+    champion: Contender | None
+
+    @classmethod
+    def gather(
+        cls,
+        model: Model,
+        evaluation: Evaluation,
+        dataset: Dataset,
+        champion: ModelVersion | None,
+        workspace: Workspace,
+    ) -> Evidence:
+        """Sample the champion as the challenger was for its evaluation.
+
+        Raises:
+            UserError: the champion makes other images, or is damaged.
+        """
+        net = feature_net(
+            Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
+        )
+        table = pd.read_csv(evaluation.folder / "samples.csv")
+        labels: Labels = table["label"].to_numpy(np.int64, copy=True)
+        seeds = range(int(table["seed"].iloc[0]), int(table["seed"].iloc[-1]) + 1)
+        pixels = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
+        return cls(
+            model=model,
+            evaluation=evaluation,
+            dataset=dataset,
+            net=net,
+            labels=labels,
+            held=held_features(evaluation),
+            challenger=Contender(
+                np.load(evaluation.folder / "features.npy", allow_pickle=False).astype(np.float64),
+                np.asarray(pixels[shown_on_the_page(labels)]),
+                np.load(evaluation.folder / "training_images.npy", allow_pickle=False),
+            ),
+            champion=champion and sample_champion(champion, net, model.image, seeds, labels, workspace),
+        )
+
+    @cached_property
+    def kid_challenger(self) -> float:
+        """The challenger's KID to the holdout."""
+        return kernel_distance(self.challenger.features, self.held)
+
+    @cached_property
+    def kid_champion(self) -> float | None:
+        """The champion's, where there is one."""
+        return None if self.champion is None else kernel_distance(self.champion.features, self.held)
+
+
+def held_features(evaluation: Evaluation) -> Features:
+    """The features (M, F) of the holdout that an evaluation was measured by."""
+    held: Features = np.load(evaluation.folder / "holdout.npy", allow_pickle=False).astype(np.float64)
+    return held
+
+
 def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:
     """Which samples the page shows: as many of each class, of those in the first part."""
     table = pd.DataFrame({"label": labels[:PART]})
@@ -43,7 +111,7 @@ def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:
 
 def sample_champion(
     champion: ModelVersion,
-    judge: FeatureNet,
+    net: FeatureNet,
     image: ImageFormat,
     seeds: range,
     labels: Labels,
@@ -62,13 +130,13 @@ def sample_champion(
             f"channels and {len(theirs.classes)} classes, this model {image.width}x{image.height}, {image.channels} "
             f"and {len(image.classes)}, or classes of other names: give it another register.name"
         )
-    known = hashlib.sha256(f"{model.id} {judge.sha256} {seeds}".encode() + labels.tobytes()).hexdigest()[:16]
+    known = hashlib.sha256(f"{model.id} {net.sha256} {seeds}".encode() + labels.tobytes()).hexdigest()[:16]
     cached = workspace.state / "gate" / f"{known}.npz"
     if cached.exists():
         with np.load(cached, allow_pickle=False) as found:
             features, shown = found["features"].astype(np.float64), found["shown"]
     else:
-        parts = list(sampled(model, judge, seeds, labels))
+        parts = list(sampled(model, net, seeds, labels))
         features, shown = np.concatenate([part.features for part in parts]), parts[0].pixels[shown_on_the_page(labels)]
         cached.parent.mkdir(parents=True, exist_ok=True)
         staged = cached.with_suffix(".tmp.npz")

@@ -1,4 +1,4 @@
-"""The gate's rule: promote, keep or abstain, by the distances of both to held-out images."""
+"""The gate's rule: promote, keep or abstain, by the distances of both to held-out images and by the vetoes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 from ..gan import metrics
-from ..gan.distances import Features
+from ..gan.distances import Features, kernel_distance
 from ..gan.metrics import Resampled
-from .contenders import Labels
+from ..services.tracking.registry import ModelVersion
+from ..workspace.artifacts import Registration
+from ..workspace.params import Promote
+from ..workspace.verdict import Verdict
+from .contenders import Evidence, Labels
+from .vetoes import vetoes
 
 # More than that nobody makes for a verdict.
 MAX_SAMPLES = 1_000_000
@@ -24,6 +29,57 @@ class Decision(NamedTuple):
     high: float
     margin: float
     needed: int | None = None
+
+
+def conclude(
+    options: Promote, registration: Registration, champion: ModelVersion | None, evidence: Evidence
+) -> Verdict:
+    """What the evidence says of the challenger; a veto outweighs all scores."""
+    checks = tuple(vetoes(options, evidence))
+    found, reason = _compared(options, champion, evidence)
+    if failed := [check for check in checks if not check.passed]:
+        found = found._replace(answer="keep", needed=None)
+        reason = "; ".join(check.words for check in failed)
+    return Verdict(
+        name=registration.name,
+        challenger=registration.version,
+        challenger_key=registration.model_key,
+        champion=champion and champion.version,
+        champion_key=champion and champion.key,
+        answer=found.answer,
+        reason=reason,
+        improvement=found.improvement,
+        low=found.low,
+        high=found.high,
+        margin=found.margin,
+        alpha=options.alpha,
+        kid_challenger=evidence.kid_challenger,
+        kid_champion=evidence.kid_champion,
+        floor=kernel_distance(evidence.net.real, evidence.held),
+        samples=len(evidence.challenger.features),
+        needed=found.needed,
+        feature_net=evidence.net.sha256,
+        net_name=evidence.net.name,
+        holdout=evidence.evaluation.holdout,
+        checks=checks,
+    )
+
+
+def _compared(options: Promote, champion: ModelVersion | None, evidence: Evidence) -> tuple[Decision, str]:
+    """What the samples say, and why, in half a sentence."""
+    if champion is None or evidence.champion is None:
+        return Decision("promote", 0.0, 0.0, 0.0, 0.0), "it is the first that passes the checks"
+    features = evidence.challenger.features, evidence.champion.features
+    found = decide(*features, evidence.held, evidence.labels, options.margin, options.alpha)
+    both = f"its KID is {evidence.kid_challenger:.4g}, that of version {champion.version} {evidence.kid_champion:.4g}"
+    if found.answer == "promote":
+        return found, f"{both}: better by more than the margin of {found.margin:.3g}, and not by luck"
+    if found.answer == "keep":
+        return found, f"{both}: not better by the margin of {found.margin:.3g}"
+    more = f"about {found.needed:,} samples would do (evaluate.samples)"
+    if not found.needed:
+        more = f"{len(evidence.held):,} held-out images cannot tell so small a difference"
+    return found, f"{both}: too few to tell whether that is more than the margin of {found.margin:.3g}; {more}"
 
 
 def decide(

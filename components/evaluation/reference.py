@@ -28,14 +28,15 @@ class Reference(NamedTuple):
     held: Features
 
 
-def keep_reference(dataset: Dataset, net: FeatureNet, held: Features, workspace: Workspace) -> None:
+def keep_reference(dataset: Dataset, held: Features, workspace: Workspace) -> None:
     """Keep what is needed to compare with this data set when `artifacts/` holds another one.
 
-    `held`: the net's features of its holdout (M, F), which unlike those of training images are as new images' are.
+    `held`: features of its holdout (M, F), which unlike those of training images are as new images' are.
     """
     folder = workspace.state / "drift" / dataset.content[:16]
     if folder.exists():
         return
+    net = _net_of(dataset, workspace)
     chosen = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE)).astype(int)
     with staging(folder) as staged:
         np.save(staged / "held.npy", held[chosen].astype(np.float32))
@@ -53,11 +54,9 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
                 "what the champion learned from is no longer known (artifacts/dataset is of other data): "
                 "`ganflow run` and `ganflow promote` make a champion of the present data"
             )
-        net = feature_net(
-            Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
-        )
         holdout = Split(dataset.folder, "holdout", dataset.image)
-        keep_reference(dataset, net, net.read(holdout.pixels(np.arange(len(holdout)))).features, workspace)
+        held = _net_of(dataset, workspace).read(holdout.pixels(np.arange(len(holdout)))).features
+        keep_reference(dataset, held, workspace)
     image = ImageFormat.model_validate_json((folder / "image.json").read_text())
     held = np.load(folder / "held.npy", allow_pickle=False).astype(np.float64)
     net_of: Classifier | EfficientNetLite0
@@ -69,3 +68,9 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
         net_of, name = EfficientNetLite0(), "efficientnet_lite0"
     net_of.eval().requires_grad_(False)
     return Reference(image, FeatureNet(name, net_of, "", held[:0]), held)
+
+
+def _net_of(dataset: Dataset, workspace: Workspace) -> FeatureNet:
+    """The net that judges images of this data set."""
+    training = Split(dataset.folder, "training", dataset.image)
+    return feature_net(training, dataset.content, workspace.state / "features")

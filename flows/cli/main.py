@@ -211,7 +211,6 @@ def promote(folder: WorkspaceOption = None, overrides: SetOption = []) -> None: 
     import components.promote as gate
 
     verdict = gate.promote(params.promote, registration, *inputs, workspace)
-    ledger.record(workspace, verdict)
     print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
     for check in verdict.checks:
         print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")

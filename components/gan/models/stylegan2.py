@@ -304,10 +304,10 @@ def hashed_uniform(key: Tensor, count: int, stream: int) -> Tensor:
 
     A hash of integers rather than a generator: the same on every device, in any batch, and nothing to keep.
 
-    Shapes: key (B, n), of which the first number counts -> (B, count).
+    Shapes: key (B, n), of which the first number in fp32 counts -> (B, count).
     """
     mask = 0x7FFFFFFF
-    seed = key[:, :1].contiguous().view(torch.int32).long() & mask
+    seed = key[:, :1].to(torch.float32).contiguous().view(torch.int32).long() & mask
     place = torch.arange(count, device=key.device)[None] + (stream & 0xFFFF) * 0x10000019
     # Rounds of multiply and shift, as in MurmurHash3's finaliser, in 31 bits of 64, so that no product overflows.
     x = ((seed * 0x5BD1E995) ^ (seed >> 15)) & mask

@@ -14,6 +14,7 @@ from components.gan.models.layers import Generator
 from components.gan.options import DCGAN, NetworkOptions, StyleGAN2
 from components.gan.sampling import latents, sample, seeded
 from tests.gan.test_models import ALL, image_of, named
+from tests.harness.float64 import in_float64
 
 
 def same_directions(a: Tensor, b: Tensor) -> bool:
@@ -145,15 +146,16 @@ def test_saliency_of_a_linear_discriminator_are_its_weights() -> None:
 
 
 def test_saliency_is_how_much_a_pixel_moves_the_logit() -> None:
-    torch.manual_seed(0)
-    discriminator = build(DCGAN(generator_width=8, discriminator_width=8), image_of(28)).discriminator
-    image, inputs = torch.rand(1, 1, 28, 28), Inputs.without_latent(torch.tensor([1]))
-    found = saliency(discriminator, image, inputs)
-    for row, column in ((0, 0), (13, 7), (27, 20)):
-        moved = image.clone()
-        moved[0, 0, row, column] += 1e-2
-        change = (discriminator(moved, inputs) - discriminator(image, inputs)).abs().item() / 1e-2
-        assert found[0, row, column].item() == pytest.approx(change, rel=0.05)
+    with in_float64():
+        torch.manual_seed(0)
+        discriminator = build(DCGAN(generator_width=8, discriminator_width=8), image_of(28)).discriminator
+        image, inputs = torch.rand(1, 1, 28, 28), Inputs.without_latent(torch.tensor([1]))
+        found = saliency(discriminator, image, inputs)
+        for row, column in ((0, 0), (13, 7), (27, 20)):
+            moved = image.clone()
+            moved[0, 0, row, column] += 1e-6
+            change = (discriminator(moved, inputs) - discriminator(image, inputs)).abs().item() / 1e-6
+            assert found[0, row, column].item() == pytest.approx(change, rel=1e-3)
 
 
 @pytest.mark.parametrize("network", ALL, ids=named)

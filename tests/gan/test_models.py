@@ -254,7 +254,8 @@ def test_minibatch_std_by_hand() -> None:
 
 
 def test_noise_is_normal_and_a_function_of_the_latent() -> None:
-    z = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    # Not normal numbers, which another processor may round otherwise: that would be another draw.
+    z = torch.rand(400, 3, generator=torch.Generator().manual_seed(0))
     noise = hashed_normal(z, 1024, stream=2)
     assert noise.mean().item() == pytest.approx(0, abs=0.01)
     assert noise.var().item() == pytest.approx(1, abs=0.01)

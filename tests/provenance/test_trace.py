@@ -134,10 +134,12 @@ def test_the_nearest_training_images_are_those_of_its_sample(workspace: Workspac
     dataset = Dataset.load(workspace.dataset)
     split = Split(workspace.dataset, "training", dataset.image)
     distances = np.sqrt(np.square(split.pixels(np.arange(len(split))).astype(float) - sample).mean((1, 2, 3)))
-    order = np.argsort(distances)[: len(nearest)]
-    assert [one["index"] for one in nearest] == order.tolist()
-    assert [one["distance"] for one in nearest] == pytest.approx(distances[order].tolist(), rel=1e-4)
-    assert [one["class"] for one in nearest] == [dataset.image.classes[split.labels[i]] for i in order]
+    # Two that are as near as rounding tells may change places.
+    indices = [one["index"] for one in nearest]
+    assert len({*indices}) == len(nearest) == trace.NEAREST
+    assert [one["distance"] for one in nearest] == pytest.approx(np.sort(distances)[: len(nearest)].tolist(), rel=1e-4)
+    assert [one["distance"] for one in nearest] == pytest.approx(distances[indices].tolist(), rel=1e-4)
+    assert [one["class"] for one in nearest] == [dataset.image.classes[split.labels[i]] for i in indices]
     assert {one["compared"] for one in nearest} == {"sample"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -85,8 +86,8 @@ def storage(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> Stor
 def dataset(tmp_path: Path) -> Dataset:
     folder = tmp_path / "dataset"
     folder.mkdir()
-    (folder / "training-00000.npy").write_bytes(os.urandom(300_000))
-    (folder / "training-labels.npy").write_bytes(os.urandom(2_000))
+    (folder / "training-00000.npy").write_bytes(random.randbytes(300_000))
+    (folder / "training-labels.npy").write_bytes(random.randbytes(2_000))
     (folder / "rejected.csv").write_text("")
     Dataset.describe(
         folder,
@@ -122,7 +123,7 @@ def sentence(error: pytest.ExceptionInfo[UserError]) -> str:
 
 def test_files_come_back_as_they_were(storage: Storage, tmp_path: Path) -> None:
     # More than two chunks of a download and several parts of an upload.
-    contents = {"a/large.bin": os.urandom(35_000_001), "a/b/empty": b"", "a b+c%.txt": b"odd name"}
+    contents = {"a/large.bin": random.randbytes(35_000_001), "a/b/empty": b"", "a b+c%.txt": b"odd name"}
     for name, content in contents.items():
         (tmp_path / "source").write_bytes(content)
         storage.put(tmp_path / "source", name)

@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path: Path, capsys: pytest.Capture
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_of_any_file_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
     """Bytes flipped, cut off or added in a checkpoint, or in an artifact and its description."""
     run = TrainingFolder(tmp_path / "run")

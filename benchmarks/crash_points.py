@@ -68,12 +68,16 @@ def prepared(root: Path) -> Path:
 
 def steps() -> Iterator[Step]:
     """Those that publish something, with all that they import."""
-    from components import postprocess, preprocess, register, train
+    import components.postprocess
+    import components.preprocess
+    import components.register
+    import components.train  # noqa: F401
     from components.services.tracking import connection, registry
     from components.training.checkpoints import TrainingFolder
-    from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
+    from components.workspace.artifacts import Artifact, Dataset, Gallery, Model, Registration
     from components.workspace.params import Params
     from components.workspace.workspace import Workspace
+    from flows.runner import run_stage
 
     def params(root: Path) -> Params:
         return Params.load(root / "params.yaml")
@@ -89,8 +93,7 @@ def steps() -> Iterator[Step]:
         return lambda root: shutil.rmtree(getattr(Workspace(root), name))
 
     def make_dataset(root: Path) -> object:
-        workspace = Workspace(root)
-        return preprocess.preprocess(params(root).preprocess, workspace.data, workspace.dataset)
+        return run_stage("preprocess", params(root), Workspace(root))
 
     yield Step("dataset", removed("dataset"), make_dataset, artifact(Dataset, "dataset"))
 
@@ -131,15 +134,12 @@ def steps() -> Iterator[Step]:
     yield Step("checkpoint", without_last, save, checkpoints)
 
     def make_model(root: Path) -> object:
-        workspace = Workspace(root)
-        return train.train(params(root).train, Dataset.load(workspace.dataset), workspace.model)
+        return run_stage("train", params(root), Workspace(root))
 
     yield Step("model", removed("model"), make_model, artifact(Model, "model"))
 
     def make_gallery(root: Path) -> object:
-        workspace = Workspace(root)
-        inputs = Evaluation.load(workspace.evaluation), Model.load(workspace.model), Dataset.load(workspace.dataset)
-        return postprocess.postprocess(params(root).postprocess, *inputs, workspace.gallery)
+        return run_stage("postprocess", params(root), Workspace(root))
 
     yield Step("gallery", removed("gallery"), make_gallery, artifact(Gallery, "gallery"))
 
@@ -150,9 +150,7 @@ def steps() -> Iterator[Step]:
         connection.open_client(workspace).search_experiments()
 
     def make_registration(root: Path) -> object:
-        workspace = Workspace(root)
-        inputs = Model.load(workspace.model), Evaluation.load(workspace.evaluation), Gallery.load(workspace.gallery)
-        return register.register(params(root).register, *inputs, workspace.registration)
+        return run_stage("register", params(root), Workspace(root))
 
     def registered(root: Path) -> object:
         """Versions with their aliases and tags; each of them complete."""

@@ -16,12 +16,12 @@ from statistics import median
 import torch
 
 from components.gan.dataset import Split, shuffled_order
-from components.gan.options import TrainingOptions
 from components.gan.training_loop import training_loop
-from components.preprocess import preprocess
 from components.train import resolve
+from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
+from flows.runner import run_stage
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -32,13 +32,16 @@ def main() -> None:
     steps = parser.parse_args().steps
     params = Params.load(PROJECT / "params.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        dataset = preprocess(params.preprocess, PROJECT / "data", Workspace(Path(folder)).dataset)
+        workspace = Workspace(Path(folder))
+        workspace.data.symlink_to(PROJECT / "data")
+        run_stage("preprocess", params, workspace)
+        dataset = Dataset.load(workspace.dataset)
         data = Split(dataset.folder, "training", dataset.image)
         execution = resolve(params.train)
         torch.set_num_threads(execution.threads)
         batch = params.train.batch
-        values = params.train.model_dump(exclude={"workers"})
-        options = TrainingOptions(**{**values, "images": steps * batch, "log_every": batch, "checkpoint_every": batch})
+        schedule = {"images": steps * batch, "log_every": batch, "checkpoint_every": batch}
+        options = params.train.loop.model_copy(update=schedule)
         stamps = [time.perf_counter()]
         stamps += [time.perf_counter() for _ in training_loop(options, data, execution)]
         step = median(b - a for a, b in pairwise(stamps[1:]))

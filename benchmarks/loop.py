@@ -18,13 +18,12 @@ from pathlib import Path
 from statistics import median
 
 from components.gan.dataset import Split
-from components.gan.options import TrainingOptions
 from components.gan.training_loop import training_loop
-from components.preprocess import preprocess
-from components.train import resolve, train
+from components.train import resolve
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
+from flows.runner import run_stage
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -36,17 +35,16 @@ def bare(workspace: Workspace, params: Params) -> float:
     dataset = Dataset.load(workspace.dataset)
     execution = resolve(params.train)
     torch.set_num_threads(execution.threads)
-    options = TrainingOptions(**params.train.model_dump(exclude={"workers"}))
     stamps = [
         (progress.images, time.monotonic())
-        for progress in training_loop(options, Split(dataset.folder, "training", dataset.image), execution)
+        for progress in training_loop(params.train.loop, Split(dataset.folder, "training", dataset.image), execution)
     ]
     return rate(stamps)
 
 
 def whole(workspace: Workspace, params: Params) -> float:
     """Images/s of the stage's loop, with all that is around it."""
-    train(params.train, Dataset.load(workspace.dataset), workspace.model)
+    run_stage("train", params, workspace)
     (progress,) = workspace.state.glob("training/*/progress.jsonl")
     rows = [json.loads(line) for line in progress.read_text().splitlines()]
     return rate([(row["images"], row["images"] / row["images_per_second"]) for row in rows])
@@ -73,7 +71,9 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for name, found in rates.items():
             with tempfile.TemporaryDirectory() as folder:
-                preprocess(params.preprocess, PROJECT / "data", Workspace(Path(folder)).dataset)
+                workspace = Workspace(Path(folder))
+                workspace.data.symlink_to(PROJECT / "data")
+                run_stage("preprocess", params, workspace)
                 command = [sys.executable, "-m", "benchmarks.loop", "--images", str(arguments.images)]
                 command += ["--only", name, "--workspace", folder]
                 out = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -28,8 +28,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from components.preprocess import preprocess
-from components.workspace.params import Preprocess
+from components.workspace.params import Params, Preprocess
+from components.workspace.workspace import Workspace
+from flows.runner import run_stage
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -114,7 +115,7 @@ def ours_32(folder: Path) -> dict[str, float]:
 
 def ours(folder: Path, resolution: int = 64) -> dict[str, float]:
     began = time.perf_counter()
-    preprocess(Preprocess(resolution=resolution), folder / "data", folder / "artifacts" / "dataset")
+    run_stage("preprocess", Params(preprocess=Preprocess(resolution=resolution)), Workspace(folder))
     return {"seconds": time.perf_counter() - began}
 
 

@@ -34,11 +34,11 @@ def once(root: Path) -> dict[str, float]:
     def mark(name: str) -> None:
         times.setdefault(name, round(time.perf_counter() - began, 2))
 
-    import components.train as stage
+    import components.train  # noqa: F401
     from components.services.cluster import session
-    from components.workspace.artifacts import Dataset
     from components.workspace.params import Params
     from components.workspace.workspace import Workspace
+    from flows.runner import run_stage
 
     mark("imported")
     session.wait()
@@ -56,14 +56,15 @@ def once(root: Path) -> dict[str, float]:
 
     threading.Thread(target=watch, daemon=True).start()
     params = Params.load(workspace.params)
-    stage.train(params.train, Dataset.load(workspace.dataset), workspace.model)
+    run_stage("train", params, workspace)
     mark("all done")
     return times
 
 
 def workspace(root: Path) -> None:
-    from components.preprocess import preprocess
     from components.workspace.params import Params
+    from components.workspace.workspace import Workspace
+    from flows.runner import run_stage
     from tests.conftest import idx
 
     (root / "data").mkdir(parents=True)
@@ -71,7 +72,7 @@ def workspace(root: Path) -> None:
     (root / "data" / "images.idx").write_bytes(idx(rng.integers(0, 256, (2_000, 28, 28), dtype=np.uint8)))
     (root / "data" / "labels.idx").write_bytes(idx(np.arange(2_000, dtype=np.uint8) % 10))
     (root / "params.yaml").write_text("train: {images: 640, log_every: 64, checkpoint_every: 640}\n")
-    preprocess(Params.load(root / "params.yaml").preprocess, root / "data", root / "artifacts" / "dataset")
+    run_stage("preprocess", Params.load(root / "params.yaml"), Workspace(root))
 
 
 def main() -> None:

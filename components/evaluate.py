@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -23,9 +22,8 @@ from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy, feature_net
 from .gan.metrics import Estimate, Values
 from .gan.published import Published
 from .gan.sampling import labels_like
-from .workspace.artifacts import Dataset, Evaluation, Model
+from .workspace.artifacts import Dataset, Evaluation, Key, Model
 from .workspace.files import staging
-from .workspace.graph import key_of
 from .workspace.params import Evaluate
 from .workspace.published import load_published
 from .workspace.scores import Images, Score, Scores
@@ -40,7 +38,7 @@ CANARY_NOISE = 8.0
 T = TypeVar("T")
 
 
-def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Evaluation:
+def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, workspace: Workspace) -> Evaluation:
     """Measure the model on samples of its moving average against the training split; floors by the holdout.
 
     Names in `metrics.json` state the protocol: `fd_classifier_8k` is the Frechet distance of 8,000 samples to the
@@ -51,19 +49,16 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
     Raises:
         UserError: the model or the data set is damaged, or the net that judges is not installed.
     """
-    key = key_of("evaluate", options, model.content, dataset.content)
-    if found := Evaluation.find(out, key):
-        return found
     model.verified()
     dataset.verified()
     torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
-    judge = feature_net(training, dataset.content, Workspace.around(out).state / "features")
+    judge = feature_net(training, dataset.content, workspace.state / "features")
     labels = labels_like(training.class_shares, options.samples)
     seeds = range(options.seed, options.seed + options.samples)
     scores: list[Score] = []
     published = load_published(model.folder, "the model")
-    with staging(out) as folder, tqdm(total=5, desc="evaluate", disable=None, leave=False) as bar:
+    with staging(workspace.evaluation) as folder, tqdm(total=5, desc="evaluate", disable=None, leave=False) as bar:
         samples = np.lib.format.open_memmap(
             folder / "samples.npy", mode="w+", dtype=np.uint8, shape=(options.samples, *dataset.image.shape)
         )
@@ -111,7 +106,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, out: Path) -> Ev
             holdout=hashlib.sha256(held_pixels.tobytes() + held_labels.tobytes()).hexdigest(),
             model=model.content,
         )
-    return Evaluation.load(out)
+    return Evaluation.load(workspace.evaluation)
 
 
 def _sampled(

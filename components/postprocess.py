@@ -22,11 +22,11 @@ from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, Step, one_of_each_class
 from .pictures.tiles import BACKGROUND, GAP, grid, paste, tile_size
 from .reports import gallery_report
-from .workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
+from .workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model, Picture
 from .workspace.files import staging
-from .workspace.graph import key_of
 from .workspace.params import Postprocess
 from .workspace.published import load_published
+from .workspace.workspace import Workspace
 
 COLUMNS = 10
 SHEET_TILES, SHEET_CLASSES = 200, 500
@@ -35,7 +35,9 @@ FRAME_MS = 80
 INK = (214, 216, 220)
 
 
-def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, dataset: Dataset, out: Path) -> Gallery:
+def postprocess(
+    options: Postprocess, evaluation: Evaluation, model: Model, dataset: Dataset, key: Key, workspace: Workspace
+) -> Gallery:
     """Finish samples of every class, and show them: PNG files, contact sheet, walk between latents, report.
 
     Every picture is marked as generated, with the keys of the model, the evaluation and the gallery.
@@ -43,9 +45,6 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
     Raises:
         UserError: an input is damaged, or a step cannot treat such images.
     """
-    key = key_of("postprocess", options, evaluation.content, model.content, dataset.content)
-    if found := Gallery.find(out, key):
-        return found
     for artifact in (evaluation, model, dataset):
         artifact.verified()
     torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
@@ -56,7 +55,7 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
         drafts = step.apply(drafts)
     published = load_published(model.folder, "the model")
     facts = {"model": model.key.id, "evaluation": evaluation.key.id, "gallery": key.id}
-    with staging(out) as folder:
+    with staging(workspace.gallery) as folder:
         pictures = save(drafts, classes, facts, folder)
         sheet = contact_sheet(drafts, classes)
         sheet.save(folder / "contact_sheet.png", optimize=True, pnginfo=metadata.png_text(facts))
@@ -75,7 +74,7 @@ def postprocess(options: Postprocess, evaluation: Evaluation, model: Model, data
         page = gallery_report.render(folder, key, options, samples, drafts, published, evaluation, model, dataset)
         (folder / "report.html").write_text(page, encoding="utf-8")
         Gallery.describe(folder, key, pictures=pictures, model=model.content)
-    return Gallery.load(out)
+    return Gallery.load(workspace.gallery)
 
 
 def choose(evaluation: Evaluation, count: int) -> list[Draft]:

@@ -25,10 +25,8 @@ from .ingest.decoding import PartTable, Pixels, make_part
 from .ingest.formats import find_raw_images
 from .ingest.parts import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
 from .services.cluster import tasks
-from .workspace.artifacts import Dataset
-from .workspace.data_hashes import data_content
+from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging
-from .workspace.graph import key_of
 from .workspace.params import Preprocess
 from .workspace.workspace import Workspace
 
@@ -42,29 +40,24 @@ SAME_PIXELS = "same pixels as "
 Split = str
 
 
-def preprocess(options: Preprocess, data: Path, out: Path) -> Dataset:
-    """Raw images under `data` -> uint8 shards of two splits, and a table of what was rejected.
+def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -> Dataset:
+    """Raw images -> uint8 shards of two splits, and a table of what was rejected. `data`: the hash of the raw images.
 
     Raises:
         UserError: no images were found, too many cannot be read, or too few are left for a class.
     """
-    workspace = Workspace.around(out)
-    source_hash = data_content(data, workspace.state)
-    key = key_of("preprocess", options, source_hash)
-    if found := Dataset.find(out, key):
-        return found
     scratch = workspace.state / "preprocess" / key.id
     with disk_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         height, width = options.shape
-        source = find_raw_images(data, scratch, max(64, PIXEL_BYTES // (3 * height * width)))
+        source = find_raw_images(workspace.data, scratch, max(64, PIXEL_BYTES // (3 * height * width)))
         _make_parts(source, options, scratch)
-        with staging(out) as folder:
+        with staging(workspace.dataset) as folder:
             facts = _pack(source, options, scratch, folder)
-            Dataset.describe(folder, key, source=source_hash, **facts)
+            Dataset.describe(folder, key, source=data, **facts)
         # What interrupted runs with other parameters left goes too.
         shutil.rmtree(scratch.parent)
-    return Dataset.load(out)
+    return Dataset.load(workspace.dataset)
 
 
 # --- parts ---

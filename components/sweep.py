@@ -25,23 +25,25 @@ from .gan.dataset import Split
 from .gan.errors import UserError
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
-from .gan.options import Execution, Options, Ramp, Scheduled, TrainingOptions
+from .gan.options import Execution, Options, Ramp, Scheduled
 from .services import storage
 from .services.cluster import placement, search, session
+from .services.cluster.search import Row, TrialReport
 from .services.tracking import live, runs
 from .training import shared_data
-from .training.scoring import cache_of_node, judged_training, resolve_precision
+from .training.scoring import judged_training, resolve_precision
+from .training.worker import TrainingJob
 from .workspace.artifacts import Dataset
 from .workspace.files import disk_errors, sync
-from .workspace.graph import key_of
-from .workspace.params import Params, Train
+from .workspace.graph import key_of, stage_named
+from .workspace.params import Params, Resources, Train
 from .workspace.params_file import as_yaml, rewritten
 from .workspace.workspace import Workspace
 
 # The present values first: what comes later has to beat them.
 FACTORS = (1.0, 0.5, 2.0)
 # What changes where a training runs, and not its score.
-_ELSEWHERE = ("train.workers", "train.storage")
+_ELSEWHERE = tuple(f"train.{name}" for name in Resources.model_fields)
 
 Values = Mapping[str, Any]
 
@@ -63,7 +65,7 @@ class Result(Options):
 
     state: Literal["finished", "stopped", "diverged", "failed"]
     images: int
-    history: list[dict[str, float]]
+    history: list[Row]
     sweep: str
 
     @property
@@ -200,7 +202,8 @@ class _Records:
     """The trials, those that are done first, with their results on the disk and in MLflow."""
 
     def __init__(self, trials: Sequence[Trial], dataset: Dataset, workspace: Workspace) -> None:
-        keys = {trial: key_of("train", trial.options, dataset.content).id for trial in trials}
+        stage = stage_named("train")
+        keys = {trial: key_of(stage, trial.options, dataset).id for trial in trials}
         self.sweep = hashlib.sha256("".join(sorted(keys.values())).encode()).hexdigest()[:16]
         self._files = {trial: workspace.state / "sweeps" / key / "result.json" for trial, key in keys.items()}
         self._keys = keys
@@ -248,9 +251,9 @@ class _Watch:
 
     def __init__(self, records: _Records, bar: tqdm[Any]) -> None:
         self._records, self._bar = records, bar
-        self._results: dict[int, list[dict[str, Any]]] = {}
+        self._results: dict[int, list[TrialReport]] = {}
 
-    def told(self, number: int, result: dict[str, Any]) -> None:
+    def told(self, number: int, result: TrialReport) -> None:
         trial = self._records.trials[number]
         if trial in self._records.due:
             results = self._results.setdefault(number, [])
@@ -267,7 +270,7 @@ class _Watch:
         state: Literal["finished", "stopped", "diverged", "failed"] = "failed"
         if not error and results:
             state = "diverged" if reason else "finished" if images >= trial.options.images else "stopped"
-        history = [row for result in results for row in result["rows"]]
+        history = [row for result in results for row in result.get("rows", ())]
         result = Result(state=state, images=images, history=history, sweep=self._records.sweep)
         self._records.keep(trial, result)
         if self._bar.total:
@@ -293,55 +296,46 @@ def _search(records: _Records, dataset: Dataset, workspace: Workspace, at_once: 
         placement.check_every_node_sees(dataset.folder.absolute())
         # Now, because trials beside each other would all make it.
         feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features")
-    shared = {
-        "dataset": str(dataset.folder.absolute()),
-        "content": dataset.content,
-        "state": str(workspace.state.absolute()),
-        "storage": uri,
-        "environment": storage.passed_environment() if uri else {},
-    }
-    configs = [shared | _config(trial, records.results.get(trial), placed) for trial in records.trials]
+    jobs = [_job(trial, records.results.get(trial), dataset, workspace, placed) for trial in records.trials]
     total = sum(trial.options.images for trial in records.due)
     with (
         tempfile.TemporaryDirectory(prefix="sweep-", dir=workspace.state) as scratch,
         tqdm(total=total, desc="sweep", unit="img", unit_scale=True, disable=None, leave=False) as bar,
     ):
-        search.search(_trial, configs, placed, (first, longest), Path(scratch), _Watch(records, bar))
+        search.search(_trial, jobs, placed, (first, longest), Path(scratch), _Watch(records, bar))
 
 
-def _config(trial: Trial, done: Result | None, placed: placement.Placement) -> dict[str, Any]:
-    training = TrainingOptions(**trial.options.model_dump(exclude={"size", "workers", "storage"}))
-    execution = Execution(
-        workers=1,
-        threads=placed.threads,
-        device="cuda" if placed.gpu else "cpu",
-        precision=resolve_precision(training, placed.gpu),
-    )
-    return {
-        "options": training.model_dump(mode="json"),
-        "execution": execution.model_dump(),
-        "done": done.history if done else None,
-    }
+class _Job(NamedTuple):
+    """What a trial is told; `done`: the curves of one that need not be run again."""
+
+    training: TrainingJob
+    done: list[Row] | None
 
 
-def _trial(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _job(
+    trial: Trial, done: Result | None, dataset: Dataset, workspace: Workspace, placed: placement.Placement
+) -> _Job:
+    precision = resolve_precision(trial.options, placed.gpu)
+    device: Literal["cpu", "cuda"] = "cuda" if placed.gpu else "cpu"
+    execution = Execution(workers=1, threads=placed.threads, device=device, precision=precision)
+    training = TrainingJob.of(trial.options, execution, dataset, workspace)
+    return _Job(training, done.history if done else None)
+
+
+def _trial(trial: _Job) -> Iterator[TrialReport]:
     """In a process of Ray's: scores, each with the rows up to it. Those of a trial that is done measure the others."""
-    if config["done"] is not None:
-        yield from ({"images": row["images"], "score": row["score"]} for row in config["done"] if "score" in row)
+    if trial.done is not None:
+        for row in trial.done:
+            if "score" in row:
+                yield {"images": int(row["images"]), "score": row["score"]}
         return
-    os.environ.update(config["environment"])
-    state, uri = Path(config["state"]), config["storage"]
-    if uri:
-        state = cache_of_node()
-        dataset = shared_data.fetch_dataset(config["content"], storage.Storage(uri), state / "datasets")
-    else:
-        dataset = Dataset.load(Path(config["dataset"]))
-    options = TrainingOptions.model_validate(config["options"])
-    execution = Execution.model_validate(config["execution"])
-    rows: list[dict[str, Any]] = []
+    job = trial.training
+    os.environ.update(job.environment)
+    dataset = job.load_dataset()
+    rows: list[Row] = []
     images = 0
     try:
-        for progress, row, _ in judged_training(options, dataset, execution, state):
+        for progress, row, _ in judged_training(job.options, dataset, job.execution, job.cache):
             images = progress.images
             if not math.isfinite(row.get("score", 0.0)):
                 raise UserError(f"its images have no score at image {images}")

@@ -24,11 +24,11 @@ def pipeline(params: Params | None = None, workspace: Path = Path()) -> Verdict:
         return run_stages(params or Params.load(opened.params), opened)
 
 
-def run_stages(params: Params, opened: Workspace) -> Verdict:
+def run_stages(params: Params, workspace: Workspace) -> Verdict:
     """All stages, each skipped where nothing changed, and the gate's verdict. Called within a flow."""
-    dataset = stages.preprocess(params.preprocess, opened.data, opened.dataset)
-    model = stages.train(params.train, dataset, opened.model)
-    evaluation = stages.evaluate(params.evaluate, model, dataset, opened.evaluation)
-    gallery = stages.postprocess(params.postprocess, evaluation, model, dataset, opened.gallery)
-    registration = stages.register(params.register, model, evaluation, gallery, opened.registration)
-    return stages.promote(params.promote, registration, model, evaluation, dataset, opened)
+    dataset = stages.preprocess(params, workspace)
+    model = stages.train(params, workspace, wait_for=[dataset])
+    evaluation = stages.evaluate(params, workspace, wait_for=[model])
+    gallery = stages.postprocess(params, workspace, wait_for=[evaluation])
+    registration = stages.register(params, workspace, wait_for=[gallery])
+    return stages.promote(params, workspace, wait_for=[registration])

@@ -20,6 +20,10 @@ from hypothesis import settings
 
 from components.gan.dataset import Split
 from components.gan.options import ImageFormat
+from components.workspace.artifacts import Dataset
+from components.workspace.params import Params, Preprocess
+from components.workspace.workspace import Workspace
+from flows.runner import run_stage
 
 PROJECT = Path(__file__).resolve().parents[1]
 Pixels = npt.NDArray[np.uint8]
@@ -147,6 +151,13 @@ def ganflow(root: Path, *arguments: str, **extra: str) -> subprocess.CompletedPr
     """Run the command as a user does."""
     command = [str(Path(sys.executable).parent / "ganflow"), *arguments]
     return subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=300)
+
+
+def made_dataset(root: Path, options: Preprocess) -> Dataset:
+    """The data set of the images in `root/data`, in this process."""
+    dataset = run_stage("preprocess", Params(preprocess=options), Workspace(root))
+    assert isinstance(dataset, Dataset)
+    return dataset
 
 
 def succeeded(result: subprocess.CompletedProcess[str]) -> str:

@@ -26,8 +26,11 @@ from components.postprocess import contact_sheet, postprocess, save
 from components.reports import gallery_report, sections
 from components.reports.scores import rating, score_rows
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model
-from components.workspace.params import Postprocess
+from components.workspace.graph import key_of, stage_named
+from components.workspace.params import Params, Postprocess
 from components.workspace.scores import Scores
+from components.workspace.workspace import Workspace
+from flows.runner import run_stage
 from tests.conftest import ganflow, succeeded
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc", 'a "b" & c')
@@ -151,27 +154,35 @@ def told_by(image: Image.Image) -> dict[str, str]:
     return facts
 
 
+def finish(
+    options: Postprocess, evaluation: Evaluation, model: Model, dataset: Dataset, workspace: Workspace
+) -> Gallery:
+    key = key_of(stage_named("postprocess"), options, evaluation, model, dataset)
+    return postprocess(options, evaluation, model, dataset, key, workspace)
+
+
 def contents(gallery: Gallery) -> dict[str, bytes]:
     return {p.relative_to(gallery.folder).as_posix(): p.read_bytes() for p in gallery.folder.rglob("*") if p.is_file()}
 
 
-def test_a_gallery_is_a_function_of_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifacts = inputs(tmp_path)
-    first = postprocess(OPTIONS, *artifacts, tmp_path / "gallery")
-    second = postprocess(OPTIONS, *artifacts, tmp_path / "elsewhere" / "gallery")
+def test_a_gallery_is_a_function_of_its_key(tmp_path: Path) -> None:
+    artifacts = inputs(tmp_path / "artifacts")
+    workspace = Workspace(tmp_path)
+    first = finish(OPTIONS, *artifacts, workspace)
+    second = finish(OPTIONS, *artifacts, Workspace(tmp_path / "elsewhere"))
     assert contents(first) == contents(second)
     assert str(tmp_path).encode() not in b"".join(contents(first).values())
 
     # The second call of the same neither reads its inputs again nor writes.
-    before = (tmp_path / "gallery" / "gallery.json").stat()
-    (artifacts[0].folder / "samples.npy").unlink()
-    assert postprocess(OPTIONS, *artifacts, tmp_path / "gallery").content == first.content
-    assert (tmp_path / "gallery" / "gallery.json").stat().st_mtime_ns == before.st_mtime_ns
+    before = (first.folder / "gallery.json").stat()
+    (artifacts[0].folder / "samples.npy").write_bytes(b"x" * (artifacts[0].folder / "samples.npy").stat().st_size)
+    assert run_stage("postprocess", Params(postprocess=OPTIONS), workspace).content == first.content
+    assert (first.folder / "gallery.json").stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_pictures_say_where_they_come_from(tmp_path: Path) -> None:
     evaluation, model, dataset = inputs(tmp_path)
-    gallery = postprocess(OPTIONS, evaluation, model, dataset, tmp_path / "gallery")
+    gallery = finish(OPTIONS, evaluation, model, dataset, Workspace(tmp_path))
     # 24 samples over 3 classes, of which curate keeps half.
     assert [sum(p.label == name for p in gallery.pictures) for name in HOSTILE] == [4, 4, 4]
     steps = ("curate", "repair", "tone", "upscale")
@@ -197,7 +208,7 @@ def test_pictures_say_where_they_come_from(tmp_path: Path) -> None:
 
 def test_the_report_is_complete_whole_and_escaped(tmp_path: Path) -> None:
     evaluation, model, dataset = inputs(tmp_path)
-    gallery = postprocess(OPTIONS, evaluation, model, dataset, tmp_path / "gallery")
+    gallery = finish(OPTIONS, evaluation, model, dataset, Workspace(tmp_path))
     page = (gallery.folder / "report.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -238,9 +249,8 @@ def test_the_report_is_complete_whole_and_escaped(tmp_path: Path) -> None:
 
 def test_grey_images_without_steps_or_walk(tmp_path: Path) -> None:
     evaluation, model, dataset = inputs(tmp_path, channels=1, classes=("one",))
-    gallery = postprocess(
-        Postprocess(images=5, interpolation_frames=0), evaluation, model, dataset, tmp_path / "gallery"
-    )
+    options = Postprocess(images=5, interpolation_frames=0)
+    gallery = finish(options, evaluation, model, dataset, Workspace(tmp_path))
     samples = np.load(evaluation.folder / "samples.npy")
     for picture, pixels in zip(gallery.pictures, samples, strict=False):
         with Image.open(gallery.folder / picture.file) as image:
@@ -259,8 +269,8 @@ def test_damaged_inputs_are_named(tmp_path: Path) -> None:
     path = model.folder / "generator.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(UserError, match=r"generator\.safetensors does not have the recorded hash"):
-        postprocess(OPTIONS, evaluation, model, dataset, tmp_path / "gallery")
-    assert not (tmp_path / "gallery").exists()
+        finish(OPTIONS, evaluation, model, dataset, Workspace(tmp_path))
+    assert not Workspace(tmp_path).gallery.exists()
 
 
 @pytest.mark.parametrize("classes", [1, 3, 20, 21, 57, 1000])

@@ -11,14 +11,13 @@ from PIL import Image
 
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.preprocess import preprocess
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Preprocess
-from tests.conftest import Pixels, idx
+from tests.conftest import Pixels, idx, made_dataset
 
 
 def run(root: Path, **options: Any) -> Dataset:
-    return preprocess(Preprocess(**options), root / "data", root / "artifacts" / "dataset")
+    return made_dataset(root, Preprocess(**options))
 
 
 def pixels_of(dataset: Dataset, split: Any = "training") -> Pixels:

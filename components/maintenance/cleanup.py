@@ -27,7 +27,7 @@ from ..services.tracking import champions, inventory
 from ..workspace.artifacts import Dataset, Key, Model
 from ..workspace.data_hashes import data_content
 from ..workspace.files import disk_errors, sha256_of
-from ..workspace.graph import key_of
+from ..workspace.graph import is_same, key_of, stage_named
 from ..workspace.params import Clean, Params
 from ..workspace.workspace import Workspace
 
@@ -174,7 +174,8 @@ class _Survey:
     @cached_property
     def _preprocessed(self) -> Key:
         """Key of the data set that the present data and parameters make."""
-        return key_of("preprocess", self._params.preprocess, data_content(self._workspace.data, self._workspace.state))
+        data = data_content(self._workspace.data, self._workspace.state)
+        return key_of(stage_named("preprocess"), self._params.preprocess, data)
 
     @cached_property
     def _dataset(self) -> Dataset:
@@ -216,9 +217,9 @@ class _Survey:
 
     def _resumed(self) -> str:
         """Key of the training that the present parameters make or go on with."""
-        if self._dataset.key != self._preprocessed:
+        if not is_same(self._dataset.key, self._preprocessed):
             raise UserError("data, parameters or code changed since the last run: `ganflow run` tells which goes on")
-        return key_of("train", self._params.train, self._dataset.content).id
+        return key_of(stage_named("train"), self._params.train, self._dataset).id
 
     def preprocessing(self) -> None:
         if found := _children(self._workspace.state / "preprocess", self._workspace):

@@ -238,7 +238,9 @@ def _facts(artifact: Artifact, stage: Stage, workspace: Workspace) -> dict[str, 
                 "run_id": runs.run_of(artifact.key.id, workspace),
                 "tracking": connection.address(),
                 # Only if the code that made it is the one that lies here.
-                "commit": versioning.code_commit() if artifact.key.code == code_hash(stage) else None,
+                "commit": versioning.code_commit()
+                if artifact.key.code == code_hash(stage, artifact.training.network.name)
+                else None,
                 "cost": cost.spent(workspace.state / "training" / artifact.key.id),
             }
         case Evaluation():

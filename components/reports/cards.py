@@ -20,7 +20,7 @@ from ..services import versioning
 from ..services.tracking import registry, runs
 from ..training.cost import spent
 from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
-from ..workspace.graph import STAGES, key_of
+from ..workspace.graph import STAGES, options_hash
 from ..workspace.params import Params
 from ..workspace.scores import Compared, Score, Scores
 from ..workspace.verdict import Verdict
@@ -452,7 +452,7 @@ def _sections(params: Params | None, artifacts: Mapping[str, Artifact]) -> dict[
     return {
         name: options.hashed
         for name, options in sections.items()
-        if key_of(name, options).options == artifacts[name].key.options
+        if options_hash(options) == artifacts[name].key.options
     }
 
 

@@ -19,8 +19,11 @@ from ..workspace.data_hashes import md5_of_files
 from ..workspace.workspace import Workspace
 from .address import masked
 
+# DVC takes hours for more small files.
+MANY_FILES = 20_000
 
-def add(workspace: Workspace, many: int) -> str:
+
+def add(workspace: Workspace, many: int = MANY_FILES) -> str:
     """Track `data/` by `dvc add`, where the workspace lies in a git repository; one sentence on what was done.
 
     `many`: more files than that are left alone, because DVC is very slow on them.

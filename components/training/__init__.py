@@ -1,1 +1,1 @@
-"""What a training needs around the loop: its folder, its score, its cost, its copy at a storage."""
+"""What a training needs around the loop: its workers, folder, score, progress and cost, its copy at a storage."""

@@ -23,6 +23,7 @@ from ..gan.errors import UserError
 from ..gan.options import Execution
 from ..gan.training_loop import State
 from ..workspace.files import disk_errors, sealed, sha256_of, sync, unsealed
+from .scoring import best_of
 
 # The newest may turn out to be damaged.
 KEPT = 2
@@ -82,7 +83,7 @@ class TrainingFolder:
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
         scores = {int(row["images"]): row["score"] for row in history if "score" in row}
-        best = min(scores, key=lambda images: (scores[images], -images), default=0)
+        best = best_of(scores) if scores else 0
         for other in self._folders()[:-KEPT]:
             if int(other.name) != best:
                 # By another name first: what is half removed must not look like a checkpoint.
@@ -98,11 +99,15 @@ class TrainingFolder:
         return next(self._whole(), None)
 
     def best(self) -> Checkpoint:
-        """The whole checkpoint with the lowest score; of equal ones the newest."""
-        found = [checkpoint for checkpoint in self._whole() if "score" in checkpoint.history[-1]]
+        """The whole checkpoint that is published.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = {c.state.images: c for c in self._whole() if "score" in c.history[-1]}
         if not found:
             raise UserError(f"{self.path} holds no whole checkpoint: delete it and train again")
-        return min(found, key=lambda checkpoint: checkpoint.score)
+        return found[best_of({images: checkpoint.score for images, checkpoint in found.items()})]
 
     def _folders(self) -> list[Path]:
         return sorted(p for p in self.checkpoints.glob("[0-9]*") if p.is_dir() and p.name.isdigit())

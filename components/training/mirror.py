@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Self
 
 from ..services.storage import Storage
 from ..workspace.files import disk_errors, sha256_of, sync, unsealed
@@ -29,6 +30,11 @@ class TrainingMirror:
         self._storage = storage
         # Which state of a local file the storage holds: a training that goes on may write other bytes of equal size.
         self._held: dict[str, tuple[int, ...]] = {}
+
+    @classmethod
+    def of_training(cls, folder: Path, uri: str | None, key: str) -> Self | None:
+        """The copy of the training with this key at the storage `uri`, if there is one."""
+        return cls(folder, Storage(uri) / f"training/{key}") if uri else None
 
     def push(self) -> None:
         """Upload what is new: checkpoints, sample grids, progress; then remove checkpoints that are gone here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -67,6 +67,11 @@ def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "b
         return options.precision
     # Fully connected networks of this size wait for memory, not for products.
     return "bf16" if bf16(gpu) and options.network.name != "mlp" else "fp32"
+
+
+def best_of(scores: Mapping[int, float]) -> int:
+    """Which of the checkpoints, by their images, is published: that with the lowest score, of equal ones the newest."""
+    return min(scores, key=lambda images: (scores[images], -images))
 
 
 def cache_of_node() -> Path:

@@ -56,8 +56,11 @@ class Artifact(Options):
 
     @cached_property
     def content(self) -> str:
-        """Hash of all but the key, so that an edit of code that changes no result goes no further down."""
-        described = self.model_dump(mode="json", exclude={"key"})
+        """Hash of all that its JSON says but the key, so that an edit of code that changes no result goes no further.
+
+        What the JSON does not say, because it is of an earlier version, does not count.
+        """
+        described = self.model_dump(mode="json", exclude={"key"}, exclude_unset=True)
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     @classmethod
@@ -82,15 +85,6 @@ class Artifact(Options):
             if not file.is_file() or file.stat().st_size != record.size:
                 raise _damaged(folder, f"{name} is missing or has another size")
         return artifact
-
-    @classmethod
-    def find(cls, folder: Path, key: Key) -> Self | None:
-        """The artifact in `folder` if it is whole and carries `key`."""
-        try:
-            artifact = cls.load(folder)
-        except UserError:
-            return None
-        return artifact if artifact.key == key else None
 
     def verified(self) -> Self:
         """Itself, after a check of every byte.

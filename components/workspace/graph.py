@@ -1,7 +1,7 @@
 """The graph of stages and the key of each; what `ganflow run` compares before it imports anything heavy.
 
-Not part of any stage's key itself. `dvc.yaml` states the same graph, and a test pins the two to each other, and each
-list of code files to what the stage really imports.
+`dvc.yaml` states the same graph. A test pins the two to each other, and each list of code to what the stage imports:
+what is imported and does not stand here makes no result, and the test says why of each such file.
 """
 
 from __future__ import annotations
@@ -12,24 +12,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..gan.errors import UserError
 from ..gan.options import Options
 from .artifacts import Artifact, Dataset, Evaluation, Gallery, Key, Model, OtherVersionError, Registration
+from .code import digest_of
 from .data_hashes import data_content
-from .files import sha256_of
-from .params import Params
+from .params import Params, Train
+from .same_bits import SAME_BITS
 from .workspace import Workspace
 
 _CODE = Path(__file__).parents[1]
-# Schemas of options are not among the code: their validated values are hashed.
-_NETWORKS = tuple(
-    f"gan/models/{name}.py"
-    for name in ("__init__", "biggan", "dcgan", "layers", "mlp", "r3gan", "second_order", "stylegan2")
+# Of the networks the one that is trained; what the others share stands here too.
+_NETWORK = (
+    "gan/models/__init__.py",
+    "gan/models/layers.py",
+    "gan/models/second_order.py",
+    "gan/models/{network}.py",
 )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One verb of the pipeline: its artifact, the stages it reads, and the code that makes its result."""
+    """One verb of the pipeline: its artifact, what it reads, and the code that makes its result."""
 
     name: str
     artifact: type[Artifact]
@@ -37,8 +41,25 @@ class Stage:
     code: tuple[str, ...]
 
     def folder(self, workspace: Workspace) -> Path:
+        """Where the artifact lies."""
         folder: Path = getattr(workspace, self.artifact.__name__.lower())
         return folder
+
+    def load(self, workspace: Workspace) -> Artifact:
+        """The artifact as it lies there, whatever its key.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        return self.artifact.load(self.folder(workspace))
+
+    def find(self, workspace: Workspace, key: Key) -> Artifact | None:
+        """The artifact if it is whole and the stage would make the same under `key`."""
+        try:
+            found = self.load(workspace)
+        except UserError:
+            return None
+        return found if is_same(found.key, key) else None
 
 
 STAGES = (
@@ -51,12 +72,6 @@ STAGES = (
             "ingest/formats.py",
             "ingest/parts.py",
             "preprocess.py",
-            "services/cluster/placement.py",
-            "services/cluster/session.py",
-            "services/cluster/tasks.py",
-            "workspace/artifacts.py",
-            "workspace/data_hashes.py",
-            "workspace/files.py",
         ),
     ),
     Stage(
@@ -73,28 +88,17 @@ STAGES = (
             "gan/features.py",
             "gan/inputs.py",
             "gan/losses.py",
-            *_NETWORKS,
+            *_NETWORK,
             "gan/penalties.py",
             "gan/players.py",
             "gan/ranks.py",
             "gan/sampling.py",
             "gan/schedules.py",
-            "gan/symptoms.py",
             "gan/training_loop.py",
             "gan/views.py",
-            "services/cluster/placement.py",
-            "services/cluster/session.py",
-            "services/cluster/trainer.py",
-            "services/cluster/worker.py",
-            "services/storage.py",
-            "train.py",
-            "training/checkpoints.py",
-            "training/cost.py",
-            "training/mirror.py",
+            "training/publish.py",
             "training/scoring.py",
-            "training/shared_data.py",
-            "workspace/artifacts.py",
-            "workspace/files.py",
+            "training/worker.py",
         ),
     ),
     Stage(
@@ -109,15 +113,10 @@ STAGES = (
             "gan/features.py",
             "gan/inputs.py",
             "gan/metrics.py",
-            *_NETWORKS,
+            *_NETWORK,
             "gan/published.py",
             "gan/ranks.py",
             "gan/sampling.py",
-            "services/cluster/placement.py",
-            "services/cluster/session.py",
-            "services/cluster/tasks.py",
-            "workspace/artifacts.py",
-            "workspace/files.py",
             "workspace/published.py",
             "workspace/scores.py",
         ),
@@ -132,7 +131,7 @@ STAGES = (
             "gan/explain.py",
             "gan/inputs.py",
             "gan/metrics.py",
-            *_NETWORKS,
+            *_NETWORK,
             "gan/published.py",
             "gan/ranks.py",
             "gan/sampling.py",
@@ -147,8 +146,6 @@ STAGES = (
             "reports/scores.py",
             "reports/scores.toml",
             "reports/sections.py",
-            "workspace/artifacts.py",
-            "workspace/files.py",
             "workspace/published.py",
             "workspace/scores.py",
         ),
@@ -158,11 +155,16 @@ STAGES = (
         Registration,
         ("train", "evaluate", "postprocess"),
         (
+            "gan/dataset.py",
+            "gan/inputs.py",
+            *_NETWORK,
+            "gan/published.py",
+            "gan/ranks.py",
+            "gan/sampling.py",
             "register.py",
             "services/tracking/registry.py",
             "services/tracking/serving_model.py",
-            "workspace/artifacts.py",
-            "workspace/files.py",
+            "workspace/published.py",
         ),
     ),
 )
@@ -176,13 +178,28 @@ class Step:
     reason: str | None
 
 
-def key_of(stage: str, options: Options, *contents: str) -> Key:
-    """The key of a stage with these validated options and the content hashes of its inputs, in their order."""
-    return Key(
-        options=_hash(json.dumps(options.hashed, sort_keys=True).encode()),
-        inputs=inputs_hash(contents),
-        code=code_hash(_stage(stage)),
-    )
+def stage_named(name: str) -> Stage:
+    """The stage with this name."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def key_of(stage: Stage, options: Options, *inputs: Artifact | str) -> Key:
+    """The key of a stage with these validated options and inputs, in their order; of the raw data that is the hash."""
+    model = next((given for given in inputs if isinstance(given, Model)), None)
+    trained = options if isinstance(options, Train) else model and model.training
+    code = code_hash(stage, trained.network.name if trained else None)
+    contents = (given if isinstance(given, str) else given.content for given in inputs)
+    return Key(options=options_hash(options), inputs=inputs_hash(contents), code=code)
+
+
+def is_same(found: Key, key: Key) -> bool:
+    """Whether what was made under the key `found` is what a stage makes under `key`, bit for bit."""
+    return not _changes(found, key)
+
+
+def options_hash(options: Options) -> str:
+    """Hash of validated options."""
+    return _hash(json.dumps(options.hashed, sort_keys=True).encode())
 
 
 def inputs_hash(contents: Iterable[str]) -> str:
@@ -190,9 +207,13 @@ def inputs_hash(contents: Iterable[str]) -> str:
     return _hash("".join(contents).encode())
 
 
-def code_hash(stage: Stage) -> str:
-    """Hash of the code that makes the result of a stage, as it is now."""
-    return _hash("".join(sha256_of(_CODE / file) for file in stage.code).encode())
+def code_hash(stage: Stage, network: str | None = None) -> str:
+    """Hash of what the code of a stage computes, as it is now; `network`: the one that it trains or samples from.
+
+    Neither names of files nor their order count, so that a file may be moved.
+    """
+    digests = sorted(digest_of(_CODE / file.format(network=network)) for file in stage.code)
+    return _hash("".join(digests).encode())
 
 
 def plan(workspace: Workspace, params: Params, tracking: str) -> list[Step]:
@@ -201,31 +222,26 @@ def plan(workspace: Workspace, params: Params, tracking: str) -> list[Step]:
     Raises:
         UserError: there is no data.
     """
-    contents = {"data": data_content(workspace.data, workspace.state)}
+    made: dict[str, Artifact | str] = {"data": data_content(workspace.data, workspace.state)}
     steps = []
     for stage in STAGES:
-        missing = [name for name in stage.inputs if name not in contents]
-        found = _load(stage, workspace)
+        missing = [name for name in stage.inputs if name not in made]
+        found = _present(stage, workspace)
         reason = f"{missing[0]} runs" if missing else None
         if reason is None:
-            key = key_of(stage.name, getattr(params, stage.name), *(contents[name] for name in stage.inputs))
+            key = key_of(stage, getattr(params, stage.name), *(made[name] for name in stage.inputs))
             reason = _difference(stage, found, key)
         if reason is None and isinstance(found, Registration):
             reason = _unregistered(found, workspace, tracking)
         if reason is None and found is not None:
-            contents[stage.name] = found.content
+            made[stage.name] = found
         steps.append(Step(stage, reason))
     return steps
 
 
-def _stage(name: str) -> Stage:
-    return next(stage for stage in STAGES if stage.name == name)
-
-
-def _load(stage: Stage, workspace: Workspace) -> Artifact | None:
-    folder = stage.folder(workspace)
+def _present(stage: Stage, workspace: Workspace) -> Artifact | None:
     try:
-        return stage.artifact.load(folder) if (folder / stage.artifact.manifest).exists() else None
+        return stage.load(workspace) if (stage.folder(workspace) / stage.artifact.manifest).exists() else None
     except OtherVersionError:
         return None
 
@@ -234,10 +250,16 @@ def _difference(stage: Stage, found: Artifact | None, key: Key) -> str | None:
     """Why `found` is not the stage's result under `key`."""
     if found is None:
         return f"there is no {stage.artifact.__name__.lower()} yet"
-    changed = [name for name in ("options", "inputs", "code") if getattr(found.key, name) != getattr(key, name)]
     sources = " or ".join(stage.inputs)
     words = {"options": "its parameters changed", "inputs": f"{sources} changed", "code": "its code changed"}
-    return ", ".join(words[name] for name in changed) or None
+    return ", ".join(words[name] for name in _changes(found.key, key)) or None
+
+
+def _changes(found: Key, key: Key) -> list[str]:
+    """Which parts of two keys mean different results."""
+    changed = [name for name in ("options", "inputs") if getattr(found, name) != getattr(key, name)]
+    same_code = found.code == key.code or found.code in SAME_BITS.get(key.code, ())
+    return changed if same_code else [*changed, "code"]
 
 
 def _unregistered(found: Registration, workspace: Workspace, tracking: str) -> str | None:

@@ -6,6 +6,7 @@ import difflib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -68,12 +69,9 @@ class Elastic(Options):
         return self
 
 
-class Train(TrainingOptions):
-    """Data set -> model."""
+class Resources(Options):
+    """Where a training runs, which changes how long it takes and, by the number of workers, its last bits."""
 
-    size: Size | None = Field(
-        None, description="width and depth of the network in one word, for whatever network.* does not name"
-    )
     workers: Literal["auto"] | PositiveInt | Elastic = Field(
         "auto",
         description="training processes; auto: one for each GPU, else one for each machine with all its cores; "
@@ -89,10 +87,23 @@ class Train(TrainingOptions):
         """How many, or at least and at most how many."""
         return (self.workers.min, self.workers.max) if isinstance(self.workers, Elastic) else self.workers
 
+
+class Train(Resources, TrainingOptions):
+    """Data set -> model. In the file both parts stand side by side: the loop's options, and where it runs."""
+
+    size: Size | None = Field(
+        None, description="width and depth of the network in one word, for whatever network.* does not name"
+    )
+
+    @cached_property
+    def loop(self) -> TrainingOptions:
+        """The loop's own options."""
+        return TrainingOptions(**{name: getattr(self, name) for name in TrainingOptions.model_fields})
+
     @property
     def hashed(self) -> dict[str, Any]:
         """Where the state lies changes no result, and the size stands in the network."""
-        return self.model_dump(mode="json", exclude={"storage", "size"})
+        return self.loop.hashed | {"workers": self.model_dump(mode="json")["workers"]}
 
     @model_validator(mode="before")
     @classmethod

@@ -24,11 +24,6 @@ class Workspace:
 
     root: Path
 
-    @classmethod
-    def around(cls, out: Path) -> Workspace:
-        """The workspace of an artifact's folder, `<root>/artifacts/model` or `<root>/mlruns/registration`."""
-        return cls(out.absolute().parent.parent)
-
     @property
     def params(self) -> Path:
         return self.root / "params.yaml"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from components.ingest.survey import Proposal, Survey
 
 SHOWN_CLASSES = 10
-# DVC takes hours for so many small files.
-MANY_FILES = 20_000
 
 data_app = typer.Typer(help="Public data sets: fetched, checked and converted.", no_args_is_help=True)
 
@@ -66,7 +64,7 @@ def init(
         except UserError as error:
             print(f"\nBefore you run: {error}")
     if not link:
-        print(f"Versions: {versioning.add(workspace, many=MANY_FILES)}")
+        print(f"Versions: {versioning.add(workspace)}")
     where = "" if workspace.root == Path.cwd() else f" --workspace {shown(workspace.root)}"
     print(f"\nLook at {shown(sheet)}, edit {shown(workspace.params)} if you like, then:\n")
     print(f"  ganflow run{where}")

@@ -20,8 +20,8 @@ from components.services import versioning
 from components.services.address import masked
 from components.services.cluster import placement, session
 from components.services.tracking import champions, connection, registry
-from components.workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
-from components.workspace.graph import STAGES, Step, key_of, plan
+from components.workspace.artifacts import Evaluation, Registration
+from components.workspace.graph import STAGES, Step, plan
 from components.workspace.params import Params
 from components.workspace.presets import preset as preset_named
 from components.workspace.scores import Scores
@@ -38,6 +38,7 @@ from flows.cli.provenance import impact, rebuild_registry, trace
 from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
 from flows.cli.sign import sign
 from flows.cli.sweep import sweep
+from flows.runner import Work, judge
 from flows.supervisor import supervisor
 from flows.supervisor.ephemeral_server import end_orphans
 
@@ -149,23 +150,13 @@ app.command(
 @app.command()
 def preprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Raw images under data/ -> artifacts/dataset."""
-    import components.preprocess as stage
-
-    workspace, params = ready(folder, overrides)
-    _done(stage.preprocess(params.preprocess, workspace.data, workspace.dataset))
+    _stage("preprocess", *ready(folder, overrides))
 
 
 @app.command()
 def train(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """artifacts/dataset -> artifacts/model; goes on where a killed training stopped."""
-    workspace, params = ready(folder, overrides)
-    dataset = Dataset.load(workspace.dataset)
-    if Model.find(workspace.model, key_of("train", params.train, dataset.content)) is None:
-        # It takes as long as the imports.
-        session.start()
-    import components.train as stage
-
-    _done(stage.train(params.train, dataset, workspace.model))
+    _stage("train", *ready(folder, overrides))
 
 
 @app.command(epilog="Examples: ganflow evaluate | ganflow evaluate --full")
@@ -175,42 +166,26 @@ def evaluate(
     full: Annotated[bool, typer.Option("--full", help="the same as --set evaluate.full=true")] = False,
 ) -> None:
     """The model's scores, and the samples they were measured on -> artifacts/evaluation."""
-    workspace, params = ready(folder, [*overrides, *(["evaluate.full=true"] if full else [])])
-    model, dataset = Model.load(workspace.model), Dataset.load(workspace.dataset)
-    import components.evaluate as stage
-
-    _done(stage.evaluate(params.evaluate, model, dataset, workspace.evaluation))
+    _stage("evaluate", *ready(folder, [*overrides, *(["evaluate.full=true"] if full else [])]))
 
 
 @app.command()
 def postprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Finished images, contact sheet and report -> artifacts/gallery."""
-    workspace, params = ready(folder, overrides)
-    inputs = Evaluation.load(workspace.evaluation), Model.load(workspace.model), Dataset.load(workspace.dataset)
-    import components.postprocess as stage
-
-    _done(stage.postprocess(params.postprocess, *inputs, workspace.gallery))
+    _stage("postprocess", *ready(folder, overrides))
 
 
 @app.command()
 def register(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """The model with its scores and pictures -> a version in MLflow's registry."""
-    workspace, params = ready(folder, overrides)
-    inputs = Model.load(workspace.model), Evaluation.load(workspace.evaluation), Gallery.load(workspace.gallery)
-    import components.register as stage
-
-    _done(stage.register(params.register, *inputs, workspace.registration))
+    _stage("register", *ready(folder, overrides))
 
 
 @app.command(epilog="Examples: ganflow promote | ganflow promote --set promote.margin=0.1")
 def promote(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Challenger against champion: the better one becomes champion, and a page says why."""
     workspace, params = ready(folder, overrides)
-    inputs = Model.load(workspace.model), Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
-    registration = Registration.load(workspace.registration)
-    import components.promote as gate
-
-    verdict = gate.promote(params.promote, registration, *inputs, workspace)
+    verdict = judge(params, workspace)
     print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
     for check in verdict.checks:
         print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")
@@ -381,8 +356,12 @@ def _aliases(workspace: Workspace, registration: Registration) -> str:
     return ", ".join(registry.aliases(registration.name, registration.version, workspace)) or "no alias"
 
 
-def _done(artifact: Artifact) -> None:
-    ledger.record(Workspace.around(artifact.folder), artifact)
+def _stage(name: str, workspace: Workspace, params: Params) -> None:
+    work = Work.of(name, params, workspace)
+    if name == "train" and not work.done():
+        # Ray takes as long to start as the imports.
+        session.start()
+    artifact = work.run()
     print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {shown(artifact.folder)}")
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.gan.errors import UserError
+from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
 from flows.cli.shared import SetOption, WorkspaceOption, ready
+from flows.runner import run_stage
 
 if TYPE_CHECKING:
     from components.sweep import Outcome
@@ -45,9 +47,8 @@ def sweep(
     import components.sweep as search
 
     chosen = search.combinations(workspace.params, overrides, over, images, trials)
-    import components.preprocess as stage
-
-    dataset = stage.preprocess(params.preprocess, workspace.data, workspace.dataset)
+    dataset = run_stage("preprocess", params, workspace)
+    assert isinstance(dataset, Dataset)
     outcomes = search.sweep(chosen, dataset, workspace, at_once)
     _show(outcomes)
     best = outcomes[0]

@@ -19,9 +19,9 @@ from PIL import Image
 
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.preprocess import preprocess
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Preprocess
+from tests.conftest import made_dataset
 
 Files = dict[str, bytes]
 CLASSES = ("cats", "dogs", "owls")
@@ -44,7 +44,7 @@ def pictures() -> Files:
 
 def run(root: Path, **options: object) -> Dataset:
     options = {"resolution": 16, **options}
-    return preprocess(Preprocess(**options), root / "data", root / "artifacts" / "dataset")  # type: ignore[arg-type]
+    return made_dataset(root, Preprocess(**options))  # type: ignore[arg-type]
 
 
 def contents(dataset: Dataset) -> dict[bytes, tuple[str, str]]:

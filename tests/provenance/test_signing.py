@@ -19,11 +19,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
 from components.gan.errors import UserError
-from components.postprocess import postprocess
 from components.provenance.signing import sign
 from components.workspace.artifacts import Gallery
+from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded
-from tests.test_postprocess import OPTIONS, contents, inputs, told_by
+from tests.test_postprocess import OPTIONS, contents, finish, inputs, told_by
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 # No address answers there (RFC 5737 keeps it for documents); nothing of this machine is asked either.
@@ -80,7 +80,7 @@ ROOT = certificate("authority", AUTHORITY, "authority", AUTHORITY, ca=True)
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery of an untrained network, a chain and its key. To be read, not changed."""
     root = tmp_path_factory.mktemp("signing")
-    postprocess(OPTIONS, *inputs(root / "inputs"), root / "artifacts" / "gallery")
+    finish(OPTIONS, *inputs(root / "inputs"), Workspace(root))
     key = ec.generate_private_key(ec.SECP256R1())
     (root / "chain.pem").write_bytes(certificate("signer", key, "authority", AUTHORITY) + ROOT)
     (root / "key.pem").write_bytes(written(key))

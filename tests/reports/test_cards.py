@@ -18,7 +18,7 @@ from components.reports.cards import Subject, model_card, model_summary
 from components.reports.html import number
 from components.services.tracking import connection, runs
 from components.workspace.artifacts import Dataset, Gallery
-from components.workspace.graph import key_of
+from components.workspace.graph import options_hash
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.cards import card
@@ -183,7 +183,7 @@ def test_parameters_are_those_that_made_it(subject: Subject) -> None:
     shown = yaml.safe_load(block(card, "yaml"))
     assert "preprocess" not in shown
     assert shown["train"] == subject.model.training.model_dump(mode="json")
-    assert key_of("evaluate", Params.model_validate(shown).evaluate).options == subject.evaluation.key.options
+    assert options_hash(Params.model_validate(shown).evaluate) == subject.evaluation.key.options
 
 
 def test_the_dataset_card(subject: Subject) -> None:

@@ -7,23 +7,35 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Required, TypedDict, TypeVar
 
 from ...gan.errors import StoppedError
 from .placement import Placement
 from .session import wait
 
+T = TypeVar("T")
+Row = dict[str, float]
+
+
+class TrialReport(TypedDict, total=False):
+    """How far a trial is: its score there, the rows of its curves since the last report, and what ended it early."""
+
+    images: Required[int]
+    score: float
+    rows: list[Row]
+    diverged: str
+
 
 class Watch(Protocol):
     """What is told, in the process that called `search`, about its trials by their number."""
 
-    def told(self, trial: int, result: dict[str, Any]) -> None: ...
+    def told(self, trial: int, result: TrialReport) -> None: ...
     def ended(self, trial: int, error: str | None) -> None: ...
 
 
 def search(
-    work: Callable[[Any], Iterable[dict[str, Any]]],
-    trials: Sequence[Any],
+    work: Callable[[T], Iterable[TrialReport]],
+    trials: Sequence[T],
     placement: Placement,
     images: tuple[int, int],
     folder: Path,
@@ -57,7 +69,7 @@ def search(
     class Messenger(tune.Callback):  # type: ignore[misc]
         broken: Exception | None = None
 
-        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: TrialReport, **_: Any) -> None:
             self._guarded(watch.told, trial.config["trial"], result)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ...gan.errors import StoppedError, UserError
 from ...gan.options import Execution
@@ -24,14 +23,13 @@ STOP_SECONDS = 20
 
 
 def fit(
-    worker: Callable[[dict[str, Any]], None],
-    config: dict[str, Any],
+    work: Callable[[], None],
     execution: Execution,
     workers: tuple[int, int],
     folder: Path,
     stop: Callable[[], None],
 ) -> None:
-    """Run `worker(config)` in processes with a process group; again if one of them dies, freezes or its node goes.
+    """Run `work` in processes with a process group; again if one of them dies, freezes or its node goes.
 
     Their number is `workers` at least and at most: fewer where nodes have gone, more when some come.
 
@@ -47,8 +45,7 @@ def fit(
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     gpu = execution.device == "cuda"
     trainer = TorchTrainer(
-        worker,
-        train_loop_config=config,
+        work,
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(
             num_workers=workers if workers[0] < workers[1] else workers[0],

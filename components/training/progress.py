@@ -1,0 +1,103 @@
+"""How far a training is: beside it, in the process that started it, on the terminal and in MLflow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from tqdm import tqdm
+
+from ..gan.errors import UserError
+from ..gan.options import TrainingOptions
+from ..gan.symptoms import symptom
+from ..services.tracking import live, runs
+from ..workspace.artifacts import Dataset
+from ..workspace.workspace import Workspace
+from .checkpoints import TrainingFolder
+from .mirror import TrainingMirror
+
+LOG_SECONDS = 5
+
+
+@contextmanager
+def shown(
+    run: TrainingFolder,
+    mirror: TrainingMirror | None,
+    options: TrainingOptions,
+    dataset: Dataset,
+    key: str,
+    workspace: Workspace,
+) -> Iterator[None]:
+    """Show progress and send it to MLflow, from a thread that reads what the first worker writes."""
+    done = threading.Event()
+    arguments = (run, mirror, options, dataset, key, workspace, done)
+    reporter = threading.Thread(target=_report, args=arguments, daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reporter.join()
+
+
+def _report(
+    run: TrainingFolder,
+    mirror: TrainingMirror | None,
+    options: TrainingOptions,
+    dataset: Dataset,
+    key: str,
+    workspace: Workspace,
+    done: threading.Event,
+) -> None:
+    facts = runs.dataset_facts(dataset.image, dataset.splits["training"], dataset.splits["holdout"], dataset.content)
+    log = live.TrainingLog(workspace, key, options.model_dump(mode="json"), facts)
+    position, seen, finished, waiting, sent = (0, 0), 0, False, [], time.monotonic()
+    history: list[dict[str, Any]] = []
+    told: set[str] = set()
+    with tqdm(total=options.images, desc="train", unit="img", unit_scale=True, disable=None) as bar:
+        while not finished:
+            finished = done.wait(2 if mirror else 1)
+            if mirror:
+                # A storage that does not answer for a moment is no reason to stop; the workers notice for themselves.
+                with suppress(UserError):
+                    mirror.pull_progress()
+            rows, position = run.read_progress(position)
+            for row in rows:
+                if (note := row.get("note")) and note not in told:
+                    bar.write(note)
+                    told.add(note)
+            fresh = [row for row in rows if row.get("images", 0) > seen]
+            for row in fresh:
+                seen = int(row["images"])
+                bar.update(seen - bar.n)
+                _show(bar, row, options)
+                history.append(row)
+                if (trouble := symptom(history)) and trouble.partition(":")[0] not in told:
+                    bar.write(f"at image {seen:,}, {trouble}")
+                    told.add(trouble.partition(":")[0])
+            waiting += fresh
+            # Seldom, because a processor that trains has no time to spare.
+            if finished or time.monotonic() - sent > LOG_SECONDS:
+                log.add(waiting, run.samples)
+                waiting, sent = [], time.monotonic()
+    log.close(run.samples)
+
+
+def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None:
+    text = (
+        f"G {row['generator_loss']:.2f}, D {row['discriminator_loss']:.2f}, "
+        f"D accuracy {row['discriminator_accuracy']:.0%}"
+    )
+    if not bar.disable:
+        bar.set_postfix_str(text)
+    elif "score" in row and "images_per_second" in row:
+        speed = row["images_per_second"]
+        left = max(0, options.images - row["images"]) / speed
+        print(
+            f"train {row['images']:,} of {options.images:,} images, {speed:,.0f}/s, {left:.0f} s left, {text}, "
+            f"score {row['score']:.3g}",
+            flush=True,
+        )

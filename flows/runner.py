@@ -1,0 +1,96 @@
+"""A stage as all of its callers run it: the command line, and so DVC, and Prefect.
+
+What is heavy is imported when it is run.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+from components.gan.options import Options
+from components.provenance import ledger
+from components.services.tracking import connection, registry
+from components.workspace.artifacts import Artifact, Dataset, Evaluation, Key, Model, Registration
+from components.workspace.data_hashes import data_content
+from components.workspace.graph import Stage, key_of, stage_named
+from components.workspace.params import Params
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
+
+
+class Work(NamedTuple):
+    """A stage with all that it takes to run it."""
+
+    stage: Stage
+    options: Options
+    inputs: tuple[Artifact | str, ...]
+    key: Key
+    workspace: Workspace
+
+    @classmethod
+    def of(cls, name: str, params: Params, workspace: Workspace) -> Work:
+        """What the stage with this name has to do, by the artifacts that lie in the workspace.
+
+        Raises:
+            UserError: one of its inputs is missing or damaged.
+        """
+        stage, options = stage_named(name), getattr(params, name)
+        inputs = tuple(_input(source, workspace) for source in stage.inputs)
+        return cls(stage, options, inputs, key_of(stage, options, *inputs), workspace)
+
+    def done(self) -> Artifact | None:
+        """The result, if it is there already."""
+        found = self.stage.find(self.workspace, self.key)
+        return found if found and _holds(found, self.workspace) else None
+
+    def run(self, flow_run: str | None = None) -> Artifact:
+        """Make the result unless it is there, and write down in the ledger what came from what.
+
+        `flow_run`: the id of Prefect's, where one calls.
+
+        Raises:
+            UserError: what the stage raises.
+        """
+        made = self.done() or self._made()
+        ledger.record(self.workspace, made, flow_run)
+        return made
+
+    def _made(self) -> Artifact:
+        verb = getattr(import_module(f"components.{self.stage.name}"), self.stage.name)
+        made: Artifact = verb(self.options, *self.inputs, self.key, self.workspace)
+        return made
+
+
+def run_stage(name: str, params: Params, workspace: Workspace, flow_run: str | None = None) -> Artifact:
+    """The result of the stage with this name, made unless it is there.
+
+    Raises:
+        UserError: one of its inputs is missing or damaged, or what the stage raises.
+    """
+    return Work.of(name, params, workspace).run(flow_run)
+
+
+def judge(params: Params, workspace: Workspace, flow_run: str | None = None) -> Verdict:
+    """The gate's answer about the workspace's model.
+
+    Raises:
+        UserError: an artifact is missing, or what the gate raises.
+    """
+    from components.promote import promote
+
+    registration, model = Registration.load(workspace.registration), Model.load(workspace.model)
+    evaluation, dataset = Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
+    return promote(params.promote, registration, model, evaluation, dataset, workspace, flow_run)
+
+
+def _input(source: str, workspace: Workspace) -> Artifact | str:
+    return data_content(workspace.data, workspace.state) if source == "data" else stage_named(source).load(workspace)
+
+
+def _holds(found: Artifact, workspace: Workspace) -> bool:
+    """Whether what an artifact stands for is there too: of a registration the version in the registry."""
+    if not isinstance(found, Registration):
+        return True
+    here = found.tracking == connection.address()
+    return here and registry.is_registered(found.name, found.version, found.model_key, workspace)

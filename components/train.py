@@ -13,7 +13,7 @@ from .gan.features import feature_net, require_feature_net
 from .gan.options import Execution
 from .services.cluster import placement, session, trainer
 from .services.storage import Storage
-from .training import shared_data
+from .training import begun, shared_data
 from .training.checkpoints import KEPT, Checkpoint, TrainingFolder
 from .training.mirror import TrainingMirror
 from .training.progress import shown
@@ -43,6 +43,7 @@ def train(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> M
         mirror.pull()
     newest = run.newest()
     if newest is None or newest.state.images < options.images:
+        begun.begin(options, dataset, key, workspace)
         _check_space(run.path, 4 * (4 * parameters.generator + 3 * parameters.discriminator))
         _run(options, dataset, key, run, mirror, newest, workspace)
     return publish(run, options.loop, dataset, key, workspace.model)
@@ -96,6 +97,9 @@ def _run(
     if mirror:
         mirror.pull()
     if run.failure:
+        if run.diverged:
+            # Its parameters have to change, so it does not wait to be finished with them.
+            begun.end(key, workspace)
         raise UserError(run.failure)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from components.training import begun
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
@@ -25,10 +26,17 @@ def pipeline(params: Params | None = None, workspace: Path = Path()) -> Verdict:
 
 
 def run_stages(params: Params, workspace: Workspace) -> Verdict:
-    """All stages, each skipped where nothing changed, and the gate's verdict. Called within a flow."""
-    dataset = stages.preprocess(params, workspace)
+    """All stages, each skipped where nothing changed, and the gate's verdict. Called within a flow.
+
+    A training that waits to be finished comes first, on its own data; the next run uses the present ones.
+    """
+    if half := begun.unfinished(params, workspace):
+        params, dataset = half.resumed(params), stages.restore(half, workspace)
+    else:
+        dataset = stages.preprocess(params, workspace)
     model = stages.train(params, workspace, wait_for=[dataset])
     evaluation = stages.evaluate(params, workspace, wait_for=[model])
     gallery = stages.postprocess(params, workspace, wait_for=[evaluation])
     registration = stages.register(params, workspace, wait_for=[gallery])
+    begun.end(model.key, workspace)
     return stages.promote(params, workspace, wait_for=[registration])

@@ -11,6 +11,7 @@ from components.provenance import ledger
 from components.services import versioning
 from components.services.cluster import session
 from components.services.tracking import connection
+from components.training import begun
 from components.workspace.graph import STAGES, plan
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
@@ -29,13 +30,14 @@ def retrain(params: Params | None = None, workspace: Path = Path()) -> str:
     with turn(opened):
         arrived = stages.data(chosen.retrain, opened)
         due = [step.stage.name for step in plan(opened, chosen, connection.address()) if step.reason]
-        if not due and (judged := Verdict.of(opened)):
+        half = begun.unfinished(chosen, opened)
+        if not half and not due and (judged := Verdict.of(opened)):
             ledger.record(opened)
             return f"Nothing new: data, parameters and code are those of {judged.name} version {judged.challenger}"
-        if "train" in due:
+        if half or "train" in due:
             session.start()
         verdict = run_stages(chosen, opened)
-        if params is None:
+        if params is None and not half:
             try:
                 get_run_logger().info(versioning.record(opened, [stage.name for stage in STAGES]))
             except UserError as error:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
-from components.gan.options import Options
 from components.provenance import ledger
 from components.services.tracking import connection, registry
+from components.training import begun
 from components.workspace.artifacts import Artifact, Dataset, Evaluation, Key, Model, Registration
 from components.workspace.data_hashes import data_content
 from components.workspace.graph import Stage, key_of, stage_named
@@ -23,7 +23,7 @@ class Work(NamedTuple):
     """A stage with all that it takes to run it."""
 
     stage: Stage
-    options: Options
+    params: Params
     inputs: tuple[Artifact | str, ...]
     key: Key
     workspace: Workspace
@@ -36,8 +36,13 @@ class Work(NamedTuple):
             UserError: one of its inputs is missing or damaged.
         """
         stage, options = stage_named(name), getattr(params, name)
+        # They are looked for before the data set that they need may be replaced.
+        begun.open_trainings(params, workspace)
         inputs = tuple(_input(source, workspace) for source in stage.inputs)
-        return cls(stage, options, inputs, key_of(stage, options, *inputs), workspace)
+        key = key_of(stage, options, *inputs)
+        if stage.artifact is Model and not stage.find(workspace, key):
+            key = begun.key_to_go_on_with(key, params, workspace)
+        return cls(stage, params, inputs, key, workspace)
 
     def done(self) -> Artifact | None:
         """The result, if it is there already."""
@@ -58,7 +63,7 @@ class Work(NamedTuple):
 
     def _made(self) -> Artifact:
         verb = getattr(import_module(f"components.{self.stage.name}"), self.stage.name)
-        made: Artifact = verb(self.options, *self.inputs, self.key, self.workspace)
+        made: Artifact = verb(getattr(self.params, self.stage.name), *self.inputs, self.key, self.workspace)
         return made
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
@@ -16,6 +16,7 @@ import components.generate
 from components.generate import Generated, GenerateRequest
 from components.ingest import inbox
 from components.services import versioning
+from components.training.begun import Begun, restore_dataset
 from components.workspace.artifacts import Artifact, Evaluation
 from components.workspace.params import Params, Retrain
 from components.workspace.verdict import Verdict
@@ -41,6 +42,13 @@ def data(options: Retrain, workspace: Workspace) -> str:
 @task(cache_policy=NO_CACHE)
 def preprocess(params: Params, workspace: Workspace) -> Artifact:
     return run_stage("preprocess", params, workspace, flow_run.id)
+
+
+@task(cache_policy=NO_CACHE)
+def restore(half: Begun, workspace: Workspace) -> Artifact:
+    """The data set that a training was begun with, in place of the present one."""
+    get_run_logger().info("%s", half.finishing(workspace))
+    return restore_dataset(half, workspace)
 
 
 @task(cache_policy=NO_CACHE)

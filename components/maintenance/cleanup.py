@@ -24,6 +24,7 @@ from ..gan.errors import UserError
 from ..provenance import ledger
 from ..services import versioning
 from ..services.tracking import champions, inventory
+from ..training import begun
 from ..workspace.artifacts import Dataset, Key, Model
 from ..workspace.data_hashes import data_content
 from ..workspace.files import disk_errors, sha256_of
@@ -193,6 +194,7 @@ class _Survey:
         if not (found := _children(folder, self._workspace)):
             return
         needed = {version.key for version in self._aliased} | {self._resumed()}
+        needed |= {waiting.key.id for waiting in begun.open_trainings(self._params, self._workspace)}
         if (self._workspace.model / Model.manifest).exists():
             needed.add(Model.load(self._workspace.model).key.id)
         # Whether it is champion elsewhere only the other server knows.
@@ -219,7 +221,8 @@ class _Survey:
         """Key of the training that the present parameters make or go on with."""
         if not is_same(self._dataset.key, self._preprocessed):
             raise UserError("data, parameters or code changed since the last run: `ganflow run` tells which goes on")
-        return key_of(stage_named("train"), self._params.train, self._dataset).id
+        key = key_of(stage_named("train"), self._params.train, self._dataset)
+        return begun.key_to_go_on_with(key, self._params, self._workspace).id
 
     def preprocessing(self) -> None:
         if found := _children(self._workspace.state / "preprocess", self._workspace):

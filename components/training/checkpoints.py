@@ -162,10 +162,10 @@ class TrainingFolder:
         with self.progress.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, diverged: bool) -> None:
         """Keep why the training cannot go on; on a full disk too, in space that was taken at the start."""
         try:
-            self.append_progress({"error": reason})
+            self.append_progress({"error": reason, "diverged": diverged})
         except OSError:
             with self._failure.open("r+b") as file:
                 file.write(reason.encode()[:FAILURE_SIZE])
@@ -177,6 +177,11 @@ class TrainingFolder:
         told = [str(row["error"]) for row in rows if "error" in row]
         kept = self._failure.read_text(errors="replace").strip() if self._failure.exists() else ""
         return told[0] if told else kept
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it cannot go on because of its own parameters, which no other machine would mend."""
+        return any(row.get("diverged", False) for row in self.read_progress()[0])
 
     def read_progress(self, position: tuple[int, int] = (0, 0)) -> tuple[list[dict[str, Any]], tuple[int, int]]:
         """Whole lines after `position` (file, offset), and the next position; all of a file that was begun anew."""

@@ -83,7 +83,7 @@ def work(job: TrainingJob, key: str) -> None:
     except UserError as error:
         if mirror and not first:
             raise
-        run.fail(str(error))
+        run.fail(str(error), diverged=isinstance(error, DivergedError))
         if mirror:
             mirror.push()
         worker.abort_group()
@@ -110,7 +110,7 @@ def _train_or_try_again(job: TrainingJob, dataset: Dataset, run: TrainingFolder,
         except DivergedError as error:
             attempt += 1
             if attempt > ATTEMPTS:
-                raise UserError(
+                raise DivergedError(
                     f"{error}, for the last of {attempt} times, each with other noise: "
                     "raise train.r1_gamma or lower the learning rates"
                 ) from None

@@ -20,7 +20,8 @@ from components.services import versioning
 from components.services.address import masked
 from components.services.cluster import placement, session
 from components.services.tracking import champions, connection, registry
-from components.workspace.artifacts import Evaluation, Registration
+from components.training import begun
+from components.workspace.artifacts import Artifact, Dataset, Evaluation, Registration
 from components.workspace.graph import STAGES, Step, plan
 from components.workspace.params import Params
 from components.workspace.presets import preset as preset_named
@@ -42,6 +43,9 @@ from flows.runner import Work, judge
 from flows.supervisor import supervisor
 from flows.supervisor.ephemeral_server import end_orphans
 
+DiscardOption = Annotated[
+    bool, typer.Option("--discard-training", help="do not finish a training that waits, of other data or parameters")
+]
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -98,6 +102,7 @@ def run(
         str | None, typer.Option(metavar="NAME", help="its section train instead of params.yaml's; see ganflow presets")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
+    discard: DiscardOption = False,
 ) -> None:
     """Run the stages whose data, parameters or code changed, as a Prefect flow."""
     workspace = workspace_at(folder)
@@ -105,16 +110,19 @@ def run(
     steps = plan(workspace, params, connection.address())
     due = [step for step in steps if step.reason]
     judged = not due and Verdict.of(workspace) is not None
-    if dry_run or not due:
+    half = None if discard else begun.unfinished(params, workspace)
+    if dry_run or not (due or half):
         _show_plan(steps, judged)
     if dry_run:
+        if half:
+            print(f"Before that, it would be {half.finishing(workspace)}.")
         if session.address() is not None:
             check_servers()
             print(f"Ray at {session.address()}")
             for line in placement.describe(params.train.wanted_workers):
                 print(f"  {line}")
         return
-    if judged:
+    if judged and not half:
         ledger.record(workspace)
         print("Nothing to do: data, parameters and code are those of the last run.")
         _summary(workspace)
@@ -122,14 +130,21 @@ def run(
     check_servers()
     workspace.exclusive()
     end_orphans(workspace)
-    _announce(workspace, params, due)
+    if discard:
+        _discard(params, workspace)
+    if half:
+        print(f"ganflow is {half.finishing(workspace)}.\n")
+    else:
+        _announce(workspace, params, due)
     began = time.monotonic()
-    if "train" in {step.stage.name for step in due}:
+    if half or "train" in {step.stage.name for step in due}:
         session.start()
     _run_flow(params, workspace)
     print()
     _summary(workspace)
-    if not overrides and not preset:
+    if half:
+        print("  versions     not recorded: the next run is that of the present data and parameters")
+    elif not overrides and not preset:
         print(f"  versions     {versioning.record(workspace, [stage.name for stage in STAGES])}")
     took = _duration(time.monotonic() - began)
     print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow generate` makes images.")
@@ -154,9 +169,26 @@ def preprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> Non
 
 
 @app.command()
-def train(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def train(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    discard: DiscardOption = False,
+) -> None:
     """artifacts/dataset -> artifacts/model; goes on where a killed training stopped."""
-    _stage("train", *ready(folder, overrides))
+    workspace, params = ready(folder, overrides)
+    if discard:
+        _discard(params, workspace)
+    present = Dataset.load(workspace.dataset).key if (workspace.dataset / Dataset.manifest).exists() else None
+    half = begun.unfinished(params, workspace, present)
+    if half and "DVC_STAGE" in os.environ:
+        # What DVC writes down is that these parameters and this data set were trained with.
+        print(f"{half.told(workspace)} waits: `ganflow run` finishes it")
+    elif half:
+        print(f"ganflow is {half.finishing(workspace)}.", flush=True)
+        params = half.resumed(params)
+        begun.restore_dataset(half, workspace)
+    model = _stage("train", workspace, params)
+    begun.end(model.key, workspace)
 
 
 @app.command(epilog="Examples: ganflow evaluate | ganflow evaluate --full")
@@ -356,13 +388,21 @@ def _aliases(workspace: Workspace, registration: Registration) -> str:
     return ", ".join(registry.aliases(registration.name, registration.version, workspace)) or "no alias"
 
 
-def _stage(name: str, workspace: Workspace, params: Params) -> None:
+def _discard(params: Params, workspace: Workspace) -> None:
+    """Let go of the trainings that wait to be finished."""
+    while half := begun.unfinished(params, workspace):
+        print(f"given up: {half.told(workspace)}; with its parameters and data it would still go on from there")
+        begun.end(half.key, workspace)
+
+
+def _stage(name: str, workspace: Workspace, params: Params) -> Artifact:
     work = Work.of(name, params, workspace)
     if name == "train" and not work.done():
         # Ray takes as long to start as the imports.
         session.start()
     artifact = work.run()
     print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {shown(artifact.folder)}")
+    return artifact
 
 
 def _duration(seconds: float) -> str:

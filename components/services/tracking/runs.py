@@ -203,3 +203,17 @@ def experiment_of(run_id: str | None, workspace: Workspace) -> str | None:
         with server_errors():
             return str(client.get_run(run_id).info.experiment_id)
     return None
+
+
+def params_of(key: str, workspace: Workspace) -> Mapping[str, str]:
+    """What `log_params` told MLflow of the model with `key`; empty if it has no run, or MLflow cannot be reached."""
+    run_id = run_of(key, workspace)
+    if run_id is None:
+        return {}
+    if address() == "embedded":
+        return {
+            row[0]: row[1] for row in read_rows(workspace, "SELECT key, value FROM params WHERE run_uuid = ?", run_id)
+        }
+    with suppress(UserError), server_errors():
+        return dict(open_client(workspace).get_run(run_id).data.params)
+    return {}

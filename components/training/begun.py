@@ -1,0 +1,246 @@
+"""Trainings that were begun and have not ended: each is finished with the parameters and the data that it began with.
+
+Both are kept beside its checkpoints, so that they may be changed while it waits. The data set is kept by hard links,
+which take no room.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..gan.errors import UserError
+from ..gan.options import Options
+from ..services.tracking import runs
+from ..workspace.artifacts import Dataset, Key
+from ..workspace.data_hashes import data_content
+from ..workspace.files import disk_errors, sealed, staging, unsealed
+from ..workspace.graph import inputs_hash, is_same, key_of, options_hash, stage_named
+from ..workspace.params import Params, Train
+from ..workspace.same_bits import FIRST_CODE, SAME_BITS
+from ..workspace.workspace import Workspace
+
+RECORD = "begun.json"
+DATASET = "dataset"
+
+
+class Begun(Options):
+    """What a training was begun with. It is open until its model is registered, or it is given up."""
+
+    options: Train
+    key: Key
+    since: str
+    open: bool = True
+
+    def folder(self, workspace: Workspace) -> Path:
+        """Where the training lies."""
+        return workspace.state / "training" / self.key.id
+
+    def dataset(self, workspace: Workspace) -> Dataset:
+        """The data set that it was begun with.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        return Dataset.load(self.folder(workspace) / DATASET)
+
+    def resumed(self, params: Params) -> Params:
+        """`params` with this training's own."""
+        return params.model_copy(update={"train": self.options})
+
+    def told(self, workspace: Workspace) -> str:
+        """Half a sentence on which training it is."""
+        reached = self.reached(workspace)
+        return f"the training begun on {self.since:.16}, at image {reached:,} of {self.options.images:,}"
+
+    def finishing(self, workspace: Workspace) -> str:
+        """A sentence on what is done about it."""
+        return (
+            f"finishing {self.told(workspace)}, with its own data and parameters; the next run uses the present ones "
+            "(--discard-training does so at once)"
+        )
+
+    def reached(self, workspace: Workspace) -> int:
+        """How many images its last checkpoint has seen; 0 if there is none."""
+        folder = self.folder(workspace)
+        if not self.options.storage:
+            return max(_checkpoints(folder), default=0)
+        # Checkpoints lie at the storage, and only the curves are here: one is made where there is a score.
+        with suppress(OSError, ValueError):
+            rows = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+            return max((int(row["images"]) for row in rows if "score" in row), default=0)
+        return 0
+
+
+def begin(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> None:
+    """Keep what a training is begun with, unless that was done.
+
+    Raises:
+        UserError: there is no space left.
+    """
+    before = _read(workspace.state / "training" / key.id)
+    since = before.since if before else datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+    _keep(Begun(options=options, key=key, since=since), dataset, workspace)
+
+
+def end(key: Key, workspace: Workspace) -> None:
+    """Let go of what the training with this key was begun with: it is over, or is not to be finished."""
+    folder = workspace.state / "training" / key.id
+    if begun := _read(folder):
+        _write(begun.model_copy(update={"open": False}), workspace)
+        shutil.rmtree(folder / DATASET, ignore_errors=True)
+
+
+def open_trainings(params: Params, workspace: Workspace) -> list[Begun]:
+    """Those that have got somewhere and did not end, oldest first.
+
+    Of those that were begun by a ganflow which kept no such record, it is made now, if what they were begun with can
+    be told: by `params`, or else by what MLflow was told.
+    """
+    found = []
+    for folder in sorted((workspace.state / "training").glob("*")):
+        begun = _read(folder) or _recovered(folder, params, workspace)
+        if begun and begun.open and begun.reached(workspace):
+            found.append(begun)
+    return sorted(found, key=lambda begun: begun.since)
+
+
+def unfinished(params: Params, workspace: Workspace, dataset: Key | None = None) -> Begun | None:
+    """The training that has to be finished first: the oldest open one of other data or parameters than `params`.
+
+    `dataset`: the key of the data set that would be trained on; by default of that which `params` make of the data.
+    """
+    opened = open_trainings(params, workspace)
+    if opened and dataset is None:
+        data = data_content(workspace.data, workspace.state)
+        dataset = key_of(stage_named("preprocess"), params.preprocess, data)
+    return next((begun for begun in opened if not _is_present(begun, params, dataset, workspace)), None)
+
+
+def key_to_go_on_with(key: Key, params: Params, workspace: Workspace) -> Key:
+    """The key of the training to go on with where `key` is asked for: the same one, begun by earlier code, or `key`.
+
+    A training that is open is finished by the present code, whatever it was begun by; one that ended was made by code
+    that makes the same bits.
+    """
+    for begun in open_trainings(params, workspace):
+        if (begun.key.options, begun.key.inputs) == (key.options, key.inputs):
+            return begun.key
+    earlier = (key.model_copy(update={"code": code}) for code in SAME_BITS.get(key.code, ()))
+    return next((old for old in earlier if (workspace.state / "training" / old.id / "checkpoints").exists()), key)
+
+
+def restore_dataset(begun: Begun, workspace: Workspace) -> Dataset:
+    """Make the data set that a training was begun with the workspace's.
+
+    Raises:
+        UserError: it is damaged, or there is no space left.
+    """
+    kept = begun.dataset(workspace)
+    with suppress(UserError):
+        present = Dataset.load(workspace.dataset)
+        if present.content == kept.content:
+            return present
+    with staging(workspace.dataset) as folder:
+        _link(kept.folder, folder)
+    return Dataset.load(workspace.dataset)
+
+
+def _is_present(begun: Begun, params: Params, dataset: Key | None, workspace: Workspace) -> bool:
+    """Whether `params` and the data set with this key lead to the training."""
+    try:
+        same_data = dataset is not None and is_same(begun.dataset(workspace).key, dataset)
+    except UserError:
+        # Nothing is left to finish it with but what lies here now.
+        return True
+    return same_data and begun.key.options == options_hash(params.train)
+
+
+def _keep(begun: Begun, dataset: Dataset, workspace: Workspace) -> None:
+    """The data set first: the record says that it is there."""
+    kept = begun.folder(workspace) / DATASET
+    if not (kept / Dataset.manifest).exists():
+        with staging(kept) as folder:
+            _link(dataset.folder, folder)
+    _write(begun, workspace)
+
+
+def _write(begun: Begun, workspace: Workspace) -> None:
+    file = begun.folder(workspace) / RECORD
+    with disk_errors(file):
+        staged = file.with_suffix(".tmp")
+        staged.write_text(sealed(begun.model_dump(mode="json")))
+        staged.replace(file)
+
+
+def _read(folder: Path) -> Begun | None:
+    try:
+        return Begun(**unsealed((folder / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _link(source: Path, target: Path) -> None:
+    """Fill `target` with the files of an artifact, which nobody writes to: by links, or copies on another disk."""
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copyfile(file, target / file.name)
+
+
+def _checkpoints(folder: Path) -> list[int]:
+    return [int(path.name) for path in folder.glob("checkpoints/[0-9]*") if path.name.isdigit()]
+
+
+def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | None:
+    """The record of a training that has none: of options and data whose key is that of its folder."""
+    try:
+        dataset = Dataset.load(workspace.dataset)
+        (described, *_) = sorted(folder.glob("checkpoints/*/checkpoint.json"), reverse=True)
+        workers = unsealed(described.read_text())["execution"]["workers"]
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return None
+    for options in (params.train, *_logged(folder.name, workers, workspace)):
+        inputs = inputs_hash([dataset.content])
+        key = Key(options=options_hash(options), inputs=inputs, code=FIRST_CODE["train"])
+        if key.id == folder.name:
+            since = datetime.fromtimestamp(described.stat().st_mtime).astimezone()
+            half = max(_checkpoints(folder)) < options.images
+            begun = Begun(options=options, key=key, since=since.isoformat(sep=" ", timespec="minutes"), open=half)
+            if half:
+                _keep(begun, dataset, workspace)
+            return begun
+    return None
+
+
+def _logged(key: str, workers: int, workspace: Workspace) -> Iterator[Train]:
+    """What MLflow knows of the options of a training; it was not told the number of workers that was asked for."""
+    values: dict[str, Any] = {}
+    for name, text in runs.params_of(key, workspace).items():
+        section, *parents, last = name.split(".")
+        if section == "train":
+            inner = values
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[last] = _value(text)
+    for asked in ("auto", workers) if values else ():
+        with suppress(ValidationError):
+            yield Train.model_validate({**values, "workers": asked})
+
+
+def _value(text: str) -> Any:
+    """What `str` made `text` of."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

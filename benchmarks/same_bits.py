@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -223,8 +224,11 @@ def default_job(trees: dict[str, Path], scratch: Path) -> bool:
         root.mkdir()
         shutil.copytree(PROJECT / "data", root / "data")
         shutil.copy(trees["theirs"] / "params.yaml", root)
+        scripts = tomllib.loads((tree / "pyproject.toml").read_text())["project"]["scripts"]
+        module, function = scripts["ganflow"].split(":")
+        command = f"import sys; sys.argv = ['ganflow', '{{stage}}']; from {module} import {function}; {function}()"
         for stage in ("preprocess", "train", "evaluate"):
-            run(tree, root, "-c", f"import sys; sys.argv = ['ganflow', '{stage}']; from flows.cli import main; main()")
+            run(tree, root, "-c", command.format(stage=stage))
         artifacts = root / "artifacts"
         made[side] = [
             *(load_file(artifacts / "model" / f"{name}.safetensors") for name in ("generator", "discriminator")),

@@ -23,6 +23,9 @@ from .runs import complete_run, dataset_facts, ensure_run, log_params, run_name_
 
 # Of a model version: the hash of all its files.
 FILES_TAG = "files"
+# Whenever MLflow loads a model it writes into this file as what. It is hashed as after loading by the model's own id,
+# which is how a version's files are read when it is registered.
+_LOADED_AS, _LOADED_BY_ID = Path("registered_model_meta"), b"model_name: null\nmodel_version: null\n"
 DESCRIPTION = "Image generator trained by ganflow"
 _SERVING_CODE = Path(__file__).with_name("serving_model.py")
 _PACKED_CODE = Path(__file__).parents[2] / "gan"
@@ -139,15 +142,21 @@ def damaged_versions(workspace: Workspace) -> Iterator[tuple[str, str | None]]:
 
 
 def files_hash(uri: str) -> str:
-    """Hash of the names and bytes of all files of a logged model."""
+    """Hash of the names and bytes of all files of a logged model, however it was loaded last.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
     import mlflow
 
     folder = Path(mlflow.artifacts.download_artifacts(uri))
     # Python leaves its caches beside code that it loads.
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
-    described = [f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n" for file in files]
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"]
     if not files:
         raise FileNotFoundError(uri)
+    hashes = {file: sha256_of(folder / file) for file in files}
+    hashes[_LOADED_AS] = hashlib.sha256(_LOADED_BY_ID).hexdigest()
+    described = [f"{file.as_posix()}\0{sha256}\n" for file, sha256 in sorted(hashes.items())]
     return hashlib.sha256("".join(described).encode()).hexdigest()
 
 

@@ -16,7 +16,10 @@ def card(
     folder: WorkspaceOption = None,
     dataset: Annotated[bool, typer.Option("--dataset", help="that of the data set instead of the model's")] = False,
 ) -> None:
-    """Print the model card: Markdown in the Hugging Face format, made from what lies in the workspace."""
+    """Print the model card, in the Hugging Face format.
+
+    It is made of what lies in the workspace; --dataset prints the card of the data.
+    """
     workspace = workspace_at(folder)
     from components.reports import cards
 

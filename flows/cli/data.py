@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN_CLASSES = 10
 
-data_app = typer.Typer(help="Public data sets: fetched, checked and converted.", no_args_is_help=True)
+data_app = typer.Typer(help="List and fetch public data sets.", no_args_is_help=True)
 
 
 def init(
@@ -32,7 +32,10 @@ def init(
     ] = Path(),
     link: Annotated[bool, typer.Option("--link", help="make data/ a link to PATH instead of a copy")] = False,
 ) -> None:
-    """Look at your images, propose parameters for them and this machine, and make a workspace."""
+    """Inspect your images, propose parameters, create a workspace.
+
+    The proposal suits the images and this machine; edit params.yaml as you like.
+    """
     workspace, data = Workspace(folder.absolute()), data.absolute()
     if not data.exists():
         raise UserError(f"there is no {data}: name a folder or a file with images by --data")
@@ -78,7 +81,7 @@ def fetch(
         str | None, typer.Option("--from", metavar="PATH_OR_URL", help="folder or address that has the files")
     ] = None,
 ) -> None:
-    """Get a public data set into a workspace, checked and converted."""
+    """Fetch a public data set, check and convert it."""
     from components.ingest.public_data import fetch as get
 
     folder = get(name, into.absolute(), source)
@@ -88,7 +91,7 @@ def fetch(
 
 @data_app.command("list")
 def list_data_sets() -> None:
-    """The data sets that can be fetched, with their sizes and licences."""
+    """List the data sets that can be fetched, with sizes and licences."""
     from components.ingest.public_data import describe
 
     print(describe())

@@ -1,9 +1,10 @@
-"""The commands of daily life: `ganflow up`, `down`, `status` and `drift`."""
+"""The commands of daily life: `ganflow up`, `down`, `status`, `drift` and `ui`."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from components.gan.errors import UserError
-from components.services.tracking import champions
+from components.services.tracking import champions, connection
 from components.workspace.artifacts import Registration
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
@@ -36,7 +37,10 @@ def up(
     mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="of MLflow's pages, on this machine only")] = 5000,
     detach: Annotated[bool, typer.Option("--detach", help="come back when all runs; `ganflow down` ends it")] = False,
 ) -> None:
-    """Start the platform on this machine: Prefect's server and worker, MLflow's pages, all of prefect.yaml."""
+    """Start the platform: schedules, worker and pages.
+
+    Prefect's server and worker, MLflow's pages and all of prefect.yaml, on this machine only.
+    """
     workspace = workspace_at(folder)
     Params.load(workspace.params)
     check_servers()
@@ -56,7 +60,10 @@ def up(
 
 
 def down(folder: WorkspaceOption = None) -> None:
-    """End the platform with all its processes; a run in progress writes a checkpoint and goes on at the next start."""
+    """Stop the platform with all its processes.
+
+    A run in progress writes a checkpoint and continues at the next start.
+    """
     workspace = workspace_at(folder)
     began = time.monotonic()
     if supervisor.down(workspace):
@@ -66,7 +73,7 @@ def down(folder: WorkspaceOption = None) -> None:
 
 
 def status(folder: WorkspaceOption = None, as_json: _JsonOption = False) -> None:
-    """Servers, current and last runs, next schedules, the champion and its age, disk use."""
+    """Show servers, runs, schedules, the champion and disk use."""
     workspace = workspace_at(folder)
     found = _status(workspace)
     if as_json:
@@ -78,7 +85,10 @@ def status(folder: WorkspaceOption = None, as_json: _JsonOption = False) -> None
 
 
 def drift(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
-    """Compare new images in `retrain.inbox` with those that the champion learned from; nothing is started."""
+    """Compare new images with what the champion was trained on.
+
+    They are read from `retrain.inbox`; nothing is started.
+    """
     workspace, params = ready(folder, overrides)
     from components.drift import drift as compare
 
@@ -240,3 +250,24 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     if "disk" in found:
         sizes = [f"{name} {size / 1e6:,.0f} MB" for name, size in found["disk"].items() if size]
         yield "disk", [", ".join(sizes) or "nothing"]
+
+
+def ui(
+    folder: WorkspaceOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="on this machine only")] = 5000,
+) -> None:
+    """Open MLflow's pages until Ctrl-C.
+
+    Experiments, sample images and registered models.
+    """
+    workspace = workspace_at(folder)
+    if connection.address() != "embedded":
+        print(f"The experiments are at {connection.address()}")
+        return
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise UserError(f"port {port} is in use: name another by --port")
+    print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    subprocess.run([*command, "--backend-store-uri", connection.uri(workspace)], env=quiet, check=False)

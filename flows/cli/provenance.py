@@ -30,7 +30,10 @@ def trace(
     as_json: _JsonOption = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="write a page with pictures too")] = None,
 ) -> None:
-    """From a picture back to gallery, model, version, runs, parameters, code, data and nearest training images."""
+    """Trace a picture back to its model and data.
+
+    Names gallery, scores, model, version, runs, parameters, code, data and the nearest training images.
+    """
     workspace = Workspace(folder.absolute())
     found = trace_of(image, workspace)
     if html is not None:
@@ -53,7 +56,10 @@ def impact(
     folder: _FolderOption = Path(),
     as_json: _JsonOption = False,
 ) -> None:
-    """From a data version, or a single raw file by its bytes, to the models, versions and galleries made from it."""
+    """List what was made from a data version or a raw file.
+
+    Models, versions and galleries; a raw file is known by its bytes.
+    """
     found = impact_of(asked, Workspace(folder.absolute()))
     if as_json:
         print(json.dumps(found, indent=2))
@@ -70,7 +76,10 @@ def impact(
 
 
 def rebuild_registry(folder: _FolderOption = Path()) -> None:
-    """Make runs, model versions, tags and aliases again that MLflow's database lost; what is there stays."""
+    """Restore what MLflow's database lost, from the ledger.
+
+    Runs, model versions, tags and aliases; what is there stays.
+    """
     workspace = Workspace(folder.absolute())
     with workspace.exclusive():
         for part, missing in rebuild.rebuild_registry(workspace):

@@ -42,7 +42,10 @@ def sweep(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
-    """Train with several parameters, stop the worse trials early, and name the best by its score."""
+    """Search for better parameters.
+
+    Trains with several, stops the worse trials early, and names the best by its score.
+    """
     workspace, params = ready(folder, overrides)
     import components.sweep as search
 

@@ -1,4 +1,4 @@
-"""The commands that make pictures: `ganflow generate`, and its aliases `render` and `sample`."""
+"""The commands that make pictures: `ganflow generate`, its aliases `render` and `sample`, and `sign`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from components.gan.errors import UserError
+from components.workspace.artifacts import Gallery
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
@@ -43,7 +44,10 @@ def generate(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Make finished images by the champion or another model; the same command again makes what is lacking."""
+    """Generate finished pictures into a folder or bucket.
+
+    By the champion unless --model names another; the same command again makes what is missing.
+    """
     workspace, params = ready(folder, overrides)
     _generate(workspace, params, raw, images=n, label=label, seed=seed, truncation=truncation, out=out, model=model)
 
@@ -58,7 +62,7 @@ def render(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Another name of `ganflow generate`."""
+    """Generate finished pictures: the same as `generate`."""
     generate(n, label, seed, truncation, out, model, False, folder, overrides)
 
 
@@ -72,7 +76,10 @@ def sample(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """`ganflow generate --raw --model workspace`: images by the workspace's model, without finishing."""
+    """Generate raw images with the workspace's model.
+
+    The same as `ganflow generate --raw --model workspace`.
+    """
     workspace = workspace_at(folder)
     params = Params.load(workspace.params, overrides)
     if model != "workspace":
@@ -80,6 +87,27 @@ def sample(
     # Relative to where the command is given. The workspace is only read: images can be made while it trains.
     place = out if "://" in out else str(Path(out).absolute())
     _generate(workspace, params, True, images=n, label=label, seed=seed, truncation=truncation, out=place, model=model)
+
+
+def sign(
+    certificate: Annotated[Path, typer.Option(metavar="CHAIN.pem", help="certificates, the signer's own first")],
+    key: Annotated[Path, typer.Option(metavar="KEY.pem", help="the private key of the first certificate")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="for the signed copies; the gallery stays as it is")],
+    timestamp: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="time-stamping server (RFC 3161); without one nothing is sent to anyone"),
+    ] = None,
+    folder: WorkspaceOption = None,
+) -> None:
+    """Write signed copies of the gallery (C2PA).
+
+    The manifests are Content Credentials, signed with your own key.
+    """
+    gallery = Gallery.load(workspace_at(folder).gallery)
+    from components.provenance.signing import sign as signed
+
+    count = signed(gallery, certificate, key, out, timestamp)
+    print(f"{count} signed pictures in {out}")
 
 
 def _generate(workspace: Workspace, params: Params, raw: bool, **asked: object) -> None:

@@ -1,19 +1,24 @@
-"""The command `ganflow presets`: the table, and one of it as a section of params.yaml."""
+"""The commands about parameters: `ganflow params` and `ganflow presets`."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 import yaml
 
+from components.workspace.params import Params
 from components.workspace.presets import PRESETS, preset
 
 
 def presets(
     name: Annotated[str | None, typer.Argument(help="show this one as it would stand in params.yaml")] = None,
 ) -> None:
-    """Parameters for known data, each with its measured result: `ganflow run --preset NAME` uses one."""
+    """List parameters for known data, with measured results.
+
+    `ganflow run --preset NAME` uses one.
+    """
     if name is not None:
         chosen = preset(name)
         sections = {"preprocess": {"resolution": chosen.resolution}, "train": dict(chosen.train)}
@@ -26,3 +31,15 @@ def presets(
         else:
             images, minutes, hardware, scores = measured
             print(f"{'':<18} {scores}\n{'':<18} {images:,} images in {minutes:g} minutes on {hardware}")
+
+
+def list_params() -> None:
+    """List every key of params.yaml with its default."""
+    for section, field in Params.model_fields.items():
+        defaults = field.default
+        print(f"{section}:  # {(type(defaults).__doc__ or '').partition(chr(10))[0]}")
+        for name, described in type(defaults).model_fields.items():
+            value = defaults.model_dump(mode="json")[name]
+            print(f"  {name}: {json.dumps(value)}")
+            if described.description:
+                print(f"      # {described.description}")

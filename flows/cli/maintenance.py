@@ -1,0 +1,98 @@
+"""The commands that look after a machine and a workspace: `ganflow verify`, `clean` and `doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.maintenance.doctor import Diagnosis, examine
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
+from flows.cli.data import shown
+from flows.cli.shared import SetOption, WorkspaceOption, check_servers, workspace_at
+
+# Of thousands of a kind the largest tell enough.
+SHOWN = 10
+
+
+def doctor(
+    # Nothing is made in the folder: it is only looked at.
+    folder: Annotated[
+        Path, typer.Option("--workspace", metavar="DIR", help="the folder to look at; default: this one")
+    ] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Inspect this machine and say what needs attention.
+
+    Looks for what is outdated, open, full, unreachable or left over, and changes nothing.
+    """
+    found = examine(Workspace(folder.absolute()))
+    wrong = False
+    if as_json:
+        listed = [diagnosis._asdict() for diagnosis in found]
+        wrong = any(each["ok"] is False for each in listed)
+        print(json.dumps(listed, indent=2))
+    else:
+        for diagnosis in found:
+            wrong |= diagnosis.ok is False
+            _show(diagnosis)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    mark = {True: "ok", False: "warning", None: "-"}[diagnosis.ok]
+    print(f"{mark:<8} {diagnosis.check:<14} {diagnosis.words}", flush=True)
+    if diagnosis.mends:
+        print(f"{'':<23} {diagnosis.mends}")
+
+
+def clean(
+    # Nothing is made in the folder.
+    folder: Annotated[
+        Path, typer.Option("--workspace", metavar="DIR", help="the folder to look through; default: this one")
+    ] = Path(),
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+    remove: Annotated[bool, typer.Option("--remove", help="remove what is listed")] = False,
+) -> None:
+    """List unreferenced files; delete them only with --remove.
+
+    Kept is what a version, the ledger, a commit, the parameters or a running job can reach.
+    """
+    workspace = Workspace(folder.absolute())
+    options = Params.load(workspace.params, overrides).clean
+    from components.maintenance.cleanup import cleanup
+
+    found = cleanup(options, workspace, remove)
+    for kind, items in found.kinds():
+        print(f"{kind:<40} {sum(item.bytes for item in items) / 1e6:9,.1f} MB")
+        for item in items[:SHOWN]:
+            print(f"  {shown(item.path)}, {item.bytes / 1e6:,.1f} MB, {item.age:.0f} days: {item.words}")
+        if len(items) > SHOWN:
+            print(f"  and {len(items) - SHOWN:,} more")
+    for sentence in found.kept:
+        print(sentence)
+    sentence = found.told(remove, "--remove removes them")
+    print(sentence[0].upper() + sentence[1:])
+
+
+def verify(folder: WorkspaceOption = None) -> None:
+    """Hash everything again and name what is damaged.
+
+    Covers data, artifacts, checkpoints, ledger and registered models, and says what mends each.
+    """
+    workspace = workspace_at(folder)
+    check_servers()
+    from components.maintenance.verify import verify as findings
+
+    damaged = 0
+    for finding in findings(workspace):
+        print(f"{'damaged' if finding.wrong else 'ok':<8} {finding.part}", flush=True)
+        if finding.wrong:
+            damaged += 1
+            print(f"         {finding.wrong};\n         {finding.mends}")
+    if damaged:
+        raise typer.Exit(1)

@@ -1,0 +1,186 @@
+"""The command `ganflow run`: what is due, the flow, and what came out of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from components.gan.errors import StoppedError
+from components.gan.options import DCGAN
+from components.provenance import ledger
+from components.services import versioning
+from components.services.address import masked
+from components.services.cluster import placement, session
+from components.services.tracking import connection, registry
+from components.training import begun
+from components.workspace.artifacts import Evaluation, Registration
+from components.workspace.graph import STAGES, Step, plan
+from components.workspace.params import Params
+from components.workspace.presets import preset as preset_named
+from components.workspace.scores import Scores
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
+from flows.cli.data import shown
+from flows.cli.shared import SetOption, WorkspaceOption, check_servers, workspace_at
+from flows.cli.stages import DiscardOption, discard_trainings
+from flows.supervisor import supervisor
+from flows.supervisor.ephemeral_server import end_orphans
+
+# The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
+_PREFECT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    # What goes wrong is told once, by `main`.
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def run(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="its section train instead of params.yaml's; see ganflow presets")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
+    discard: DiscardOption = False,
+) -> None:
+    """Run every stage that is out of date, then the gate.
+
+    As a Prefect flow. A stage is out of date if its data, parameters or code changed.
+    """
+    workspace = workspace_at(folder)
+    params = Params.load(workspace.params, overrides, preset_named(preset) if preset else None)
+    steps = plan(workspace, params, connection.address())
+    due = [step for step in steps if step.reason]
+    judged = not due and Verdict.of(workspace) is not None
+    half = None if discard else begun.unfinished(params, workspace)
+    if dry_run or not (due or half):
+        _show_plan(steps, judged)
+    if dry_run:
+        if half:
+            print(f"Before that, it would be {half.finishing(workspace)}.")
+        if session.address() is not None:
+            check_servers()
+            print(f"Ray at {session.address()}")
+            for line in placement.describe(params.train.wanted_workers):
+                print(f"  {line}")
+        return
+    if judged and not half:
+        ledger.record(workspace)
+        print("Nothing to do: data, parameters and code are those of the last run.")
+        _summary(workspace)
+        return
+    check_servers()
+    workspace.exclusive()
+    end_orphans(workspace)
+    if discard:
+        discard_trainings(params, workspace)
+    if half:
+        print(f"ganflow is {half.finishing(workspace)}.\n")
+    else:
+        _announce(workspace, params, due)
+    began = time.monotonic()
+    if half or "train" in {step.stage.name for step in due}:
+        session.start()
+    _run_flow(params, workspace)
+    print()
+    _summary(workspace)
+    if half:
+        print("  versions     not recorded: the next run is that of the present data and parameters")
+    elif not overrides and not preset:
+        print(f"  versions     {versioning.record(workspace, [stage.name for stage in STAGES])}")
+    took = _duration(time.monotonic() - began)
+    print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow generate` makes images.")
+
+
+def _run_flow(params: Params, workspace: Workspace) -> None:
+    supervisor.use(workspace)
+    os.environ.setdefault("PREFECT_HOME", str(workspace.state / "prefect"))
+    for name, value in _PREFECT.items():
+        os.environ.setdefault(name, value)
+    from flows.pipeline import pipeline
+
+    try:
+        pipeline(params, workspace.root)
+    except Exception as error:
+        # Ctrl-C ends Prefect's temporary server too, so what arrives may be its absence.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, StoppedError):
+                raise cause from None
+            cause = cause.__context__
+        from httpx import HTTPError
+
+        if isinstance(error, HTTPError):
+            server = masked(f"{os.environ.get('PREFECT_API_URL', 'its temporary server')}: {error}")
+            told = f"Prefect cannot be reached any more ({server}); what is done is kept, and the same command"
+            print(f"ganflow: {told} goes on from there", file=sys.stderr, flush=True)
+            session.stop()
+            # Prefect would try for minutes to tell the server that has gone what happened.
+            os._exit(2)
+        raise
+
+
+def _show_plan(steps: Sequence[Step], judged: bool) -> None:
+    for step in steps:
+        print(f"  {step.stage.name:<12} {'would run: ' + step.reason if step.reason else 'up to date'}")
+    why = "register runs" if steps[-1].reason else "this version was not judged"
+    print(f"  {'promote':<12} {'up to date' if judged else 'would run: ' + why}")
+
+
+def _announce(workspace: Workspace, params: Params, due: Sequence[Step]) -> None:
+    names = [*(step.stage.name for step in due), "promote"]
+    print(f"ganflow runs {' -> '.join(names)} in {workspace.root}")
+    for step in due:
+        print(f"  {step.stage.name:<12} {step.reason}")
+    if "train" in names and params.train.network != DCGAN():
+        print("How long it takes shows after the first images; around the training it is less than a minute.\n")
+    elif "train" in names:
+        # The default network's rate on two cores with bf16; cost grows with the pixels.
+        height, width = params.preprocess.shape
+        rate = 1_900 * (28**2 / (height * width)) ** 1.3
+        seconds = params.train.images / rate
+        print(f"About {_duration(seconds)} of training on two cores, and less than a minute around it.\n")
+    else:
+        print("Less than a minute.\n")
+
+
+def _summary(workspace: Workspace) -> None:
+    evaluation, registration = Evaluation.load(workspace.evaluation), Registration.load(workspace.registration)
+    print("Scores (floor: the same for real images)")
+    scores = Scores.of(evaluation)
+    for score in scores:
+        if score.images != "floor":
+            floor = scores.beside(score, "floor")
+            print(f"  {score.name:<32} {score.value:9.4f}" + (f"   floor {floor.value:.4f}" if floor else ""))
+    print("Results")
+    print(f"  pictures     {shown(workspace.gallery / 'contact_sheet.png')}")
+    print(f"  report       {shown(workspace.gallery / 'report.html')}")
+    print(f"  model        {registration.name} version {registration.version} ({_aliases(workspace, registration)})")
+    if verdict := Verdict.of(workspace):
+        print(f"  verdict      {verdict.answer}: {verdict.reason}")
+        print(f"               {shown(workspace.verdict / 'verdict.html')}")
+
+
+def _aliases(workspace: Workspace, registration: Registration) -> str:
+    return ", ".join(registry.aliases(registration.name, registration.version, workspace)) or "no alias"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,116 @@
+"""The commands of single stages, which DVC calls too, and of the gate."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from components.services.cluster import session
+from components.services.tracking import champions
+from components.training import begun
+from components.workspace.artifacts import Artifact, Dataset
+from components.workspace.params import Params
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
+from flows.cli.data import shown
+from flows.cli.shared import SetOption, WorkspaceOption, ready
+from flows.runner import Work, judge
+
+DiscardOption = Annotated[
+    bool, typer.Option("--discard-training", help="do not finish a training that waits, of other data or parameters")
+]
+
+
+def preprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Turn the raw images in data/ into artifacts/dataset."""
+    _stage("preprocess", *ready(folder, overrides))
+
+
+def train(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    discard: DiscardOption = False,
+) -> None:
+    """Train artifacts/model; continue a training that was stopped."""
+    workspace, params = ready(folder, overrides)
+    if discard:
+        discard_trainings(params, workspace)
+    present = Dataset.load(workspace.dataset).key if (workspace.dataset / Dataset.manifest).exists() else None
+    half = begun.unfinished(params, workspace, present)
+    if half and "DVC_STAGE" in os.environ:
+        # What DVC writes down is that these parameters and this data set were trained with.
+        print(f"{half.told(workspace)} waits: `ganflow run` finishes it")
+    elif half:
+        print(f"ganflow is {half.finishing(workspace)}.", flush=True)
+        params = half.resumed(params)
+        begun.restore_dataset(half, workspace)
+    model = _stage("train", workspace, params)
+    begun.end(model.key, workspace)
+
+
+def evaluate(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    full: Annotated[bool, typer.Option("--full", help="the same as --set evaluate.full=true")] = False,
+) -> None:
+    """Score the model on samples of it: artifacts/evaluation."""
+    _stage("evaluate", *ready(folder, [*overrides, *(["evaluate.full=true"] if full else [])]))
+
+
+def postprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Finish pictures and write the report: artifacts/gallery."""
+    _stage("postprocess", *ready(folder, overrides))
+
+
+def register(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Register the model as a version in MLflow's registry."""
+    _stage("register", *ready(folder, overrides))
+
+
+def promote(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Let the gate compare challenger and champion.
+
+    The better one becomes champion, and a page says why.
+    """
+    workspace, params = ready(folder, overrides)
+    verdict = judge(params, workspace)
+    print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
+    for check in verdict.checks:
+        print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")
+    print(f"Who is champion: {_champion(verdict)}. The page: {shown(workspace.verdict / 'verdict.html')}")
+
+
+def rollback(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+    """Restore the previous champion (idempotent)."""
+    workspace, params = ready(folder, overrides)
+    name = params.register.name
+    now, before = champions.rollback(name, workspace)
+    print(
+        f"{name} version {now} is champion again, instead of version {before}"
+        if before is not None
+        else f"{name} version {now} is champion again already"
+    )
+
+
+def _champion(verdict: Verdict) -> str:
+    version = verdict.challenger if verdict.answer == "promote" else verdict.champion
+    return "nobody" if version is None else f"version {version}"
+
+
+def discard_trainings(params: Params, workspace: Workspace) -> None:
+    """Give up the trainings that wait to be finished."""
+    while half := begun.unfinished(params, workspace):
+        print(f"given up: {half.told(workspace)}; with its parameters and data it would still go on from there")
+        begun.end(half.key, workspace)
+
+
+def _stage(name: str, workspace: Workspace, params: Params) -> Artifact:
+    work = Work.of(name, params, workspace)
+    if name == "train" and not work.done():
+        # Ray takes as long to start as the imports.
+        session.start()
+    artifact = work.run()
+    print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {shown(artifact.folder)}")
+    return artifact

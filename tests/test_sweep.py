@@ -26,7 +26,7 @@ COMMENTED = SMALL.replace("images: 4096", "images: 2048  # short").replace(
 )
 
 
-def test_the_default_is_a_grid_around_the_present_values_with_these_first(tmp_path: Path) -> None:
+def test_the_default_is_a_grid_around_the_present_values(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {r2_gamma: 4, learning_rate_generator: 0.004}")
     trials = combinations(tmp_path / "params.yaml", ["train.images=640"], [], 320, None)
     assert len(trials) == 9
@@ -102,9 +102,7 @@ def test_the_best_trial_is_found_written_logged_and_not_run_again(make_workspace
     assert (root / "params.yaml").read_text() == COMMENTED
     assert not (root / "artifacts" / "model").exists()
 
-    began = time.monotonic()
     again = succeeded(ganflow(root, *command, "--trials", "3", "--write"))
-    assert time.monotonic() - began < 30
     assert "\ntrial " not in again and "at once" not in again
     written = (root / "params.yaml").read_text()
     assert "  images: 2048  # short\n" in written

@@ -50,7 +50,7 @@ def test_the_commands_write_the_whole_chain_down(workspace: Workspace) -> None:
     assert (workspace.mlruns / entries["registration"].facts["place"] / "MLmodel").exists()
     assert entries["verdict"].facts == json.loads((workspace.verdict / "verdict.json").read_text())
     spent = entries["model"].facts["cost"]
-    assert 1 < spent["cpu_seconds"] < 300
+    assert spent["cpu_seconds"] > 0
     assert spent["gpu_seconds"] == 0
     assert spent["energy_kwh"] == pytest.approx(cost.WATTS_PER_CORE * spent["cpu_seconds"] / 3.6e6, rel=0.01)
 

@@ -29,7 +29,7 @@ def running() -> Iterator[dict[str, str]]:
     command += ["--num-cpus", "2", "--include-dashboard=false", "--disable-usage-stats"]
     quiet = subprocess.DEVNULL
     head = subprocess.Popen(command, env=environment(**token), stdout=quiet, stderr=quiet, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

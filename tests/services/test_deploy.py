@@ -124,7 +124,7 @@ def launched() -> dict[str, Any]:
     return config
 
 
-def test_workers_of_the_cluster_need_only_the_pinned_packages_and_the_token(launched: dict[str, Any]) -> None:
+def test_cluster_workers_need_only_pinned_packages_and_the_token(launched: dict[str, Any]) -> None:
     installs = [command for command in launched["worker_setup_commands"] if "pip install" in command]
     assert [command.split()[-1] for command in installs] == ["~/ganflow/constraints.txt"]
     assert any("RAY_AUTH_MODE=token" in command for command in launched["worker_setup_commands"])
@@ -140,7 +140,7 @@ def test_job_asks_for_a_token_and_the_pinned_ray(job: Job) -> None:
 def test_nodes_of_the_job_share_a_bucket_but_no_disk(job: Job) -> None:
     head, *workers = job.ray_cluster_spec.pods
     assert [mount.name for mount in head.containers[0].volume_mounts] == [volume.name for volume in head.volumes]
-    assert not any(pod.volumes for pod in workers)
+    assert workers and not any(pod.volumes for pod in workers)
     assert "train.storage=s3://" in job.entrypoint
 
 

@@ -137,7 +137,7 @@ def mlflow_server(folder: Path) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def holders(*folders: Path) -> list[str]:

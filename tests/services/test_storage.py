@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -166,11 +165,22 @@ def test_a_wrong_bucket_is_named(bucket: str, tmp_path: Path) -> None:
     )
 
 
+def waiting(listener: socket.socket) -> int:
+    """How many connections were made that nobody has accepted yet."""
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
 @pytest.mark.parametrize("kind", ["refuses", "is silent", "does not accept"])
-def test_an_endpoint_that_does_not_answer_costs_seconds(
+def test_an_endpoint_that_does_not_answer_is_given_up(
     bucket: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert storage_module.ATTEMPTS * storage_module.TIMEOUT < 13
+    assert storage_module.ATTEMPTS * storage_module.TIMEOUT < 13, "seconds that a user waits"
     monkeypatch.setattr(storage_module, "TIMEOUT", 1.0)
     with socket.socket() as listener, contextlib.ExitStack() as clients:
         listener.bind(("127.0.0.1", 0))
@@ -189,11 +199,11 @@ def test_an_endpoint_that_does_not_answer_costs_seconds(
         if kind == "refuses":
             calls += [storage.sizes, lambda: storage.get("f", file), lambda: storage.delete("f")]
         for call in calls:
-            began = time.monotonic()
             with pytest.raises(UserError) as error:
                 call()
-            assert time.monotonic() - began < 8
             assert sentence(error).endswith("it does not answer: check the network and AWS_ENDPOINT_URL")
+        if kind == "is silent":
+            assert waiting(listener) == storage_module.ATTEMPTS
 
 
 def assert_denied(storage: Storage, file: Path) -> None:
@@ -279,9 +289,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     assert sentence(error).startswith(f"cannot use the storage {tmp_path}/file: ")
 
 
-def test_only_listed_variables_travel_and_their_values_are_not_shown(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_listed_variables_travel_and_values_are_hidden(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hush-hush-too")
     monkeypatch.setenv("OTHER", "stays")
     monkeypatch.setenv("GANFLOW_PASS_ENV", "HF_TOKEN, NOT_SET")
@@ -363,7 +371,7 @@ def test_an_interrupted_download_goes_on(dataset: Dataset, bucket: str, tmp_path
     publish_dataset(dataset, storage)
     with pytest.raises(UserError, match="went away"):
         fetch_dataset(dataset.content, storage, tmp_path / "cache")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="there is no dataset"):
         Dataset.load(tmp_path / "cache" / dataset.content)
     fetch_dataset(dataset.content, storage, tmp_path / "cache").verified()
     assert got.count("training-00000.npy") == 1

@@ -14,7 +14,7 @@ from tests.conftest import PROJECT
 
 
 @pytest.mark.parametrize("started_in", [PROJECT, Path("/")])
-def test_data_are_pulled_and_results_recorded_from_wherever_it_is_started(
+def test_data_are_pulled_and_results_recorded_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_in: Path
 ) -> None:
     workspace = Workspace(tmp_path / "home")

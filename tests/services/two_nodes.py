@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 NAMES = ("first", "second")
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 UNSHARE = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-START_TIMEOUT = 60.0
+START_TIMEOUT = 240.0
 
 # Process 1 of a node: all others are killed when it ends, which it does when its standard input is closed, whoever
 # closed it. It says when its namespaces are there, and goes on when they are connected.

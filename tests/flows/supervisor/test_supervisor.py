@@ -41,18 +41,14 @@ class Running:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.ports = free_port(), free_port()
-        self.seconds = 0.0
 
     @property
     def platform(self) -> Platform:
         return Platform.model_validate_json((self.root / ".ganflow" / "platform.json").read_text())
 
     def up(self) -> str:
-        began = time.monotonic()
         ports = ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
-        said = succeeded(ganflow(self.root, "up", "--detach", *ports))
-        self.seconds = time.monotonic() - began
-        return said
+        return succeeded(ganflow(self.root, "up", "--detach", *ports))
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         while True:
@@ -97,6 +93,7 @@ class Running:
         return [below for process in found for below in [process, *process.children(recursive=True)]]
 
 
+# A scenario: the tests run in the order in which they are written, on one platform; the last but one ends it.
 @pytest.fixture(scope="module")
 def running(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("platform") / "copy"
@@ -114,10 +111,10 @@ def test_a_second_up_finds_the_running_platform(running: Running) -> None:
     assert f"runs already (process {running.platform.supervisor.pid})" in said
     assert f"http://127.0.0.1:{running.ports[0]}" in said
     assert set(running.platform.parts) == {"prefect", "mlflow", "worker"}
-    for process in running.processes():
-        for connection in process.net_connections("inet"):
-            # Nothing of it can be reached from elsewhere.
-            assert connection.status != psutil.CONN_LISTEN or connection.laddr.ip in ("127.0.0.1", "::1")
+    connections = [each for process in running.processes() for each in process.net_connections("inet")]
+    listening = {each.laddr.port: each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+    # Nothing of it can be reached from elsewhere.
+    assert {*running.ports} <= listening.keys() and {*listening.values()} <= {"127.0.0.1", "::1"}
 
 
 def test_a_port_in_use_is_named_with_its_user(running: Running, make_workspace: Any) -> None:
@@ -127,11 +124,12 @@ def test_a_port_in_use_is_named_with_its_user(running: Running, make_workspace: 
     assert "--prefect-port" in sentence
 
 
-def test_nothing_new_ends_as_a_success_within_fifteen_seconds(running: Running) -> None:
+def test_nothing_new_ends_as_a_success_without_a_stage(running: Running) -> None:
     run = running.ended(running.started("retrain"))
     assert run["state"]["type"] == "COMPLETED"
     assert run["state"]["message"].startswith("Nothing new: ")
-    assert run["total_run_time"] < 15
+    tasks = running.post("task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}}).json()
+    assert [task["name"].rpartition("-")[0] for task in tasks] == ["data"]
     assert re.fullmatch(r"retrain \d{4}-\d\d-\d\d \d\d:\d\d", run["name"])
 
 
@@ -153,11 +151,11 @@ def test_what_was_killed_is_started_again_in_place_of_what_it_left(running: Runn
         assert process
         process.kill()
     assert len(left) > len(before.parts)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while not (set(running.platform.parts.values()).isdisjoint(before.parts.values()) and running.healthy()):
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert not psutil.wait_procs(left, 5)[1]
+    assert not psutil.wait_procs(left, 60)[1]
     new = running.platform.parts
     # So long what does not get its port takes to end.
     time.sleep(6)
@@ -176,7 +174,7 @@ def test_what_was_killed_is_started_again_in_place_of_what_it_left(running: Runn
 def test_a_wrong_value_is_refused_in_the_form(running: Running, wrong: dict[str, Any], named: str) -> None:
     answer = running.start("retrain", params=wrong)
     assert answer.status_code in (409, 422)
-    assert named in answer.text or "params" in answer.text
+    assert named in answer.text
 
 
 def test_what_is_wrong_is_the_state_of_the_run(running: Running) -> None:
@@ -239,7 +237,7 @@ def retrained(running: Running, told: list[str]) -> dict[str, Any]:
     run = running.started("retrain")
     progress = running.root / ".ganflow" / "training"
     before = {*progress.iterdir()}
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     while not [ready for new in {*progress.iterdir()} - before for ready in new.glob("checkpoints/0*[0-9]")]:
         assert time.monotonic() < until, running.get(f"flow_runs/{run}")["state"]
         time.sleep(0.1)
@@ -250,7 +248,7 @@ def retrained(running: Running, told: list[str]) -> dict[str, Any]:
     assert "not running" in succeeded(ganflow(running.root, "status"))
     _miss_schedules(running.root)
     running.up()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while running.get(f"flow_runs/{run}")["state"]["type"] != "RUNNING":
         assert time.monotonic() < until
         time.sleep(0.1)
@@ -349,7 +347,7 @@ def test_of_what_was_missed_one_run_is_made_up_for(running: Running, retrained: 
         return [run for run in found if run["auto_scheduled"]]
 
     assert len([run for run in runs("CANCELLED") if "Missed while" in run["state"]["message"]]) >= 4
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while len(done := runs("COMPLETED")) < 2:
         assert time.monotonic() < until, done
         time.sleep(0.5)
@@ -362,19 +360,17 @@ def test_the_block_that_the_parameters_name_is_told(
     """Of a new run: Prefect tells of one that its server was killed under a quarter of an hour later."""
     run = running.ended(running.started("drift"))
     assert run["state"]["message"] == "Nothing can arrive: params.yaml names no retrain.inbox"
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not any(f"{run['name']}: Completed. Nothing can arrive" in text for text in told):
         assert time.monotonic() < until, told
         time.sleep(0.2)
 
 
-def test_down_leaves_no_process_within_ten_seconds(running: Running) -> None:
+def test_down_returns_when_no_process_is_left(running: Running) -> None:
     processes = running.processes()
     assert len(processes) >= 4
-    began = time.monotonic()
     assert "has ended" in succeeded(ganflow(running.root, "down"))
-    assert time.monotonic() - began < 10
-    _, alive = psutil.wait_procs(processes, timeout=0.1)
+    _, alive = psutil.wait_procs(processes, timeout=0)
     assert not alive
     assert "does not run" in succeeded(ganflow(running.root, "down"))
     assert not (running.root / ".ganflow" / "platform.json").exists()

@@ -27,7 +27,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_promotes_the_better_keeps_against_the_worse_and_abstains_in_between(rng: np.random.Generator) -> None:
+def test_the_better_is_promoted_the_worse_not_and_else_abstained(rng: np.random.Generator) -> None:
     real = rng.normal(size=(1000, 8))
 
     def model(shift: float, count: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_promotes_the_better_keeps_against_the_worse_and_abstains_in_between(rng
     assert decide(model(0.3, 2000), model(0.3, 2000), real, 0.5, 0.05).answer == "keep"
     few = decide(model(0.25, 60), model(0.32, 60), real, 0.1, 0.05)
     assert few.answer == "abstain"
-    assert few.needed is None or few.needed > 60
+    assert few.needed is not None and few.needed > 60
     some = decide(model(0.25, 100), model(0.34, 100), rng.normal(size=(20_000, 8)), 0.1, 0.05)
     assert some.answer == "abstain"
     assert some.needed
@@ -61,7 +61,7 @@ def test_luck_is_promoted_no_oftener_than_alpha(rng: np.random.Generator) -> Non
 
 @pytest.fixture(scope="module")
 def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose version 1 is champion, and that trained a second model since."""
+    """A workspace whose version 1 is champion, and that trained a second model since. To be copied, not changed."""
     root = tmp_path_factory.mktemp("judged") / "copy"
     shutil.copytree(finished, root)
     params = root / "params.yaml"
@@ -69,6 +69,12 @@ def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in ("train", "evaluate", "postprocess", "register"):
         succeeded(ganflow(root, stage))
     return root
+
+
+@pytest.fixture
+def own(judged: Path, tmp_path: Path) -> Path:
+    """A copy of `judged` to be changed."""
+    return Path(shutil.copytree(judged, tmp_path / "own"))
 
 
 def test_the_first_is_champion_and_stays_so(judged: Path, finished: Path) -> None:
@@ -80,31 +86,28 @@ def test_the_first_is_champion_and_stays_so(judged: Path, finished: Path) -> Non
     assert registry.aliases("ganflow", 2, Workspace(judged)) == ["challenger"]
 
 
-def test_a_better_model_is_promoted_once_and_rolled_back_once(judged: Path) -> None:
-    workspace = Workspace(judged)
-    out = succeeded(ganflow(judged, "promote"))
+def test_a_better_model_is_promoted_once_and_rolled_back_once(own: Path) -> None:
+    workspace = Workspace(own)
+    out = succeeded(ganflow(own, "promote"))
     assert "ganflow version 2: promote" in out
     verdict = json.loads((workspace.verdict / "verdict.json").read_text())
     assert verdict["low"] > verdict["margin"] > 0
     assert verdict["kid_challenger"] < verdict["kid_champion"]
     assert registry.aliases("ganflow", 2, workspace) == ["challenger", "champion"]
-    assert succeeded(ganflow(judged, "promote")) == out
+    assert succeeded(ganflow(own, "promote")) == out
     assert len(champions.history("ganflow", workspace)) == 2
 
-    assert "version 1 is champion again, instead of version 2" in succeeded(ganflow(judged, "rollback"))
-    assert "version 1 is champion again already" in succeeded(ganflow(judged, "rollback"))
+    assert "version 1 is champion again, instead of version 2" in succeeded(ganflow(own, "rollback"))
+    assert "version 1 is champion again already" in succeeded(ganflow(own, "rollback"))
     assert registry.aliases("ganflow", 1, workspace) == ["champion"]
     # What was taken back does not come again by itself.
-    assert "version 2: keep; version 2 was rolled back" in succeeded(ganflow(judged, "promote"))
+    assert "version 2: keep; version 2 was rolled back" in succeeded(ganflow(own, "promote"))
     assert [entry["version"] for entry in champions.history("ganflow", workspace)] == [1, 2, 1]
 
 
-def test_a_veto_outweighs_a_better_score(judged: Path, tmp_path: Path) -> None:
-    root = tmp_path / "copy"
-    shutil.copytree(judged, root)
-    workspace = Workspace(root)
-    (workspace.mlruns / champions.JOURNAL).write_text("")
-    out = succeeded(ganflow(root, "promote", "--set", "promote.min_recall=1"))
+def test_a_veto_outweighs_a_better_score(own: Path) -> None:
+    workspace = Workspace(own)
+    out = succeeded(ganflow(own, "promote", "--set", "promote.min_recall=1"))
     assert "version 2: keep; the samples cover" in out
     assert "VETO     recall: " in out
     assert registry.aliases("ganflow", 1, workspace) == ["champion"]

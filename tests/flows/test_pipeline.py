@@ -7,8 +7,6 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +19,13 @@ STAGES = ("dataset", "model", "evaluation", "gallery")
 class Clone:
     """The project's files in a folder of their own, with less data and a shorter training; its code is what runs."""
 
-    def __init__(self, root: Path, digits: tuple[Pixels, Pixels]) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
+
+    @classmethod
+    def made(cls, root: Path, digits: tuple[Pixels, Pixels]) -> Clone:
+        """A clone in the new folder `root`, under git and DVC."""
+        clone = cls(root)
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
         )
@@ -32,10 +35,11 @@ class Clone:
                 shutil.copy(PROJECT / name, root / name)
         (root / "params.yaml").write_text(SMALL)
         (root / "data.dvc").unlink()
-        self.write_data(digits, 700)
-        self("git", "init", "-q")
-        self("dvc", "add", "data")
-        self.commit("start")
+        clone.write_data(digits, 700)
+        clone("git", "init", "-q")
+        clone("dvc", "add", "data")
+        clone.commit("start")
+        return clone
 
     def write_data(self, digits: tuple[Pixels, Pixels], count: int) -> None:
         data = self.root / "data"
@@ -75,14 +79,20 @@ class Clone:
 
 
 @pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Iterator[Clone]:
-    """A clone after `ganflow run`."""
-    clone = Clone(tmp_path_factory.mktemp("flow") / "clone", digits)
+def flow(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Clone:
+    """A clone after `ganflow run`. To be copied, not changed."""
+    clone = Clone.made(tmp_path_factory.mktemp("flow") / "clone", digits)
     out = clone("ganflow", "run")
     assert "ganflow runs preprocess -> train -> evaluate -> postprocess -> register" in out
     assert "ganflow version 1 (challenger, champion)" in out
     assert "recorded in dvc.lock" in out
-    yield clone
+    return clone
+
+
+@pytest.fixture
+def own(flow: Clone, tmp_path: Path) -> Clone:
+    """A copy of `flow` to be changed."""
+    return Clone(Path(shutil.copytree(flow.root, tmp_path / "own", symlinks=True)))
 
 
 def test_after_the_flow_every_way_in_has_nothing_to_do(flow: Clone) -> None:
@@ -126,85 +136,83 @@ def test_the_lock_and_the_artifacts_name_no_place_or_date(flow: Clone) -> None:
 
 
 def test_dvc_repro_makes_the_same_bytes(flow: Clone, tmp_path: Path, digits: tuple[Pixels, Pixels]) -> None:
-    other = Clone(tmp_path / "clone", digits)
+    other = Clone.made(tmp_path / "clone", digits)
     other("dvc", "repro")
     assert other.bytes() == flow.bytes()
     assert (other.root / "dvc.lock").read_text() == (flow.root / "dvc.lock").read_text()
     assert "version 1: promote" in other("ganflow", "promote")
-    began = time.monotonic()
     assert "Nothing to do" in other("ganflow", "run")
-    assert time.monotonic() - began < 30
+    # No server was started to find that out.
+    assert not (other.root / ".ganflow" / "prefect").exists()
     assert other.registered() == [("ganflow", 1)]
 
 
-def test_a_deleted_mlruns_is_filled_again(flow: Clone) -> None:
-    shutil.rmtree(flow.root / "mlruns")
-    assert flow.due() == ["register"] == flow.changed()
-    assert "ganflow version 1 (challenger, champion)" in flow("ganflow", "run")
-    assert flow.registered() == [("ganflow", 1)]
-    assert not flow.due()
-    assert not flow.changed()
+def test_a_deleted_mlruns_is_filled_again(own: Clone) -> None:
+    shutil.rmtree(own.root / "mlruns")
+    assert own.due() == ["register"] == own.changed()
+    assert "ganflow version 1 (challenger, champion)" in own("ganflow", "run")
+    assert own.registered() == [("ganflow", 1)]
+    assert not own.due()
+    assert not own.changed()
 
 
-def test_an_edit_runs_what_depends_on_it_by_every_way_in(flow: Clone) -> None:
+def test_an_edit_runs_what_depends_on_it_by_every_way_in(own: Clone) -> None:
     for file, expected in (
         ("gan/losses.py", ["train"]),
         ("gan/finishing.py", ["postprocess"]),
         ("gan/metrics.py", ["evaluate", "postprocess"]),
     ):
-        path = flow.root / "components" / file
+        path = own.root / "components" / file
         original = path.read_text()
         path.write_text(original + "\n# edited\n")
-        assert flow.changed() == expected, file
-        due = flow.due()
+        assert own.changed() == expected, file
+        due = own.due()
         assert due[0] == expected[0]
         assert due == ["preprocess", "train", "evaluate", "postprocess", "register"][-len(due) :]
         path.write_text(original)
-    assert not flow.due()
+    assert not own.due()
 
 
-def test_a_finishing_option_leaves_the_model_alone(flow: Clone) -> None:
-    model = (flow.root / "artifacts/model/model.json").stat().st_mtime_ns
-    params = flow.root / "params.yaml"
+def test_a_finishing_option_leaves_the_model_alone(own: Clone) -> None:
+    model = (own.root / "artifacts/model/model.json").stat().st_mtime_ns
+    params = own.root / "params.yaml"
     params.write_text(SMALL.replace("factor: 2", "factor: 3"))
-    assert flow.due() == ["postprocess", "register"]
-    out = flow("ganflow", "run")
+    assert own.due() == ["postprocess", "register"]
+    out = own("ganflow", "run")
     assert "ganflow runs postprocess -> register" in out
-    assert (flow.root / "artifacts/model/model.json").stat().st_mtime_ns == model
+    assert (own.root / "artifacts/model/model.json").stat().st_mtime_ns == model
     # New finishing steps do not make another version of equal weights.
-    assert flow.registered() == [("ganflow", 1)]
-    assert not flow.changed()
+    assert own.registered() == [("ganflow", 1)]
+    assert not own.changed()
     params.write_text(SMALL)
-    flow("dvc", "repro")
-    assert not flow.due()
+    own("dvc", "repro")
+    assert not own.due()
 
 
 @pytest.mark.long
-def test_dvc_shows_metrics_and_plots_and_runs_experiments(flow: Clone) -> None:
-    flow.commit("a run")
-    assert "fd_classifier_500" in flow("dvc", "metrics", "show")
-    flow("dvc", "plots", "show", "--json")
-    flow("dvc", "exp", "run", "-S", "train.images=2048")
-    assert "train.images" in flow("dvc", "params", "diff")
-    assert "fd_classifier_500" in flow("dvc", "metrics", "diff")
-    assert len(flow.registered()) == 2
-    assert not flow.due()
-    assert "images: 2048" in (flow.root / "params.yaml").read_text()
+def test_dvc_shows_metrics_and_plots_and_runs_experiments(own: Clone) -> None:
+    own.commit("a run")
+    assert "fd_classifier_500" in own("dvc", "metrics", "show")
+    own("dvc", "plots", "show", "--json")
+    own("dvc", "exp", "run", "-S", "train.images=2048")
+    assert "train.images" in own("dvc", "params", "diff")
+    assert "fd_classifier_500" in own("dvc", "metrics", "diff")
+    assert len(own.registered()) == 2
+    assert not own.due()
+    assert "images: 2048" in (own.root / "params.yaml").read_text()
 
 
 @pytest.mark.long
-def test_another_version_of_the_data_is_trained_on_and_the_first_comes_back(
-    flow: Clone, digits: tuple[Pixels, Pixels]
-) -> None:
-    flow.commit("the experiment")
-    flow.write_data(digits, 600)
-    assert "differs from data.dvc: run `dvc add data`" in flow("ganflow", "run")
-    flow("dvc", "add", "data")
-    flow("dvc", "repro")
-    assert not flow.due()
-    assert not flow.changed()
-    flow.commit("less data")
-    flow("git", "checkout", "-q", "HEAD~1")
-    flow("dvc", "checkout", "--force")
-    assert not flow.due()
-    assert not flow.changed()
+def test_other_data_is_trained_on_and_the_first_comes_back(own: Clone, digits: tuple[Pixels, Pixels]) -> None:
+    own.commit("a run")
+    own.write_data(digits, 600)
+    assert "differs from data.dvc: run `dvc add data`" in own("ganflow", "run")
+    own("dvc", "add", "data")
+    own("dvc", "repro")
+    assert not own.due()
+    assert not own.changed()
+    own.commit("less data")
+    own("git", "checkout", "-q", "HEAD~1")
+    own("dvc", "checkout", "--force")
+    assert not own.due()
+    assert not own.changed()

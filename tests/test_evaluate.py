@@ -22,7 +22,7 @@ def artifacts(finished: Path) -> tuple[Dataset, Model, Evaluation]:
     return Dataset.load(folder / "dataset"), Model.load(folder / "model"), Evaluation.load(folder / "evaluation")
 
 
-def test_names_state_the_protocol_and_stand_beside_floor_and_interval(
+def test_scores_state_their_protocol_beside_floor_and_interval(
     artifacts: tuple[Dataset, Model, Evaluation],
 ) -> None:
     dataset, _, evaluation = artifacts
@@ -41,10 +41,11 @@ def test_names_state_the_protocol_and_stand_beside_floor_and_interval(
     assert {"fd_classifier_500", "kid_classifier_500", "copied_pixels_50"} <= evaluation.intervals.keys()
 
 
-def test_copies_that_were_planted_are_found_and_the_samples_are_none(
+def test_planted_copies_are_found_and_samples_are_none(
     artifacts: tuple[Dataset, Model, Evaluation],
 ) -> None:
     copied = {name: value for name, value in artifacts[2].metrics.items() if name.startswith("copied_")}
+    assert {"copied_pixels_50", "copied_pixels_50_floor", "copied_pixels_50_canaries"} <= copied.keys()
     assert all(value > 0.9 for name, value in copied.items() if name.endswith("_canaries"))
     assert all(value < 0.05 for name, value in copied.items() if not name.endswith("_canaries"))
 

@@ -65,7 +65,7 @@ def response(generator: nn.Module, latent: int) -> Tensor:
 
 
 @pytest.mark.parametrize("network", ALL, ids=named)
-def test_directions_of_every_network_are_those_its_first_layers_answer_to_most(network: NetworkOptions) -> None:
+def test_directions_are_those_the_first_layers_answer_to_most(network: NetworkOptions) -> None:
     generator, _ = networks(network)
     found = latent_directions(generator, network.latent, 3)
     answer = response(generator, network.latent)
@@ -73,12 +73,12 @@ def test_directions_of_every_network_are_those_its_first_layers_answer_to_most(n
     assert torch.allclose(found @ found.T, torch.eye(3), atol=1e-5)
     # Where strengths are nearly equal any mixture of their directions is right.
     assert torch.allclose((answer @ found.T).norm(dim=0), strengths[:3], rtol=1e-3)
-    if strengths[0] > 1.01 * strengths[1]:
-        assert same_directions(found[:1], vectors[:1])
+    assert strengths[0] > 1.001 * strengths[1], "another seed is needed, for these two may change places"
+    assert same_directions(found[:1], vectors[:1])
 
 
 @pytest.mark.parametrize("network", ALL, ids=named)
-def test_a_walk_has_the_sample_in_its_middle_and_changes_to_both_sides(network: NetworkOptions) -> None:
+def test_a_walk_has_the_sample_in_its_middle(network: NetworkOptions) -> None:
     generator, _ = networks(network)
     inputs = seeded(range(2), np.array([0, 2]), network.latent)
     directions = latent_directions(generator, network.latent, 2)
@@ -121,7 +121,7 @@ class Toy(Generator):
         return image
 
 
-def test_a_network_that_is_not_known_is_described_by_the_linear_map_that_fits_it() -> None:
+def test_an_unknown_network_is_described_by_its_linear_fit() -> None:
     torch.manual_seed(0)
     toy = Toy()
     assert same_directions(latent_directions(toy, 6, 3), torch.linalg.svd(toy.map.weight).Vh[:3])

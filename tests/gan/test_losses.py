@@ -1,3 +1,5 @@
+"""Losses by their values and gradients, and penalties by closed forms and finite differences."""
+
 import math
 
 import pytest
@@ -26,7 +28,8 @@ def test_values_and_gradients_at_logits_of_zero(name: str, discriminator: float,
     real, fake = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
     to_real, to_fake = torch.autograd.grad(loss.discriminator(real, fake).sum(), (real, fake), allow_unused=True)
     assert to_real < 0
-    assert to_fake > 0 or name == "least_squares"
+    # The targets of least squares are 1 and 0: a generated image with a logit of 0 is right.
+    assert to_fake == 0 if name == "least_squares" else to_fake > 0
     (to_fake,) = torch.autograd.grad(loss.generator(real, fake).sum(), fake)
     assert to_fake < 0
 
@@ -36,13 +39,14 @@ def test_least_squares_pulls_to_its_targets() -> None:
     assert loss.discriminator(torch.ones(1), torch.zeros(1)) == loss.generator(torch.zeros(1), torch.ones(1)) == 0
 
 
-def test_discriminator_loss_is_the_negative_log_likelihood_that_the_article_printed_without_its_sign() -> None:
+def test_discriminator_loss_is_the_articles_negative_log_likelihood() -> None:
+    """The article prints it without its minus sign."""
     real, fake = torch.randn(100).double(), torch.randn(100).double()
     likelihood = torch.log(torch.sigmoid(real)) + torch.log(1 - torch.sigmoid(fake))
     assert torch.allclose(LOSSES["non_saturating"].discriminator(real, fake), -likelihood)
 
 
-def test_the_articles_two_generator_losses_differ_where_the_discriminator_is_sure() -> None:
+def test_the_articles_generator_losses_differ_where_d_is_sure() -> None:
     confident = torch.tensor([-6.0], requires_grad=True)
     gradients = {}
     for name in ("non_saturating", "saturating"):
@@ -92,13 +96,13 @@ def slopes(net: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(found, 1)
 
 
-def test_gradient_penalty_against_finite_differences_in_double_precision() -> None:
+def test_gradient_penalty_against_finite_differences() -> None:
     net = network()
     x = torch.randn(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.allclose(gradient_penalty(net(x), x).double(), slopes(net, x).square().sum(1), rtol=1e-6)
 
 
-def test_wgan_gp_against_finite_differences_in_double_precision() -> None:
+def test_wgan_gp_against_finite_differences() -> None:
     net, u = network(), torch.tensor([[0.0], [0.25]], dtype=torch.float64)
     real, fake = (torch.randn(2, 1, 4, 4, dtype=torch.float64) for _ in range(2))
     between = torch.stack((real[0], 0.75 * real[1] + 0.25 * fake[1]))
@@ -106,7 +110,7 @@ def test_wgan_gp_against_finite_differences_in_double_precision() -> None:
     assert torch.allclose(wgan_gp(net, real, fake, u).double(), expected, rtol=1e-5)
 
 
-def test_path_length_of_a_linear_map_is_the_norm_of_its_matrix_applied_to_y() -> None:
+def test_path_length_of_a_linear_map_against_its_matrix() -> None:
     layers, size, height, width = 3, 5, 4, 2
     matrix = torch.randn(layers, size, 3 * height * width)
     styles = torch.randn(6, layers, size, requires_grad=True)
@@ -117,7 +121,7 @@ def test_path_length_of_a_linear_map_is_the_norm_of_its_matrix_applied_to_y() ->
     assert torch.allclose(path_lengths(image, styles, y), norms, rtol=1e-5)
 
 
-def test_orthogonal_penalty_is_zero_for_orthogonal_filters_of_any_norm_alone() -> None:
+def test_orthogonal_penalty_vanishes_for_orthogonal_filters_alone() -> None:
     conv, transposed = nn.Conv2d(4, 3, 3, bias=False).double(), nn.ConvTranspose2d(3, 4, 2, bias=False).double()
     for layer in (conv, transposed):
         nn.init.orthogonal_(layer.weight)

@@ -376,7 +376,7 @@ def test_classes_are_counted_by_what_was_asked_for(tmp_path: Path) -> None:
     assert all(row.strip for row in rows)
 
 
-def test_classes_are_counted_by_what_is_seen_where_the_network_was_told_none(tmp_path: Path) -> None:
+def test_classes_of_an_unconditional_network_are_those_seen(tmp_path: Path) -> None:
     samples = scored(tmp_path, told=False)
     assert samples.by == "discriminator"
     samples.table["predicted"] = [0] * 45 + [2] * 15

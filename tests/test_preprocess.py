@@ -1,3 +1,5 @@
+"""Raw images become a data set: what is kept, scaled, split and rejected."""
+
 import gzip
 import warnings
 from collections.abc import Callable
@@ -89,7 +91,7 @@ def test_no_image_changes_sides_as_the_data_grows(make_workspace: Callable[..., 
     assert many.splits["holdout"] / 2000 == pytest.approx(0.2, abs=0.03)
 
 
-def test_a_second_run_returns_at_once_and_another_workspace_has_the_same_bytes(
+def test_a_second_run_writes_nothing_and_bytes_repeat_elsewhere(
     make_workspace: Callable[..., Path],
 ) -> None:
     root = make_workspace()

@@ -1,3 +1,5 @@
+"""Adaptive augmentation: each transform against what it must do to an image, and its probability against the paper."""
+
 import math
 from typing import Any, get_args
 
@@ -34,7 +36,7 @@ def test_nothing_happens_at_probability_zero(shape: tuple[int, ...]) -> None:
         assert same.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_computes_in_full_precision_under_autocast_and_stays_finite() -> None:
+def test_computes_in_fp32_under_autocast_and_stays_finite() -> None:
     image, u = torch.rand(2, 3, 16, 16), torch.tensor([0.0, 1 - 2**-24])[:, None].expand(-1, UNIFORMS)
     with torch.autocast("cpu", torch.bfloat16):
         within = adapt(image, u, 1.0, ALL)
@@ -146,7 +148,7 @@ def controller(**ada: Any) -> AugmentationProbability:
     return AugmentationProbability(TrainingOptions(images=8_000, ada=ADA(**ada)))
 
 
-def test_the_probability_follows_the_discriminator_at_the_speed_of_the_paper() -> None:
+def test_the_probability_rises_and_falls_at_the_papers_speed() -> None:
     sure = controller()
     for _ in range(2):
         for _ in range(UPDATE_EVERY):

@@ -1,3 +1,5 @@
+"""Differentiable augmentation: what each policy does to an image, and to its gradient."""
+
 import pytest
 import torch
 

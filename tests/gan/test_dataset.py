@@ -1,3 +1,5 @@
+"""The order of images over epochs, and pixels on their way to tensors and back."""
+
 import numpy as np
 import torch
 

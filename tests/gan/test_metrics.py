@@ -1,3 +1,5 @@
+"""Metrics by identities, closed forms and the trusted implementations of other projects."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Every network by its shapes, gradients and sizes, and its layers by their equations."""
+
 from typing import Any, get_args
 
 import pytest
@@ -98,7 +100,7 @@ def test_makes_large_images(network: NetworkOptions, side: int) -> None:
 
 
 @pytest.mark.parametrize("network", ALL, ids=named)
-def test_evaluates_each_image_alone_and_listens_to_the_class_if_conditional(network: NetworkOptions) -> None:
+def test_each_image_is_alone_and_has_its_class_if_conditional(network: NetworkOptions) -> None:
     torch.manual_seed(0)
     G, D = (n.eval() for n in build(network, image_of(28)))
     with torch.no_grad():
@@ -126,7 +128,7 @@ def test_truncation_makes_images_more_alike(network: NetworkOptions) -> None:
     assert whole > half > little
 
 
-def test_the_gradient_of_r3gans_penalty_is_the_one_of_torchs_own_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r3gans_penalty_has_the_gradient_of_torchs_own_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     _, D = build(R3GAN(**NARROW["r3gan"]), image_of(28))
     with torch.no_grad():
@@ -172,7 +174,7 @@ def test_resampling_is_the_filter_1_3_3_1() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_convolution_and_leaky_relu_equal_torch_to_the_second_order(groups: int) -> None:
+def test_convolution_and_leaky_relu_equal_torch_twice_derived(groups: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 6 // groups, 3, 3, dtype=torch.float64, requires_grad=True)
@@ -221,7 +223,7 @@ def test_self_attention_against_its_equations() -> None:
 
 @pytest.mark.parametrize("up", [False, True])
 @pytest.mark.parametrize("demodulate", [False, True])
-def test_modulated_convolution_against_a_loop_with_weights_for_each_image(up: bool, demodulate: bool) -> None:
+def test_modulated_convolution_against_a_loop_over_images(up: bool, demodulate: bool) -> None:
     torch.manual_seed(0)
     layer = ModulatedConv2d(4, 6, 3, 5, up=up, demodulate=demodulate)
     x, w = torch.randn(3, 4, 6, 6), torch.randn(3, 5)

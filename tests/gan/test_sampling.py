@@ -1,3 +1,5 @@
+"""Latents and labels are functions of their seeds and names alone."""
+
 import numpy as np
 import pytest
 import torch

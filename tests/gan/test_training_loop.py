@@ -1,3 +1,5 @@
+"""The training loop: it resumes in the same bits, learns, and computes the same on any number of ranks."""
+
 import itertools
 import re
 import socket
@@ -145,7 +147,7 @@ def test_a_resume_is_exact_with_every_loss_and_augmentation(changes: dict[str, A
         assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in whole[-1].tensors.items())
 
 
-def test_another_attempt_draws_other_noise_and_a_resume_keeps_to_it(split: Split) -> None:
+def test_another_attempt_draws_other_noise_also_after_a_resume(split: Split) -> None:
     chosen = options("dcgan")
     first, *_, last = states(chosen, split)
     second = states(chosen, split, FP32, first._replace(attempt=1))
@@ -280,9 +282,7 @@ def _resume_rank(rank: int, ranks: int, folder: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_a_resume_of_several_ranks_at_any_step_ends_in_the_same_bits(
-    ranks: int, split_folder: Path, tmp_path: Path
-) -> None:
+def test_a_resume_of_several_ranks_ends_in_the_same_bits(ranks: int, split_folder: Path, tmp_path: Path) -> None:
     _spawn(_resume_rank, ranks, split_folder, tmp_path)
     # Five boundaries within six steps.
     assert [file.read_text() for file in tmp_path.iterdir()] == [str(5 * len(ALL))] * ranks
@@ -303,7 +303,7 @@ def _norm_input() -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.randn(10, 4, 3, 3, generator=rng)
 
 
-def test_batch_norm_over_three_unequal_ranks_is_batch_norm_of_the_union(tmp_path: Path) -> None:
+def test_batch_norm_over_unequal_ranks_is_that_of_the_union(tmp_path: Path) -> None:
     _spawn(_norm_rank, 3, tmp_path)
     x, weight = _norm_input()
     norm, x = BatchNorm(4), x.requires_grad_(True)

@@ -177,7 +177,7 @@ def test_folders_of_splits_are_kept(tmp_path: Path, pictures: Files) -> None:
     assert dataset.splits == {"training": 90, "holdout": 30}
 
 
-def test_a_table_gives_labels_and_splits_and_names_what_it_cannot_use(tmp_path: Path, pictures: Files) -> None:
+def test_a_table_gives_labels_and_splits(tmp_path: Path, pictures: Files) -> None:
     as_folder(tmp_path / "data", pictures)
     (tmp_path / "secret.png").write_bytes(png(999))
     rows = [

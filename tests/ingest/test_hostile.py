@@ -89,7 +89,7 @@ def test_a_checkpoint_is_read_or_refused(tmp_path: Path, state: bytes, text: byt
     assert run.newest() is None
 
 
-def test_weights_of_another_network_are_refused_before_memory_is_taken() -> None:
+def test_weights_of_another_network_are_refused_before_loading() -> None:
     image = ImageFormat(height=28, width=28, channels=1, classes=("a", "b"))
     small = build(DCGAN(generator_width=8, discriminator_width=8), image).generator.state_dict()
     assert isinstance(restored(DCGAN(generator_width=8, discriminator_width=8), image, small), torch.nn.Module)

@@ -118,7 +118,7 @@ def test_sharpen_steepens_edges() -> None:
     assert steepest(Sharpen(amount=1).finish(image)) > steepest(image)
 
 
-def test_upscale_keeps_what_a_flat_image_shows_and_refuses_the_enormous() -> None:
+def test_upscale_keeps_a_flat_image_and_refuses_the_enormous() -> None:
     flat = np.full((9, 9, 1), 77, np.uint8)
     assert np.array_equal(Upscale(factor=3).finish(flat), np.full((27, 27, 1), 77, np.uint8))
     with pytest.raises(UserError, match="smaller factor"):
@@ -151,7 +151,7 @@ def test_steps_are_recorded_in_their_order() -> None:
     assert finished[3].pixels.shape == (16, 22, 1)
 
 
-def test_the_union_lists_the_steps_and_refuses_what_is_out_of_bounds() -> None:
+def test_the_union_of_steps_refuses_what_is_out_of_bounds() -> None:
     schema = TypeAdapter[FinishingStep](FinishingStep)
     assert schema.validate_python({"name": "upscale", "factor": 3}) == Upscale(factor=3)
     with pytest.raises(ValidationError, match="'curate', 'repair', 'denoise', 'tone', 'color', 'upscale', 'sharpen'"):

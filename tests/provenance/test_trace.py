@@ -299,7 +299,7 @@ def test_a_lost_registry_is_made_again_as_it_was(with_two: Workspace) -> None:
     assert images.shape == (2, 28, 28, 1)
 
 
-def test_what_cannot_be_restored_is_told_and_the_rest_keeps_its_number(with_two: Workspace) -> None:
+def test_what_cannot_be_restored_is_told_the_rest_keeps_numbers(with_two: Workspace) -> None:
     workspace = with_two
     (workspace.mlruns / "mlflow.db").unlink()
     first = next(e.facts["place"] for e in Ledger(workspace).entries() if e.kind == "registration")
@@ -313,7 +313,7 @@ def test_what_cannot_be_restored_is_told_and_the_rest_keeps_its_number(with_two:
     shutil.rmtree(workspace.mlruns / first)
     out = succeeded(ganflow(workspace.root, "rebuild-registry"))
     assert "ganflow version 1: its files are gone" in out
-    assert "there         ganflow version 2" in out or "there        ganflow version 2" in out
+    assert re.search("^there +ganflow version 2", out, re.MULTILINE)
 
 
 def test_a_registry_without_a_ledger_or_at_a_server_is_not_made_up(own: Workspace) -> None:

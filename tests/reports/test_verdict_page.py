@@ -100,9 +100,7 @@ def page(verdict: Verdict, classes: list[str] | None = None, history: list[dict[
         ),
     ],
 )
-def test_the_answer_stands_on_top_with_a_word_a_colour_and_the_reason(
-    changes: dict[str, Any], word: str, headline: str, tone: str
-) -> None:
+def test_the_answer_stands_on_top_with_its_reason(changes: dict[str, Any], word: str, headline: str, tone: str) -> None:
     found = page(made(**changes))
     assert f"{word} {headline} Its KID is better by 0.01234." in found.text
     assert ("header", {"class": tone}) in found.tags

@@ -44,7 +44,7 @@ def test_a_training_survives(fault: str, tmp_path: Path, expected: Callable[[str
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_training_that_diverges_is_tried_again_and_then_given_up_with_the_reason(
+def test_a_diverging_training_is_given_up_after_four_attempts(
     make_workspace: Callable[..., Path], workers: int
 ) -> None:
     root = make_workspace()

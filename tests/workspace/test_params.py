@@ -1,3 +1,5 @@
+"""Parameters: defaults, overrides, presets and sizes, and what is said of wrong ones."""
+
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Params:
     return Params.load(tmp_path / "params.yaml", overrides)
 
 
-def test_the_projects_own_parameters_are_valid_and_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
+def test_our_params_are_valid_and_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
     Params.load(PROJECT / "params.yaml")
     assert load(tmp_path, "") == Params()
 
@@ -54,7 +56,7 @@ def test_size_stands_in_the_network_and_changes_no_key_by_itself(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_replaces_the_section_train_and_overrides_change_it(tmp_path: Path, name: str) -> None:
+def test_a_preset_replaces_train_and_overrides_change_it(tmp_path: Path, name: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("train: {network: {name: mlp}, images: 3, seed: 5}\nregister: {name: faces}")
     params = Params.load(path, ["train.batch=96"], preset(name))

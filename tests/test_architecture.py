@@ -136,6 +136,13 @@ def test_imports_point_down(path: Path) -> None:
     assert not [place for place in places if len(place) == 1 or FOLDERS.index(place[0]) < lowest]
 
 
+def test_tests_need_no_benchmark() -> None:
+    """What both need lies in tests/."""
+    files = sorted((PROJECT / "tests").rglob("*.py"))
+    assert PROJECT / "tests" / "test_architecture.py" in files
+    assert not [file for file in files if any(module.partition(".")[0] == "benchmarks" for module in imports(file))]
+
+
 def test_every_folder_has_its_place() -> None:
     found = {path.name for path in COMPONENTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert found == set(FOLDERS)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crash_points import loaded
-from benchmarks.faults import FAULTS, undisturbed, workers_of
 from tests.conftest import SMALL, ganflow, succeeded
+from tests.harness.crash_points import loaded
+from tests.harness.faults import FAULTS, workers_of
+from tests.harness.trainings import undisturbed
 
 SHORT = ("worker killed",)
 

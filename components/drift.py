@@ -12,7 +12,7 @@ import numpy as np
 
 from .evaluation.reference import load_reference
 from .gan.dataset import Pixels
-from .gan.errors import UserError
+from .gan.errors import NotThereError, UserError
 from .gan.options import ImageFormat, Options
 from .gan.two_sample import two_sample
 from .ingest.decoding import make_part
@@ -60,7 +60,7 @@ def drift(params: Params, workspace: Workspace) -> Drift:
         raise UserError("there is no inbox to look into: name a folder or bucket as retrain.inbox in params.yaml")
     champion = champions.champion(params.register.name, workspace)
     if champion is None:
-        raise UserError("there is no champion to compare with: run `ganflow run`")
+        raise NotThereError("there is no champion to compare with: run `ganflow run`")
     data = registry.tags(champion.name, champion.version, workspace)["data"]
     options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
     files = arrived(params.retrain.inbox, workspace)

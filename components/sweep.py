@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from .gan.dataset import Split
-from .gan.errors import UserError
+from .gan.errors import DivergedError, UserError
 from .gan.features import feature_net, require_feature_net
 from .gan.models import build
 from .gan.options import Execution, Options, Ramp, Scheduled
@@ -338,10 +338,10 @@ def _trial(trial: _Job) -> Iterator[TrialReport]:
         for progress, row, _ in judged_training(job.options, dataset, job.execution, job.cache):
             images = progress.images
             if not math.isfinite(row.get("score", 0.0)):
-                raise UserError(f"its images have no score at image {images}")
+                raise DivergedError(f"its images have no score at image {images}")
             rows.append(row)
             if "score" in row:
                 yield {"images": images, "score": row["score"], "rows": rows}
                 rows = []
-    except UserError as error:
+    except DivergedError as error:
         yield {"images": images, "rows": rows, "diverged": str(error)}

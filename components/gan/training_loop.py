@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .curves import Averages, diversity
 from .dataset import Split, TrainingBatch, shuffled_order
 from .draws import Draws
-from .errors import UserError
+from .errors import DivergedError
 from .inputs import Inputs
 from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
@@ -37,10 +37,6 @@ class State(NamedTuple):
 
 
 START = State({}, 0, 0)
-
-
-class DivergedError(UserError):
-    """A loss or a weight is not finite: nothing that came after the last state is of use."""
 
 
 class Progress(NamedTuple):

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError
 from ..provenance.ledger import damage
 from ..services.tracking import registry
 from ..training.checkpoints import TrainingFolder
-from ..workspace.artifacts import Artifact
+from ..workspace.artifacts import Artifact, OtherVersionError
 from ..workspace.data_hashes import changed_data
 from ..workspace.graph import STAGES
 from ..workspace.workspace import Workspace
@@ -54,6 +54,6 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
 def _damage(artifact: type[Artifact], folder: Path) -> str | None:
     try:
         artifact.load(folder).verified()
-    except UserError as error:
+    except (DamagedError, OtherVersionError) as error:
         return str(error).partition(":")[0]
     return None

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError, UserError
 from ..workspace.files import sha256_of
 from ..workspace.workspace import Workspace
 from .ledger import Ledger, files_of
@@ -34,7 +34,7 @@ def impact(asked: str, workspace: Workspace) -> dict[str, Any]:
         holding = {source for source in sources if _holds(files_of(workspace, source), digest)}
         chosen = [entry for entry in datasets if entry.facts["source"] in holding]
         if not chosen:
-            raise UserError(
+            raise NotThereError(
                 f"no data version that {workspace.root} knows holds the bytes of {asked}: name a file of data/ as it "
                 "was then, not an image inside of an archive, or another folder by --workspace"
             )
@@ -48,7 +48,7 @@ def impact(asked: str, workspace: Workspace) -> dict[str, Any]:
             )
         ]
         if not chosen:
-            raise UserError(
+            raise NotThereError(
                 f"{workspace.root} knows no data version {asked}: `ganflow trace` and data.dvc show such hashes"
             )
     else:

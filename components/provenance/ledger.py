@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from filelock import FileLock
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError, NotThereError, UnreachableError
 from ..services import versioning
 from ..services.tracking import connection, registry, runs
 from ..training import cost
@@ -178,6 +178,11 @@ def record(workspace: Workspace, made: Artifact | Verdict | None = None, flow_ru
             if isinstance(artifact, Dataset) and not files_of(workspace, artifact.source).exists():
                 _data_facts(artifact, workspace)
             continue
+        try:
+            facts = _facts(artifact, stage, workspace)
+        except UnreachableError:
+            # What was written down of the version stays the last word until the server answers again.
+            continue
         ours = isinstance(made, Artifact) and made.key == artifact.key
         ledger.append(
             Entry(
@@ -185,7 +190,7 @@ def record(workspace: Workspace, made: Artifact | Verdict | None = None, flow_ru
                 artifact.key.id,
                 artifact.content,
                 {_kind(found[name]): found[name].content for name in parents},
-                _facts(artifact, stage, workspace),
+                facts,
                 flow_run if ours else None,
                 _now(),
             )
@@ -219,7 +224,8 @@ def _kind(artifact: Artifact) -> Kind:
 def _load(stage: Stage, workspace: Workspace) -> Artifact | None:
     try:
         return stage.artifact.load(stage.folder(workspace))
-    except UserError:
+    except (NotThereError, DamagedError):
+        # What is damaged is not written down: `ganflow verify` tells of it.
         return None
 
 
@@ -260,7 +266,7 @@ def _data_facts(dataset: Dataset, workspace: Workspace) -> dict[str, Any]:
     try:
         if data_content(workspace.data, workspace.state) != dataset.source:
             return facts
-    except UserError:
+    except NotThereError:
         return facts
     listed = files_of(workspace, dataset.source)
     if not listed.exists():

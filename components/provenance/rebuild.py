@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError, NotThereError
 from ..gan.options import ImageFormat
 from ..services.tracking import rebuild, runs
 from ..workspace.artifacts import Model
@@ -33,7 +33,7 @@ def rebuild_registry(workspace: Workspace) -> Iterator[tuple[str, str]]:
         if run_id is not None and (own or model.facts["tracking"] == "embedded"):
             recorded.append(_recorded_run(model, run_id, own, entries, workspace))
     if not recorded:
-        raise UserError(
+        raise NotThereError(
             f"{workspace.ledger} knows no run or version: run `ganflow run`, which makes and registers a model"
         )
     challengers = {entry.facts["name"]: int(entry.facts["version"]) for entry in registrations}
@@ -76,7 +76,8 @@ def _curves(model: Entry, workspace: Workspace) -> list[dict[str, Any]]:
     with suppress(OSError, ValueError):
         rows = [json.loads(line) for line in (training / "progress.jsonl").read_text().splitlines()]
         return [row for row in rows if "images" in row]
-    with suppress(UserError):
+    # A damaged one gives none either: rebuilding is for when things are lost.
+    with suppress(NotThereError, DamagedError):
         present = Model.load(workspace.model)
         if present.content == model.content:
             import pandas as pd

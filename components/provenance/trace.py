@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError, UnreachableError, UserError
 from ..gan.options import ImageFormat
 from ..services.tracking import champions, connection, registry
 from ..workspace.artifacts import Dataset, Evaluation
@@ -44,7 +44,9 @@ def trace(file: Path, workspace: Workspace) -> dict[str, Any]:
     set; the model's own sample is compared where `artifacts/evaluation` still has it, else the picture, reduced.
 
     Raises:
-        UserError: it is no picture, or the ledger knows nothing of it.
+        NotThereError: there is no such file, or the ledger knows nothing of it.
+        DamagedError: `artifacts/dataset` or `artifacts/evaluation` is damaged.
+        UserError: it is no picture.
     """
     picture = _read(file)
     entries = Ledger(workspace).entries()
@@ -97,7 +99,7 @@ def _read(file: Path) -> _Picture:
     from PIL import Image
 
     if not file.is_file():
-        raise UserError(f"there is no picture {file}: name a file")
+        raise NotThereError(f"there is no picture {file}: name a file")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -139,13 +141,13 @@ def _in_galleries(picture: _Picture, entries: Sequence[Entry]) -> tuple[Entry | 
     return None, {}, "marks"
 
 
-def _unknown(file: Path, picture: _Picture, workspace: Workspace) -> UserError:
+def _unknown(file: Path, picture: _Picture, workspace: Workspace) -> NotThereError:
     if "model" in picture.marks:
-        return UserError(
+        return NotThereError(
             f"{file} says that model {picture.marks['model'][:40]} made it, which {workspace.root} does not know: name "
             "the folder where it was made by --workspace"
         )
-    return UserError(
+    return NotThereError(
         f"{file} was not made in {workspace.root}, or was changed since: its pixels are in no gallery and nothing of "
         "ganflow is written in it; name another folder by --workspace, or the picture as it was made"
     )
@@ -156,7 +158,7 @@ def _nearest(
 ) -> list[dict[str, Any]] | None:
     try:
         present = Dataset.load(workspace.dataset)
-    except UserError:
+    except NotThereError:
         return None
     if present.content != dataset.content:
         return None
@@ -191,7 +193,7 @@ def _sample(seed: int | None, evaluation: Entry | None, workspace: Workspace) ->
 
     try:
         present = Evaluation.load(workspace.evaluation)
-    except UserError:
+    except NotThereError:
         return None
     if evaluation is None or present.content != evaluation.content:
         return None
@@ -252,7 +254,7 @@ def _aliases(name: str, version: int, where: str, entries: Sequence[Entry], work
     if where != connection.address():
         return []
     if where != "embedded" or (workspace.mlruns / "mlflow.db").exists():
-        with suppress(UserError):
+        with suppress(UnreachableError):
             return registry.aliases(name, version, workspace)
     last = [e.facts["version"] for e in entries if e.kind == "registration" and e.facts["name"] == name][-1]
     champion = champions.written_champion(name, workspace)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError
 from ..gan.options import ImageFormat
 from ..pictures.metadata import GENERATED
 from ..services import versioning
@@ -106,7 +106,7 @@ def attach(workspace: Workspace) -> None:
     subject = Subject.of(workspace)
     registration = subject.registration
     if registration is None:
-        raise UserError("this model is not registered: run `ganflow register`")
+        raise NotThereError("this model is not registered: run `ganflow register`")
     files = {
         "model_card.md": model_card(subject).encode(),
         "dataset_card.md": dataset_card(

@@ -6,7 +6,7 @@ import copy
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError, RefusedError, UnreachableError, UserError
 from ..workspace.files import disk_errors
 
 CHUNK = 16 * 2**20
@@ -30,10 +30,10 @@ PASSED = (
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
 )
-_DENIED = "access is denied: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they permit"
-_REASONS = {
-    "NO_SUCH_BUCKET": "there is no such bucket: create it or correct the address",
-    "NETWORK_CONNECTION": "it does not answer: check the network and AWS_ENDPOINT_URL",
+_DENIED = RefusedError, "access is denied: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they permit"
+_REASONS: Mapping[str, tuple[type[UserError], str]] = {
+    "NO_SUCH_BUCKET": (NotThereError, "there is no such bucket: create it or correct the address"),
+    "NETWORK_CONNECTION": (UnreachableError, "it does not answer: check the network and AWS_ENDPOINT_URL"),
     "ACCESS_DENIED": _DENIED,
     "INVALID_ACCESS_KEY_ID": _DENIED,
     "SIGNATURE_DOES_NOT_MATCH": _DENIED,
@@ -161,11 +161,12 @@ class Storage:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
+            kind: type[UserError] = UserError
             number = error.errno if isinstance(error, OSError) else None
             reason = os.strerror(number).lower() if number else str(error).partition("\n")[0]
             if found := re.search(r"AWS Error ((\w+).*?) during \w+ operation: (.*?)( \(Request ID|$)", reason):
-                reason = _REASONS.get(found[2]) or f"{found[1]} {found[3]}".strip()
-            raise UserError(f"cannot use the storage {self.uri}: {reason[:300]}") from None
+                kind, reason = _REASONS.get(found[2], (kind, f"{found[1]} {found[3]}".strip()))
+            raise kind(f"cannot use the storage {self.uri}: {reason[:300]}") from None
 
 
 def _s3() -> pyarrow.fs.S3FileSystem:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError, NotThereError
 from ..gan.options import Options
 from ..services.tracking import runs
 from ..workspace.artifacts import Dataset, Key
@@ -146,7 +146,8 @@ def restore_dataset(begun: Begun, workspace: Workspace) -> Dataset:
         UserError: it is damaged, or there is no space left.
     """
     kept = begun.dataset(workspace)
-    with suppress(UserError):
+    # A damaged one is replaced by the whole one that was kept.
+    with suppress(NotThereError, DamagedError):
         present = Dataset.load(workspace.dataset)
         if present.content == kept.content:
             return present
@@ -159,7 +160,7 @@ def _is_present(begun: Begun, params: Params, dataset: Key | None, workspace: Wo
     """Whether `params` and the data set with this key lead to the training."""
     try:
         same_data = dataset is not None and is_same(begun.dataset(workspace).key, dataset)
-    except UserError:
+    except (NotThereError, DamagedError):
         # Nothing is left to finish it with but what lies here now.
         return True
     return same_data and begun.key.options == options_hash(params.train)
@@ -208,7 +209,7 @@ def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | No
         dataset = Dataset.load(workspace.dataset)
         (described, *_) = sorted(folder.glob("checkpoints/*/checkpoint.json"), reverse=True)
         workers = unsealed(described.read_text())["execution"]["workers"]
-    except (UserError, OSError, ValueError, KeyError, TypeError):
+    except (NotThereError, DamagedError, OSError, ValueError, KeyError, TypeError):
         return None
     for options in (params.train, *_logged(folder.name, workers, workspace)):
         inputs = inputs_hash([dataset.content])

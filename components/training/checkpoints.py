@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 import safetensors.torch
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError
 from ..gan.options import Execution
 from ..gan.training_loop import State
 from ..workspace.files import disk_errors, sealed, sha256_of, sync, unsealed
@@ -106,7 +106,7 @@ class TrainingFolder:
         """
         found = {c.state.images: c for c in self._whole() if "score" in c.history[-1]}
         if not found:
-            raise UserError(f"{self.path} holds no whole checkpoint: delete it and train again")
+            raise DamagedError(f"{self.path} holds no whole checkpoint: delete it and train again")
         return found[best_of({images: checkpoint.score for images, checkpoint in found.items()})]
 
     def _folders(self) -> list[Path]:

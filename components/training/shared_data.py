@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm import tqdm
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError
 from ..services.storage import Storage
 from ..workspace.artifacts import Dataset
 from ..workspace.files import disk_errors, sha256_of, unsealed
@@ -38,8 +38,10 @@ def fetch_dataset(content: str, storage: Storage, cache: Path) -> Dataset:
     source, folder = storage / f"datasets/{content}", cache / content
     manifest, fetched = folder / Dataset.manifest, folder / "fetched.json"
 
-    def damaged(name: str) -> UserError:
-        return UserError(f"{source.uri}/{name} is missing or damaged: delete it and run again, which uploads it again")
+    def damaged(name: str) -> DamagedError:
+        return DamagedError(
+            f"{source.uri}/{name} is missing or damaged: delete it and run again, which uploads it again"
+        )
 
     with disk_errors(folder):
         cache.mkdir(parents=True, exist_ok=True)

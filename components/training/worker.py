@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from ..gan.dataset import to_image
-from ..gan.errors import UserError
+from ..gan.errors import DivergedError, UserError
 from ..gan.options import Execution, TrainingOptions
-from ..gan.training_loop import START, DivergedError, State
+from ..gan.training_loop import START, State
 from ..services.cluster import worker
 from ..services.storage import Storage, passed_environment
 from ..workspace.artifacts import Dataset

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError, NotThereError
 from ..gan.options import Execution, ImageFormat, Options, TrainingOptions
 from .files import sealed, sha256_of, unsealed
 
@@ -30,8 +30,8 @@ class Key(Options):
         return hashlib.sha256(f"{self.options}{self.inputs}{self.code}".encode()).hexdigest()[:16]
 
 
-class OtherVersionError(UserError):
-    """An artifact whose JSON this version does not know; it is made again."""
+class OtherVersionError(NotThereError):
+    """An artifact whose JSON this version does not know: it counts as not there, and is made again."""
 
 
 class FileRecord(Options):
@@ -68,12 +68,13 @@ class Artifact(Options):
         """The artifact in `folder`, its files checked for presence and size.
 
         Raises:
-            UserError: it is missing or damaged.
+            NotThereError: it is missing, or of another version.
+            DamagedError: a file is missing or has another size.
         """
         path = folder / cls.manifest
         if not path.exists():
             made_by = cls.__name__.lower()
-            raise UserError(f"there is no {made_by} at {folder}: run `ganflow run`, which makes it")
+            raise NotThereError(f"there is no {made_by} at {folder}: run `ganflow run`, which makes it")
         try:
             artifact = cls(**unsealed(path.read_text()), folder=folder)
         except (ValueError, TypeError):
@@ -90,7 +91,7 @@ class Artifact(Options):
         """Itself, after a check of every byte.
 
         Raises:
-            UserError: a file does not have the recorded hash.
+            DamagedError: a file does not have the recorded hash.
         """
         for name, record in self.files.items():
             if sha256_of(self.folder / name) != record.sha256:
@@ -189,5 +190,5 @@ class Registration(Artifact):
     tracking: str = Field(description="address of the tracking server, `embedded` for the workspace's own")
 
 
-def _damaged(folder: Path, what: str) -> UserError:
-    return UserError(f"{folder} is damaged ({what}): delete that folder and run `ganflow run`, which makes it again")
+def _damaged(folder: Path, what: str) -> DamagedError:
+    return DamagedError(f"{folder} is damaged ({what}): delete that folder and run `ganflow run`, which makes it again")

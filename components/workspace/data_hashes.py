@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError
 from .files import digest_of, sha256_of
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def data_content(data: Path, state: Path) -> str:
     `state` is the folder that remembers sizes and times, in a database because there may be millions of files.
 
     Raises:
-        UserError: there is no file.
+        NotThereError: there is no file.
     """
     return _remembering(state, lambda database: _data_content(data, database))
 
@@ -78,7 +78,7 @@ def _data_content(data: Path, database: Path) -> str:
         count += 1
         content.update(b"%s\0%s\n" % (path, digest.encode()))
     if not count:
-        raise UserError(
+        raise NotThereError(
             f"there is no data in {data}: run `dvc pull data.dvc`, `ganflow init --data PATH` or `ganflow data fetch`, "
             "or put images there: folders, a zip or tar, Parquet, WebDataset shards or an IDX pair"
         )

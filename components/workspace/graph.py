@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError
 from ..gan.options import Options
 from .artifacts import Artifact, Dataset, Evaluation, Gallery, Key, Model, OtherVersionError, Registration
 from .code import digest_of
@@ -49,15 +49,20 @@ class Stage:
         """The artifact as it lies there, whatever its key.
 
         Raises:
-            UserError: it is missing or damaged.
+            NotThereError: it is missing, or of another version.
+            DamagedError: a file is missing or has another size.
         """
         return self.artifact.load(self.folder(workspace))
 
     def find(self, workspace: Workspace, key: Key) -> Artifact | None:
-        """The artifact if it is whole and the stage would make the same under `key`."""
+        """The artifact if the stage would make the same under `key`.
+
+        Raises:
+            DamagedError: a file is missing or has another size.
+        """
         try:
             found = self.load(workspace)
-        except UserError:
+        except NotThereError:
             return None
         return found if is_same(found.key, key) else None
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError, UserError
 from ..gan.options import Options, Size, TrainingOptions, network_class
 from ..pictures.finishing import FinishingStep
 from .presets import Preset
@@ -217,7 +217,7 @@ with warnings.catch_warnings():
                 UserError: the file cannot be read, or a key or value is not allowed.
             """
             if not path.exists():
-                raise UserError(f"there is no {path}: run ganflow in a workspace, or name one by --workspace")
+                raise NotThereError(f"there is no {path}: run ganflow in a workspace, or name one by --workspace")
             try:
                 values = yaml.safe_load(path.read_text()) or {}
             except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

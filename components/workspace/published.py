@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError
 from ..gan.published import FILES, MANIFEST, Manifest, Published
 from .artifacts import Model
 from .files import sealed, unsealed
@@ -14,14 +14,14 @@ def load_published(folder: Path, called: str) -> Published:
     """The model in `folder`, a stage's or a registered one, which a user knows as `called`.
 
     Raises:
-        UserError: a file is missing, or is not what was written.
+        DamagedError: a file is missing, or is not what was written.
     """
     try:
         manifest = _manifest(folder)
         weights = {name: manifest.check(name, (folder / name).read_bytes()) for name in manifest.files}
         return Published(manifest, weights)
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{called} is damaged: `ganflow verify` says what mends it") from None
+        raise DamagedError(f"{called} is damaged: `ganflow verify` says what mends it") from None
 
 
 def save_published(model: Published, folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..gan.errors import UserError
+from ..gan.errors import BusyError
 from .files import disk_errors
 
 
@@ -83,7 +83,7 @@ class Workspace:
             try:
                 held: AbstractContextManager[object] = lock.acquire(timeout=0)
             except Timeout:
-                raise BusyError(self.root, holder) from None
+                raise _busy(self.root, holder) from None
             if lock.lock_counter == 1:
                 since = datetime.now().astimezone().isoformat(timespec="seconds")
                 staged = holder.with_suffix(".tmp")
@@ -101,15 +101,10 @@ def _lock(root: Path) -> FileLock:
     return FileLock(root / ".ganflow" / "lock", thread_local=False)
 
 
-class BusyError(UserError):
-    """Another process works in the workspace."""
-
-    exit_code = 3
-
-    def __init__(self, root: Path, holder: Path) -> None:
-        try:
-            held = json.loads(holder.read_text())
-            by = f"process {held['pid']} on {held['host']} since {held['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            by = "another process"
-        super().__init__(f"{root} is in use by {by}: wait for its end, or name another folder by --workspace")
+def _busy(root: Path, holder: Path) -> BusyError:
+    try:
+        held = json.loads(holder.read_text())
+        by = f"process {held['pid']} on {held['host']} since {held['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        by = "another process"
+    return BusyError(f"{root} is in use by {by}: wait for its end, or name another folder by --workspace")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from components.gan.errors import UserError
+from components.gan.errors import NotThereError, UserError
 from components.services import versioning
 from components.workspace.files import disk_errors
 from components.workspace.workspace import Workspace
@@ -38,7 +38,7 @@ def init(
     """
     workspace, data = Workspace(folder.absolute()), data.absolute()
     if not data.exists():
-        raise UserError(f"there is no {data}: name a folder or a file with images by --data")
+        raise NotThereError(f"there is no {data}: name a folder or a file with images by --data")
     for path in (workspace.params, workspace.data):
         if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
@@ -64,7 +64,7 @@ def init(
 
         try:
             require_feature_net(proposal.image)
-        except UserError as error:
+        except NotThereError as error:
             print(f"\nBefore you run: {error}")
     if not link:
         print(f"Versions: {versioning.add(workspace)}")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from components.gan.errors import UserError
+from components.gan.errors import NotThereError, UserError
 from components.services.tracking import champions, connection
 from components.workspace.artifacts import Registration
 from components.workspace.params import Params
@@ -201,7 +201,7 @@ def _champion(workspace: Workspace) -> dict[str, Any] | None:
     try:
         judged = Verdict.of(workspace)
         registered = Registration.load(workspace.registration)
-    except UserError:
+    except NotThereError:
         return found
     found["last_registered"] = registered.version
     if judged:

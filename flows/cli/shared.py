@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from components.gan.errors import UserError
+from components.gan.errors import UnreachableError
 from components.services.address import SERVERS, masked, unanswered
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
@@ -56,4 +56,6 @@ def check_servers() -> None:
     for variable, port in SERVERS.items():
         address = os.environ.get(variable, "")
         if error := unanswered(address, port):
-            raise UserError(f"{variable}={masked(address)} does not answer ({error}): start that server or unset it")
+            raise UnreachableError(
+                f"{variable}={masked(address)} does not answer ({error}): start that server or unset it"
+            )

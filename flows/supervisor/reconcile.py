@@ -25,8 +25,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry, Crashed
 
+from components.gan.errors import BusyError
 from components.services.tracking import runs
-from components.workspace.workspace import BusyError, Workspace
+from components.workspace.workspace import Workspace
 from flows.runs import STOPPED
 from flows.supervisor.prefect_api import runs as flow_runs
 

@@ -23,14 +23,14 @@ import psutil
 import yaml
 from pydantic import Field
 
-from components.gan.errors import UserError
+from components.gan.errors import BusyError, UnreachableError, UserError
 from components.gan.options import Options
 from components.provenance import ledger
 from components.services.address import masked
 from components.services.tracking import connection
 from components.workspace.files import disk_errors
 from components.workspace.params import Params
-from components.workspace.workspace import BusyError, Workspace
+from components.workspace.workspace import Workspace
 
 POOL = "ganflow"
 START_SECONDS = 120
@@ -236,7 +236,7 @@ class _Parts:
         while not answers(address):
             process = self._processes.get(name)
             if process is None and time.monotonic() > until - START_SECONDS + 5:
-                raise UserError(f"{masked(address)} does not answer: start that server, or unset its variable")
+                raise UnreachableError(f"{masked(address)} does not answer: start that server, or unset its variable")
             if (process and process.poll() is not None) or time.monotonic() > until:
                 raise UserError(f"{name} did not start: {self._last_words(name)}")
             time.sleep(0.2)

@@ -14,12 +14,13 @@ import torch.multiprocessing as mp
 
 from components.gan.curves import diversity
 from components.gan.dataset import Split
+from components.gan.errors import DivergedError
 from components.gan.losses import LOSSES
 from components.gan.models import build
 from components.gan.models.layers import BatchNorm
 from components.gan.options import NETWORKS, Execution, ImageFormat, Ramp, TrainingOptions
 from components.gan.schedules import at, ema_decay, learning_rate_factor
-from components.gan.training_loop import START, DivergedError, State, training_loop
+from components.gan.training_loop import START, State, training_loop
 from tests.gan.test_models import NARROW
 from tests.harness.float64 import in_float64
 

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from components.gan.dataset import Split
-from components.gan.errors import UserError
+from components.gan.errors import DamagedError, UserError
 from components.provenance import impact, trace
 from components.provenance.ledger import Ledger
 from components.reports import trace_page
@@ -161,6 +161,17 @@ def test_the_chain_holds_when_all_but_the_ledger_is_gone(own: Workspace, picture
     del before["data"]["nearest"], before["version"]["aliases"]
     assert bare == before
     assert "`dvc checkout`" in succeeded(ganflow(own.root, "trace", str(copied)))
+
+
+def test_a_damaged_artifact_is_not_taken_for_one_that_is_gone(own: Workspace, picture: Picture) -> None:
+    file = own.gallery / picture.file
+    for folder, name in ((own.evaluation, "samples.npy"), (own.dataset, "training-labels.npy")):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-1])
+        with pytest.raises(DamagedError, match=f"{folder.name} is damaged .{name}"):
+            trace.trace(file, own)
+        (folder / name).write_bytes(whole)
+        assert trace.trace(file, own)["data"]["nearest"]
 
 
 def test_the_page_holds_the_pictures_and_asks_for_nothing(

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.gan.errors import UserError
+from components.gan.errors import BusyError, DamagedError, NotThereError, UserError
 from components.gan.options import Execution
 from components.training.checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
 from components.workspace.artifacts import Key, Registration
 from components.workspace.files import disk_errors, staging
 from components.workspace.graph import stage_named
-from components.workspace.workspace import BusyError, Workspace
+from components.workspace.workspace import Workspace
 from tests.conftest import ganflow
 
 KEY = Key(options="a", inputs="b", code="c")
@@ -62,6 +62,16 @@ def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
     (tmp_path / "out" / "file.txt").write_text(damage)
     with pytest.raises(UserError, match=r"is damaged \(file.txt .*delete that folder"):
         Registration.load(tmp_path / "out").verified()
+
+
+def test_a_damaged_artifact_is_not_taken_for_one_that_is_not_there(tmp_path: Path) -> None:
+    stage, workspace = stage_named("register"), Workspace(tmp_path)
+    with pytest.raises(NotThereError, match="there is no registration"):
+        stage.load(workspace)
+    publish(workspace.registration)
+    (workspace.registration / "file.txt").unlink()
+    with pytest.raises(DamagedError, match=r"file\.txt is missing"):
+        stage.find(workspace, KEY)
 
 
 def test_a_damaged_description_is_noticed(tmp_path: Path) -> None:

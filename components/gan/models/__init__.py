@@ -18,7 +18,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import DamagedError
 from ..options import ImageFormat, NetworkOptions
 from .layers import Generator, NetworkPair
 
@@ -59,7 +59,7 @@ def restored(
     with torch.device("meta"):
         expected = getattr(build(options, image), player).state_dict()
     if {name: t.shape for name, t in expected.items()} != {name: t.shape for name, t in weights.items()}:
-        raise UserError(
+        raise DamagedError(
             f"the weights of the {player} are not those of the {options.name} that is described beside them"
         )
     network: nn.Module = getattr(build(options, image), player)

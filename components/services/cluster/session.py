@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
-from ...gan.errors import UserError
+from ...gan.errors import UnreachableError
 
 # In seconds: how soon a worker that died is seen, one that is frozen given up, the ends of others waited for, and a
 # range of workers started with those that found room.
@@ -66,7 +66,7 @@ def wait() -> None:
     try:
         _ready.result()
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UserError(
+        raise UnreachableError(
             f"cannot use Ray at {address() or 'this machine'}: {' '.join(str(error).split())[:300]}"
         ) from None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from ...gan.errors import UserError
+from ...gan.errors import NotThereError, RefusedError, UnreachableError, UserError
 from ...workspace.files import disk_errors
 from ...workspace.workspace import Workspace
 from ..address import masked
@@ -59,7 +59,13 @@ def open_client(workspace: Workspace) -> MlflowClient:
 
 @contextmanager
 def server_errors() -> Iterator[None]:
-    """Turn what MLflow raises into one sentence."""
+    """Turn what MLflow raises into one sentence.
+
+    Raises:
+        NotThereError: the server does not hold what was asked for.
+        UnreachableError: it does not answer.
+        RefusedError: it answers, and refuses.
+    """
     import requests.exceptions
     from mlflow.exceptions import MlflowException
 
@@ -67,9 +73,17 @@ def server_errors() -> Iterator[None]:
         yield
     except (MlflowException, requests.exceptions.RequestException) as error:
         reason = masked(" ".join(str(error).split()))[:300]
-        raise UserError(
+        raise _kind(error)(
             f"MLflow at {address()} did not do what was asked ({reason}); run the same command again"
         ) from None
+
+
+def _kind(error: Exception) -> type[UserError]:
+    """Which error it is: MLflow calls what it cannot tell, such as no answer, an internal one."""
+    code = getattr(error, "error_code", "INTERNAL_ERROR")
+    if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+        return NotThereError
+    return UnreachableError if code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") else RefusedError
 
 
 def ensure_experiment(client: MlflowClient, workspace: Workspace) -> str:

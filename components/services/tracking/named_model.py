@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
 
-from ...gan.errors import UserError
+from ...gan.errors import NotThereError
 from ...gan.published import Published
 from ...workspace.artifacts import Model
 from ...workspace.published import load_published
@@ -37,7 +37,9 @@ def named_model(wanted: ModelName, name: str, workspace: Workspace) -> NamedMode
     """The model of the workspace, or a version of the registered model `name`.
 
     Raises:
-        UserError: there is none, it is damaged, or the registry cannot be reached.
+        NotThereError: there is none.
+        DamagedError: it is damaged.
+        UnreachableError: the registry does not answer.
     """
     if wanted == "workspace":
         model = Model.load(workspace.model)
@@ -45,7 +47,7 @@ def named_model(wanted: ModelName, name: str, workspace: Workspace) -> NamedMode
     if wanted == "champion":
         version = champions.champion(name, workspace)
         if version is None:
-            raise UserError(
+            raise NotThereError(
                 f"{name} has no champion: run `ganflow run`, which makes a model and makes it champion if it passes "
                 "the checks, or name another model by --model"
             )

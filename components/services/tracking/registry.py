@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...gan.errors import UserError
+from ...gan.errors import NotThereError
 from ...workspace.artifacts import Evaluation, Gallery, Model
 from ...workspace.files import sha256_of
 from ...workspace.workspace import Workspace
@@ -57,7 +57,7 @@ def find_version(name: str, wanted: str, workspace: Workspace) -> ModelVersion:
     """The version of `name` with the number or alias `wanted`, and its files.
 
     Raises:
-        UserError: there is none, or the server cannot be reached.
+        NotThereError: there is none.
     """
     with registry_lock(workspace), server_errors():
         client = open_client(workspace)
@@ -67,7 +67,7 @@ def find_version(name: str, wanted: str, workspace: Workspace) -> ModelVersion:
         if number and int(number) in numbers:
             return fetched(client, name, int(number))
     there = f"it has {', '.join(map(str, numbers))}" if numbers else "`ganflow run` makes a model and registers it"
-    raise UserError(f"{name} has no {f'version {wanted}' if wanted.isdecimal() else wanted}: {there}")
+    raise NotThereError(f"{name} has no {f'version {wanted}' if wanted.isdecimal() else wanted}: {there}")
 
 
 def register(
@@ -249,13 +249,17 @@ def tags(name: str, version: int, workspace: Workspace) -> dict[str, str]:
 
 
 def recorded_version(name: str, version: int, workspace: Workspace) -> dict[str, Any] | None:
-    """What it takes to make a version again: run_id, model_id, place (None on a server) and tags; None if unknown."""
+    """What it takes to make a version again: run_id, model_id, place (None on a server) and tags; None if unknown.
+
+    Raises:
+        UnreachableError: the server does not answer.
+    """
     if address() != "embedded":
         try:
             client = open_client(workspace)
             with server_errors():
                 found = client.get_model_version(name, str(version))
-        except UserError:
+        except NotThereError:
             return None
         return {"run_id": found.run_id, "model_id": found.model_id, "place": None, "tags": dict(found.tags)}
     query = "SELECT run_id, source, storage_location FROM model_versions WHERE name = ? AND version = ?"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...gan.errors import UserError
+from ...gan.errors import NotThereError, UnreachableError
 from ...gan.options import ImageFormat
 from ...workspace.artifacts import Evaluation, Gallery, Model
 from ...workspace.workspace import Workspace
@@ -181,7 +181,7 @@ def run_of(key: str, workspace: Workspace) -> str | None:
             "WHERE tags.key = 'key' AND tags.value = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time"
         )
         return next((row[0] for row in read_rows(workspace, query, key)), None)
-    with suppress(UserError):
+    with suppress(NotThereError, UnreachableError):
         client = open_client(workspace)
         with server_errors():
             experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -198,7 +198,7 @@ def experiment_of(run_id: str | None, workspace: Workspace) -> str | None:
     if address() == "embedded":
         rows = read_rows(workspace, "SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id)
         return next((str(row[0]) for row in rows), None)
-    with suppress(UserError):
+    with suppress(NotThereError, UnreachableError):
         client = open_client(workspace)
         with server_errors():
             return str(client.get_run(run_id).info.experiment_id)
@@ -214,6 +214,6 @@ def params_of(key: str, workspace: Workspace) -> Mapping[str, str]:
         return {
             row[0]: row[1] for row in read_rows(workspace, "SELECT key, value FROM params WHERE run_uuid = ?", run_id)
         }
-    with suppress(UserError), server_errors():
+    with suppress(NotThereError, UnreachableError), server_errors():
         return dict(open_client(workspace).get_run(run_id).data.params)
     return {}

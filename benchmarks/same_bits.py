@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -216,14 +217,20 @@ def short_trainings(trees: dict[str, Path], scratch: Path, images: int, only: st
     return good
 
 
-def default_job(trees: dict[str, Path], scratch: Path) -> bool:
-    """Compare model and samples of the default job, as the command line makes them; whether they are the same."""
+def default_job(trees: dict[str, Path], scratch: Path, images: int | None) -> bool:
+    """Compare model and samples of the default job, as the command line makes them; whether they are the same.
+
+    `images` is the length of the training; None: the default's own.
+    """
+    params = yaml.safe_load((trees["theirs"] / "params.yaml").read_text())
+    if images is not None:
+        params["train"]["images"] = images
     made: dict[str, list[Any]] = {}
     for side, tree in trees.items():
         root = scratch / f"job-{side}"
         root.mkdir()
         shutil.copytree(PROJECT / "data", root / "data")
-        shutil.copy(trees["theirs"] / "params.yaml", root)
+        (root / "params.yaml").write_text(yaml.safe_dump(params))
         scripts = tomllib.loads((tree / "pyproject.toml").read_text())["project"]["scripts"]
         module, function = scripts["ganflow"].split(":")
         command = f"import sys; sys.argv = ['ganflow', '{{stage}}']; from {module} import {function}; {function}()"
@@ -249,7 +256,8 @@ def main() -> None:
         "--images", type=int, default=96, help="length of each training; the default options' is 4 times"
     )
     parser.add_argument("--only", default="", help="trainings whose name contains this")
-    parser.add_argument("--job", action="store_true", help="also the default job at its full length")
+    parser.add_argument("--job", action="store_true", help="also the default job")
+    parser.add_argument("--job-images", type=int, help="length of its training; default: its own")
     given = parser.parse_args()
     with TemporaryDirectory() as name:
         scratch = Path(name)
@@ -258,7 +266,7 @@ def main() -> None:
         unpack(given.commit, trees["theirs"])
         good = short_trainings(trees, scratch, given.images, given.only)
         if given.job:
-            good &= default_job(trees, scratch)
+            good &= default_job(trees, scratch, given.job_images)
     if not good:
         sys.exit(f"this checkout computes other bits than {given.commit}")
 

@@ -58,6 +58,7 @@ NOT_RESULTS = {
         "reports, and writes nothing into an artifact",
     ),
     "train.py": "starts and watches the workers",
+    "training/begun.py": "keeps what a training was begun with, to be finished with it",
     "training/checkpoints.py": "keeps states, whose hashes are checked: a training that goes on ends in the same bits",
     "training/cost.py": "counts seconds and estimates energy, for the ledger",
     "training/mirror.py": "copies what `checkpoints` keeps",

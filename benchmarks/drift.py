@@ -21,9 +21,9 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from components.gan.dataset import Split
-from components.gan.features import feature_net
 from components.gan.options import ImageFormat
 from components.gan.two_sample import two_sample
+from components.workspace.feature_nets import feature_net
 
 LEARNED, REFERENCE, ARRIVING = 5_000, 1_000, 100
 # Who has not been seen by then is not counted as seen.

@@ -27,10 +27,11 @@ from components.evaluation.gate import decided
 from components.evaluation.samples import sampled
 from components.gan.dataset import Split
 from components.gan.distances import Features
-from components.gan.features import FeatureNet, feature_net
+from components.gan.features import FeatureNet
 from components.gan.metrics import Resampled, kernel_resampled
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Model
+from components.workspace.feature_nets import feature_net
 from components.workspace.params import Promote
 from components.workspace.published import load_published
 from components.workspace.verdict import Verdict

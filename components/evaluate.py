@@ -18,11 +18,12 @@ from .evaluation.samples import sampled
 from .gan import metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, Moments, frechet
-from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy, feature_net
+from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy
 from .gan.metrics import Estimate, Values
 from .gan.published import Published
 from .gan.sampling import labels_like
 from .workspace.artifacts import Dataset, Evaluation, Key, Model
+from .workspace.feature_nets import feature_net
 from .workspace.files import staging
 from .workspace.params import Evaluate
 from .workspace.published import load_published

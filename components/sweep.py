@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from .gan.dataset import Split
 from .gan.errors import DivergedError, UserError
-from .gan.features import feature_net, require_feature_net
+from .gan.features import require_feature_net
 from .gan.models import build
 from .gan.options import Execution, Options, Ramp, Scheduled
 from .services import storage
@@ -34,6 +34,7 @@ from .training import shared_data
 from .training.scoring import judged_training, resolve_precision
 from .training.worker import TrainingJob
 from .workspace.artifacts import Dataset
+from .workspace.feature_nets import feature_net
 from .workspace.files import disk_errors, sync
 from .workspace.graph import key_of, stage_named
 from .workspace.params import Params, Resources, Train

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .gan.dataset import Split
 from .gan.errors import StoppedError, UserError
-from .gan.features import feature_net, require_feature_net
+from .gan.features import require_feature_net
 from .gan.options import Execution
 from .services.cluster import placement, session, trainer
 from .services.storage import Storage
@@ -21,6 +21,7 @@ from .training.publish import parameter_counts, publish
 from .training.scoring import resolve_precision
 from .training.worker import TrainingJob, work
 from .workspace.artifacts import Dataset, Key, Model
+from .workspace.feature_nets import feature_net
 from .workspace.params import Train
 from .workspace.workspace import Workspace
 

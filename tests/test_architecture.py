@@ -65,6 +65,7 @@ NOT_RESULTS = {
     "training/progress.py": "shows how far a training is, and gives advice",
     "training/shared_data.py": "copies a data set, whose hashes are checked",
     "workspace/artifacts.py": "describes results: what it cannot read is made again",
+    "workspace/code.py": "hashes code, for the names of caches",
     "workspace/files.py": "writes results whole or not at all",
     "workspace/params.py": "the validated values are hashed",
     "workspace/workspace.py": "names the folders",

@@ -10,9 +10,9 @@ import pytest
 
 from components.evaluation.samples import sampled, sampled_part
 from components.gan.dataset import Split, fingerprints
-from components.gan.features import feature_net
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Evaluation, Model
+from components.workspace.feature_nets import feature_net
 from components.workspace.published import load_published
 
 

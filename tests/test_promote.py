@@ -14,9 +14,9 @@ from components.evaluation.contenders import sample_champion
 from components.evaluation.gate import Decision
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.gan.features import feature_net
 from components.services.tracking import champions, registry
 from components.workspace.artifacts import Dataset
+from components.workspace.feature_nets import feature_net
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded

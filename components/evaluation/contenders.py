@@ -13,10 +13,11 @@ import pandas as pd
 from ..gan.dataset import Pixels, Split
 from ..gan.distances import Features, kernel_distance
 from ..gan.errors import UserError
-from ..gan.features import FeatureNet, feature_net
+from ..gan.features import FeatureNet
 from ..gan.options import ImageFormat
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Dataset, Evaluation, Model
+from ..workspace.feature_nets import feature_net
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
 from .samples import PART, sampled

@@ -11,9 +11,10 @@ import safetensors.torch
 from ..gan.dataset import Split
 from ..gan.distances import Features
 from ..gan.errors import NotThereError
-from ..gan.features import Classifier, EfficientNetLite0, FeatureNet, feature_net
+from ..gan.features import Classifier, EfficientNetLite0, FeatureNet
 from ..gan.options import ImageFormat
 from ..workspace.artifacts import Dataset
+from ..workspace.feature_nets import feature_net
 from ..workspace.files import staging
 from ..workspace.workspace import Workspace
 

@@ -7,16 +7,12 @@ features of EfficientNet-Lite0, whose weights come in a package. Nothing is down
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import io
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -140,7 +136,7 @@ def classifier_accuracy(data: Split, unseen: Split) -> npt.NDArray[np.bool_]:
     """
     net = train_classifier(data)
     right = [
-        _read(net, pixels).probabilities.argmax(1) == labels  # type: ignore[union-attr]
+        read(net, pixels).probabilities.argmax(1) == labels  # type: ignore[union-attr]
         for pixels, labels in unseen.batches(2_000)
     ]
     return np.concatenate(right)
@@ -164,7 +160,7 @@ class FeatureNet(NamedTuple):
     @torch.inference_mode()
     def read(self, pixels: Pixels, batch: int = 500) -> Reading:
         """Features and probabilities of images (N, H, W, C) uint8."""
-        return _read(self.net, pixels, batch)
+        return read(self.net, pixels, batch)
 
     def score(self, pixels: Pixels) -> float:
         """Distance of a thousand or so images to the training split; lower is better.
@@ -176,54 +172,9 @@ class FeatureNet(NamedTuple):
         return distance(self.read(pixels).features, self.real)
 
 
-def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
-    """The feature net for the data set with this training split and content hash, from `cache` or made now.
-
-    Two processes may ask at once: both make the same and one rename wins.
-
-    Raises:
-        UserError: the images have no labels, and the extra `features` is not installed.
-    """
-    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    kind = "classifier" if data.image.labelled else "efficientnet_lite0"
-    stem = f"{kind}-{hashlib.sha256((content + recipe).encode()).hexdigest()[:16]}"
-    features_file = cache / f"{stem}.npy"
-    cache.mkdir(parents=True, exist_ok=True)
-    # On one thread: the same bits whatever the machine, and made beside processes that start, where the threads of
-    # one operation would wait for each other.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        net: Classifier | EfficientNetLite0
-        if kind == "classifier":
-            net, weights_file = Classifier(data.image), cache / f"{stem}.safetensors"
-            if not weights_file.exists():
-                _publish(weights_file, safetensors.torch.save(dict(train_classifier(data).state_dict())))
-            net.load_state_dict(safetensors.torch.load_file(weights_file))
-        else:
-            net = EfficientNetLite0()
-            weights_file = net.weights
-        net.eval().requires_grad_(False)
-        if not features_file.exists():
-            chosen = np.array_split(data.spread(MAX_REAL[kind]), max(1, len(data) // 2_000))
-            features = np.concatenate([_read(net, data.pixels(index)).features for index in chosen if len(index)])
-            packed = io.BytesIO()
-            np.save(packed, features)
-            _publish(features_file, packed.getvalue())
-    finally:
-        torch.set_num_threads(threads)
-    weights = hashlib.sha256(weights_file.read_bytes()).hexdigest()
-    return FeatureNet(kind, net, weights, np.load(features_file, allow_pickle=False))
-
-
-def _publish(path: Path, content: bytes) -> None:
-    staged = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    staged.write_bytes(content)
-    staged.replace(path)
-
-
 @torch.inference_mode()
-def _read(net: Classifier | EfficientNetLite0, pixels: Pixels, batch: int = 500) -> Reading:
+def read(net: Classifier | EfficientNetLite0, pixels: Pixels, batch: int = 500) -> Reading:
+    """Features and probabilities of images (N, H, W, C) uint8."""
     features, probabilities = [], []
     for start in range(0, len(pixels), batch):
         f = net.features(to_signed(torch.from_numpy(pixels[start : start + batch])))

@@ -6,7 +6,6 @@ reach is not needed. Where one of them cannot be read, all that it may reach sta
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -27,7 +26,8 @@ from ..services.tracking import champions, inventory
 from ..training import begun
 from ..workspace.artifacts import Dataset, Key, Model
 from ..workspace.data_hashes import data_content
-from ..workspace.files import disk_errors, sha256_of
+from ..workspace.feature_nets import KINDS, stem_of
+from ..workspace.files import disk_errors
 from ..workspace.graph import is_same, key_of, stage_named
 from ..workspace.params import Clean, Params
 from ..workspace.workspace import Workspace
@@ -46,7 +46,6 @@ Kind = Literal[
 ]
 DAY = 86_400
 _TRASH = ".trash-"
-_FEATURES_CODE = Path(__file__).parents[1] / "gan" / "features.py"
 
 
 class Item(NamedTuple):
@@ -235,7 +234,7 @@ class _Survey:
         if not (found := _children(self._workspace.state / "features", self._workspace)):
             return
         contents = {self._dataset.content, *(version.data for version in self._aliased)}
-        self.roots |= {f"features {stem}" for content in contents for stem in _feature_stems(content)}
+        self.roots |= {f"features {stem_of(kind, content)}" for content in contents for kind in KINDS}
         for file in found:
             self.edges[f"features {file.name.partition('.')[0]}"].add(f"features file {file.name}")
             words = "neither of the present data set nor of the champion's or challenger's"
@@ -248,7 +247,7 @@ class _Survey:
         present = {version.name: version.number for version in self._aliased if "champion" in version.aliases}
         history = {name: champions.history(name, self._workspace) for name in present}
         nets = [
-            self._workspace.state / "features" / f"{stem}.safetensors" for stem in _feature_stems(self._dataset.content)
+            self._workspace.state / "features" / f"{stem_of(kind, self._dataset.content)}.safetensors" for kind in KINDS
         ]
         judged = min((net.stat().st_mtime for net in nets if net.exists()), default=0.0)
         for file in found:
@@ -381,15 +380,6 @@ def _item(path: Path, kind: Kind, words: str) -> Item:
     # DVC moves files, with their times, into its cache: only the time of the last change of the entry tells.
     newest = max((max(stat.st_mtime, stat.st_ctime) for stat in stats), default=0.0)
     return Item(path, kind, sum(stat.st_size for stat in stats), (time.time() - newest) / DAY, words)
-
-
-def _feature_stems(content: str) -> list[str]:
-    """Names, without suffix, of what `gan.features` keeps of the data set with this content hash.
-
-    Not told by that file itself: its hash stands in the names, and any change of it makes all feature nets again.
-    """
-    digest = hashlib.sha256((content + sha256_of(_FEATURES_CODE)).encode()).hexdigest()[:16]
-    return [f"{kind}-{digest}" for kind in ("classifier", "efficientnet_lite0")]
 
 
 def _in_force(changes: Collection[Mapping[str, object]], moment: float) -> object:

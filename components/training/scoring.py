@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from ..gan.dataset import Pixels, Split
-from ..gan.features import feature_net
 from ..gan.models.layers import standing_statistics
 from ..gan.options import Execution, TrainingOptions
 from ..gan.sampling import labels_like, sample, seeded
 from ..gan.training_loop import START, Progress, State, bf16, training_loop
 from ..workspace.artifacts import Dataset
+from ..workspace.feature_nets import feature_net
 
 SCORE_SAMPLES = 1_000
 GRID_COLUMNS = 10

@@ -104,6 +104,7 @@ STAGES = (
             "training/publish.py",
             "training/scoring.py",
             "training/worker.py",
+            "workspace/feature_nets.py",
         ),
     ),
     Stage(
@@ -122,6 +123,7 @@ STAGES = (
             "gan/published.py",
             "gan/ranks.py",
             "gan/sampling.py",
+            "workspace/feature_nets.py",
             "workspace/published.py",
             "workspace/scores.py",
         ),

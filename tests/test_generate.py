@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from PIL import Image
@@ -21,14 +23,17 @@ from PIL import Image
 from components.gan.errors import UserError
 from components.generate import Generated, GenerateRequest, generate, preview
 from components.pictures import metadata
-from components.pictures.finishing import Upscale
+from components.pictures.finishing import Draft, Upscale
 from components.services.storage import Storage
+from components.services.tracking import connection
 from components.workspace.artifacts import Model
 from components.workspace.params import Params
+from components.workspace.published import load_published
 from components.workspace.workspace import Workspace
 from tests.conftest import environment, ganflow, refused, succeeded
 from tests.services.test_cluster import running  # noqa: F401
 from tests.services.test_storage import bucket, server  # noqa: F401
+from tests.test_register import elsewhere
 
 # Three chunks, of which the last is short.
 COUNT = 230
@@ -74,6 +79,65 @@ def one_core() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def pixels_of(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.atleast_3d(np.asarray(image))
+
+
+def test_a_picture_has_the_same_pixels_whatever_makes_it(workspace: Workspace, tmp_path: Path) -> None:
+    """Evaluation, each command and the registered model elsewhere; alone, with two others and among a thousand."""
+    table = pd.read_csv(workspace.evaluation / "samples.csv")
+    samples = np.load(workspace.evaluation / "samples.npy")
+    seeds, labels = table["seed"].tolist(), table["label"].to_numpy(np.int64, copy=True)
+    model = load_published(workspace.model, "the model")
+    assert np.array_equal(model.sample(seeds, labels), samples)
+
+    row = 137
+    name, seed = model.image.classes[labels[row]], seeds[row]
+    asked = ("--class", name, "--seed", str(seed), "--out")
+    for n, command in ((1, ["sample"]), (3, ["generate", "--raw"]), (1000, ["generate", "--raw", "--model", "1"])):
+        folder = tmp_path / str(n)
+        succeeded(ganflow(workspace.root, *command, "--n", str(n), *asked, str(folder)))
+        assert np.array_equal(pixels_of(folder / f"{name}-{seed}.png"), samples[row]), command
+    script = """
+import json, sys, mlflow
+model = mlflow.pyfunc.load_model("models:/ganflow/1")
+for n in (1, 3):
+    images = model.predict([], params={"n": n, "seed": %d, "class": "%s"})
+    print(json.dumps(images[0].tolist()))
+"""
+    for line in elsewhere(workspace.root, script % (seed, name)).splitlines()[-2:]:
+        assert np.array_equal(np.array(json.loads(line), np.uint8), samples[row])
+    # Finishing begins with the same pixels.
+    (upscaled,) = Upscale(factor=2).apply([Draft(samples[row], seed, int(labels[row]), {})])
+    made(workspace, images=1, label=name, seed=seed, out="renders/one")
+    assert np.array_equal(pixels_of(workspace.root / "renders" / "one" / f"{name}-{seed}.png"), upscaled.pixels)
+
+
+@pytest.mark.parametrize("wanted", ["1", "champion", "workspace"])
+def test_any_model_can_be_asked_for(workspace: Workspace, wanted: str) -> None:
+    generated = made(workspace, images=2, model=wanted, steps=[], out=f"renders/by {wanted}")
+    assert generated.batch.version == (None if wanted == "workspace" else 1)
+    assert str(generated).startswith("2 images of ")
+    folder = workspace.root / "renders" / f"by {wanted}"
+    assert np.array_equal(
+        pixels_of(folder / "0-0.png"), load_published(workspace.model, "it").sample([0], np.array([0]))[0]
+    )
+
+
+def test_a_model_that_is_not_there_is_named_with_what_to_do(workspace: Workspace) -> None:
+    assert sentence(workspace, model="7") == "ganflow has no version 7: it has 1"
+    assert "names no model: write a version's number" in refused(workspace.root, "generate", "--model", "best")
+    # It was made champion, and is no challenger any more.
+    with connection.registry_lock(workspace):
+        client = connection.open_client(workspace)
+        client.delete_registered_model_alias("ganflow", "challenger")
+    assert sentence(workspace, model="challenger") == "ganflow has no challenger: it has 1"
+    with connection.registry_lock(workspace):
+        client.set_registered_model_alias("ganflow", "challenger", "1")
+    assert made(workspace, images=1, model="challenger", out="renders/by challenger").batch.version == 1
 
 
 def test_the_number_of_cores_changes_no_byte(workspace: Workspace, whole: dict[str, bytes]) -> None:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+# How a seed becomes a latent. Models that do not say so are from before there was the second way.
+LatentsName = Literal["torch-mt19937", "philox4x32-10/as241"]
 Size = Literal["small", "base", "large"]
 Recipe = Mapping[str, Any]
 Beta = Annotated[float, Field(ge=0, lt=1)]

@@ -11,6 +11,7 @@ pixels may differ by a grey level or two, in bf16 by a few more.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from torch.overrides import TorchFunctionMode
 
 from .dataset import Pixels, to_signed
 from .inputs import Inputs
+from .latents import philox_latents
 from .models import restored
 from .models.layers import Generator
-from .options import ImageFormat, NetworkOptions, Options
+from .options import ImageFormat, LatentsName, NetworkOptions, Options
 from .sampling import latents, sample
 
 MANIFEST = "published.json"
@@ -42,8 +44,10 @@ FILES: Mapping[Player, str] = {"generator": "generator.safetensors", "discrimina
 BATCH = {"cpu": 25, "cuda": 250}
 # Rows of every product in a linear layer: the order of its sums depends on their number up to a few hundred.
 ROWS = 250
-# How a seed becomes a latent, by the name in the manifest.
-LATENTS: Mapping[str, Callable[[Sequence[int], int], Tensor]] = {"torch-mt19937": latents}
+LATENTS: Mapping[LatentsName, Callable[[Sequence[int], int], Tensor]] = {
+    "torch-mt19937": latents,
+    "philox4x32-10/as241": lambda seeds, size: torch.from_numpy(philox_latents(seeds, size)),
+}
 
 
 class Manifest(Options):
@@ -52,7 +56,7 @@ class Manifest(Options):
     network: NetworkOptions
     image: ImageFormat
     precision: Literal["fp32", "bf16"] = Field(description="in which images are computed")
-    latents: Literal["torch-mt19937"] = Field(description="how a seed becomes a latent")
+    latents: LatentsName = Field(description="how a seed becomes a latent")
     files: dict[str, str] = Field(description="sha256 of each file of weights")
 
     def check(self, name: str, content: bytes) -> bytes:
@@ -87,7 +91,8 @@ class Published:
     @cached_property
     def id(self) -> str:
         """Hash of all that its images depend on."""
-        return hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()
+        described = self.manifest.model_dump(mode="json")
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def generator(self) -> Generator:
         """A generator with these weights, in evaluation mode, on the processor."""

@@ -118,6 +118,7 @@ STAGES = (
             "gan/distances.py",
             "gan/features.py",
             "gan/inputs.py",
+            "gan/latents.py",
             "gan/metrics.py",
             *_NETWORK,
             "gan/published.py",
@@ -137,6 +138,7 @@ STAGES = (
             "gan/distances.py",
             "gan/explain.py",
             "gan/inputs.py",
+            "gan/latents.py",
             "gan/metrics.py",
             *_NETWORK,
             "gan/published.py",
@@ -164,6 +166,7 @@ STAGES = (
         (
             "gan/dataset.py",
             "gan/inputs.py",
+            "gan/latents.py",
             *_NETWORK,
             "gan/published.py",
             "gan/ranks.py",

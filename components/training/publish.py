@@ -58,5 +58,6 @@ def publish(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key
             generator_parameters=counts.generator,
             discriminator_parameters=counts.discriminator,
             dataset=dataset.content,
+            latents="philox4x32-10/as241",
         )
     return Model.load(out)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field
 
 from ..gan.errors import DamagedError, NotThereError
-from ..gan.options import Execution, ImageFormat, Options, TrainingOptions
+from ..gan.options import Execution, ImageFormat, LatentsName, Options, TrainingOptions
 from .files import sealed, sha256_of, unsealed
 
 
@@ -138,6 +138,10 @@ class Model(Artifact):
     generator_parameters: int
     discriminator_parameters: int
     dataset: str = Field(description="content hash of the data set")
+    # Not written where it is the first way, which no model named that was made with it.
+    latents: LatentsName = Field(
+        "torch-mt19937", exclude_if=lambda name: name == "torch-mt19937", description="how a seed becomes a latent"
+    )
 
 
 class Evaluation(Artifact):

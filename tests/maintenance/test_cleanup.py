@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -210,11 +212,18 @@ def one_line_less(workspace: Workspace) -> None:
     workspace.ledger.write_text("".join(lines[:2] + lines[3:]))
 
 
+def another_schema(workspace: Workspace) -> None:
+    """As a later MLflow would leave it."""
+    with closing(sqlite3.connect(workspace.mlruns / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+
+
 @pytest.mark.parametrize(
     ("break_it", "kept"),
     [
         (lambda workspace: (workspace.mlruns / "mlflow.db").unlink(), "rebuild-registry"),
         (lambda workspace: (workspace.mlruns / "mlflow.db").write_bytes(b"no database" * 1000), "cannot be read"),
+        (another_schema, "not tried with"),
         (one_line_less, "damaged"),
         (lambda workspace: workspace.ledger.unlink(), "ledger may name them, and is gone"),
         (lambda workspace: (workspace.dataset / "dataset.json").write_text("{}"), "dataset.json is damaged"),

@@ -6,13 +6,13 @@ import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...gan.errors import UserError
 from ...workspace.workspace import Workspace
 from .champions import JOURNAL, read_journal
 from .connection import address, open_client, registry_lock, server_errors
-from .database import EXPERIMENT
+from .database import EXPERIMENT, check_schema, remove_deleted
 
 
 class KnownVersion(NamedTuple):
@@ -41,7 +41,7 @@ def take_inventory(workspace: Workspace) -> Inventory:
     as not deleted.
 
     Raises:
-        UserError: a server is named, or the database is gone or cannot be read.
+        UserError: a server is named, or the database is gone, cannot be read or is of another version of MLflow.
     """
     if address() != "embedded":
         raise UserError(f"what is registered at {address()} may need them, which is not asked")
@@ -68,6 +68,8 @@ def take_inventory(workspace: Workspace) -> Inventory:
             versions, tagged, aliased, runs, models = (connection.execute(query).fetchall() for query in queries)
     except sqlite3.Error as error:
         raise UserError(f"MLflow's database may need them, and cannot be read ({error}): {database}") from None
+    # What is read would lead to removals.
+    check_schema(workspace)
     tags = {(name, version, key): value for name, version, key, value in tagged}
     aliased += {
         entry["name"]: (entry["name"], entry["version"], "champion") for entry in read_journal(workspace)
@@ -92,7 +94,7 @@ def forget(runs: Sequence[str], models: Sequence[str], workspace: Workspace) -> 
     """Take what was deleted of these runs and logged models out of the embedded database for good.
 
     Raises:
-        UserError: MLflow refuses.
+        UserError: MLflow refuses, or its tables are of another version of it.
     """
     if not runs and not models:
         return
@@ -104,9 +106,4 @@ def forget(runs: Sequence[str], models: Sequence[str], workspace: Workspace) -> 
     if not runs and not models:
         return
     with registry_lock(workspace), server_errors():
-        # What `mlflow gc` calls, which would remove their files before their rows.
-        store: Any = open_client(workspace)._tracking_client.store
-        for run in runs:
-            store._hard_delete_run(run)
-        for model in models:
-            store._hard_delete_logged_model(model)
+        remove_deleted(open_client(workspace), workspace, runs, models)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...gan.errors import UserError
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 from .champions import current_champion, written_champion
 from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
-from .database import rename_ids
+from .database import check_schema, rename_model, rename_run, renumber_version
 from .registry import DESCRIPTION, FILES_TAG, files_hash
 from .runs import log_metrics, log_params, metrics_of, run_name_of
 
@@ -53,7 +52,8 @@ def restore(
     Yields each of them, and what could not be restored of it: "" if nothing is missing.
 
     Raises:
-        UserError: a server is named, whose ids and numbers nobody but itself can set.
+        UserError: a server is named, whose ids and numbers nobody but itself can set; or MLflow is another version of
+            it than this was tried with.
     """
     if address() != "embedded":
         raise UserError(
@@ -61,8 +61,7 @@ def restore(
             "run `ganflow register`, which registers the present model there"
         )
     with registry_lock(workspace), server_errors():
-        client = open_client(workspace)
-        experiment = ensure_experiment(client, workspace)
+        client, experiment = _opened(workspace)
         for run in sorted(runs, key=lambda run: run.begun):
             run_id = _restore_run(client, workspace, experiment, run)
             yield f"run {run_id} of model {run.key}", "" if run.curves else "its curves are gone"
@@ -71,6 +70,28 @@ def restore(
                 yield f"{version.name} version {version.version}", missing
         for name in sorted({version.name for run in runs for version in run.versions}):
             yield from _restore_aliases(client, workspace, name, challengers.get(name))
+
+
+def _opened(workspace: Workspace) -> tuple[MlflowClient, str]:
+    """Open MLflow, with the id of the experiment, in a database whose ids and numbers can be set.
+
+    Raises:
+        UserError: they cannot; no new database is left.
+    """
+    database = workspace.mlruns / "mlflow.db"
+    there = database.exists()
+    if there:
+        check_schema(workspace)
+    client = open_client(workspace)
+    experiment = ensure_experiment(client, workspace)
+    try:
+        check_schema(workspace)
+    except UserError:
+        # An empty one would look as if nothing had ever been registered.
+        if not there:
+            database.unlink()
+        raise
+    return client, experiment
 
 
 def _restore_run(client: MlflowClient, workspace: Workspace, experiment: str, run: RecordedRun) -> str:
@@ -85,7 +106,7 @@ def _restore_run(client: MlflowClient, workspace: Workspace, experiment: str, ru
             experiment, int(run.begun * 1000), {"key": run.key}, run_name=run_name_of(run.training, run.key)
         ).info.run_id
         run_id = run.run_id
-        rename_ids(workspace, made, run_id, ("runs", "run_uuid"), ("runs", "artifact_uri"), ("tags", "run_uuid"))
+        rename_run(workspace, made, run_id)
     log_params(client, run_id, run.training, run.dataset)
     logged = client.get_metric_history(run_id, "generator_loss")
     seen = max((metric.step for metric in logged), default=0)
@@ -124,17 +145,12 @@ def _restore_version(
         params = client.get_run(run_id).data.params
         made = client.create_logged_model(experiment, "model", run_id, params=params).model_id
         client.finalize_logged_model(made, "READY")
-        places = [("logged_models", "model_id"), ("logged_models", "artifact_location")]
-        places += [(f"logged_model_{kind}", "model_id") for kind in ("tags", "params")]
-        rename_ids(workspace, made, model_id, *places)
+        rename_model(workspace, made, model_id)
         client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     registered = client.create_model_version(
         name, f"models:/{model_id}", run_id, tags=dict(version.tags), model_id=model_id
     )
-    with closing(sqlite3.connect(workspace.mlruns / "mlflow.db", timeout=60)) as database, database:
-        for table in ("model_versions", "model_version_tags"):
-            query = f"UPDATE {table} SET version = ? WHERE name = ? AND version = ?"
-            database.execute(query, (number, name, int(registered.version)))
+    renumber_version(workspace, name, int(registered.version), number)
     return ""
 
 

@@ -20,13 +20,13 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from components.generate import Generated, preview
 from components.reports.html import image_uri, number
 from components.services.picture_folder import MANIFEST
+from components.services.platform import find
 from components.services.tracking import connection, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
 from components.workspace.scores import Scores
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
-from flows.supervisor import supervisor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,8 +87,8 @@ def verdict(judged: Verdict, workspace: Workspace) -> None:
         f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
     )
     run_id = runs.run_of(judged.challenger_key, workspace)
-    platform = supervisor.find(workspace)
-    server = platform.mlflow if platform and connection.address() == "embedded" else connection.address()
+    running = find(workspace)
+    server = running.mlflow if running and connection.address() == "embedded" else connection.address()
     links = ""
     if server.startswith("http"):
         version = f"{server}/#/models/{judged.name}/versions/{judged.challenger}"

@@ -6,7 +6,6 @@ It only looks. Nothing is changed, ended or deleted, and nothing is asked but th
 from __future__ import annotations
 
 import configparser
-import json
 import os
 import re
 import resource
@@ -33,6 +32,7 @@ from packaging.version import Version
 
 from ..gan.errors import UserError
 from ..services.address import SERVERS, endpoint, masked, unanswered
+from ..services.platform import Platform, record
 from ..workspace.params import Params
 from ..workspace.workspace import Workspace
 
@@ -472,27 +472,18 @@ def _endpoint(address: str, port: int) -> tuple[str, int] | None:
 
 def platform(workspace: Workspace) -> Diagnosis:
     """Whether the platform that was started here still runs."""
-    record = workspace.state / "platform.json"
-    if not record.exists():
-        return Diagnosis("platform", None, "it does not run here")
     try:
-        described = json.loads(record.read_text())
-        parts = {"supervisor": described["supervisor"], **described["parts"]}
-        gone = [name for name, part in parts.items() if not _lives(int(part["pid"]), float(part["started"]))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Diagnosis("platform", False, f"{record} is damaged", f"delete it: rm {record}")
-    if gone:
+        recorded = Platform.read(workspace)
+    except FileNotFoundError:
+        return Diagnosis("platform", None, "it does not run here")
+    except (OSError, ValueError):
+        file = record(workspace)
+        return Diagnosis("platform", False, f"{file} is damaged", f"delete it: rm {file}")
+    processes = {"supervisor": recorded.supervisor, **recorded.parts}
+    if gone := [name for name, process in processes.items() if process.find() is None]:
         mends = "`ganflow down` ends what is left of it, `ganflow up` starts it again"
         return Diagnosis("platform", False, f"it was started, but {', '.join(gone)} ended", mends)
-    return Diagnosis("platform", True, f"its {len(parts)} processes run")
-
-
-def _lives(pid: int, started: float) -> bool:
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        # The number may be another process's by now.
-        return bool(process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE)
-    return False
+    return Diagnosis("platform", True, f"its {len(processes)} processes run")
 
 
 # --- what must answer ---

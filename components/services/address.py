@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 # The variables that name servers, each with the port that its tool takes if the address has none.
 SERVERS = {"RAY_ADDRESS": 6379, "PREFECT_API_URL": 4200, "MLFLOW_TRACKING_URI": 5000}
@@ -45,3 +46,12 @@ def unanswered(address: str, port: int) -> str | None:
         # What it says may quote a part of the password.
         return "that is no address with a host and a port"
     return None
+
+
+def answers(address: str, seconds: float = 2) -> bool:
+    """Whether what is at `address` says that it is well."""
+    try:
+        with urlopen(address, timeout=seconds) as response:
+            return bool(response.status == 200)
+    except (OSError, ValueError):
+        return False

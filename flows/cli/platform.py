@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from components.gan.errors import NotThereError, UserError
+from components.services.address import answers
+from components.services.platform import Platform, find
 from components.services.tracking import champions, connection
 from components.workspace.artifacts import Registration
 from components.workspace.params import Params
@@ -23,7 +25,7 @@ from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
 from flows.supervisor import supervisor
-from flows.supervisor.supervisor import Platform, answers
+from flows.supervisor.parts import START_SECONDS
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
 RUNS = 5
@@ -44,7 +46,7 @@ def up(
     workspace = workspace_at(folder)
     Params.load(workspace.params)
     check_servers()
-    platform = supervisor.find(workspace)
+    platform = find(workspace)
     if platform and platform.running:
         print(f"The platform runs already (process {platform.supervisor.pid}).")
         _wait_until_ready(workspace, platform.supervisor.pid)
@@ -119,9 +121,9 @@ def _detached(workspace: Workspace, prefect_port: int, mlflow_port: int) -> None
 def _wait_until_ready(
     workspace: Workspace, pid: int, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
 ) -> None:
-    until = time.monotonic() + supervisor.START_SECONDS
+    until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
-        platform = supervisor.find(workspace)
+        platform = find(workspace)
         if platform and platform.supervisor.pid == pid and platform.ready:
             return
         if process and process.poll() is not None:
@@ -132,7 +134,7 @@ def _wait_until_ready(
 
 
 def _show(workspace: Workspace) -> None:
-    platform = supervisor.find(workspace)
+    platform = find(workspace)
     if platform is None:
         return
     print(f"Prefect   {platform.pages}")
@@ -143,7 +145,7 @@ def _show(workspace: Workspace) -> None:
 
 
 def _status(workspace: Workspace) -> dict[str, Any]:
-    platform = supervisor.find(workspace)
+    platform = find(workspace)
     running = platform is not None and platform.running
     server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform and running else None)
     servers: dict[str, Any] = {}

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
+from components.services.platform import Process
 from components.workspace.workspace import Workspace
+
+_SERVERS = TypeAdapter(list[Process])
 
 
 def note(workspace: Workspace) -> None:
     """Remember the servers that this process has started, if any."""
-    servers = [
-        {"pid": child.pid, "started": child.create_time()}
-        for child in psutil.Process().children(recursive=True)
-        if _is_server(child)
-    ]
-    (workspace.state / "prefect-server.json").write_text(json.dumps(servers))
+    started = [Process.of(child.pid) for child in psutil.Process().children(recursive=True) if _is_server(child)]
+    _record(workspace).write_bytes(_SERVERS.dump_json(started))
 
 
 def end_orphans(workspace: Workspace) -> None:
     """End the servers whose process was killed. Called by the process that holds the workspace."""
     try:
-        noted = json.loads((workspace.state / "prefect-server.json").read_text())
+        noted = _SERVERS.validate_json(_record(workspace).read_bytes())
     except (OSError, ValueError):
         return
     for server in noted:
-        with suppress(psutil.Error, KeyError, TypeError):
-            process = psutil.Process(server["pid"])
-            # The number may be another process's by now.
-            if process.create_time() == server["started"] and _is_server(process):
+        if (process := server.find()) and _is_server(process):
+            with suppress(psutil.Error):
                 process.kill()
+
+
+def _record(workspace: Workspace) -> Path:
+    return workspace.state / "prefect-server.json"
 
 
 def _is_server(process: psutil.Process) -> bool:

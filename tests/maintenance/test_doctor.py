@@ -333,10 +333,11 @@ def test_the_platform(workspace: Workspace) -> None:
     assert doctor.platform(workspace).ok is None
     with started("-c", LISTENS, "127.0.0.1") as (process, _):
         living = {"pid": process.pid, "started": process.create_time()}
-        record.write_text(json.dumps({"supervisor": living, "parts": {"worker": living}, "prefect": "x"}))
+        servers = {"prefect": "http://x/api", "mlflow": "http://x"}
+        record.write_text(json.dumps({"supervisor": living, "parts": {"worker": living}, **servers}))
         assert doctor.platform(workspace).ok
         another = {"pid": process.pid, "started": process.create_time() - 100}
-        record.write_text(json.dumps({"supervisor": another, "parts": {"worker": living}}))
+        record.write_text(json.dumps({"supervisor": another, "parts": {"worker": living}, **servers}))
         wrong = found([doctor.platform(workspace)])
         assert wrong.ok is False and "supervisor ended" in wrong.words and "ganflow down" in wrong.mends
     for damaged in ("{", "[]", '{"supervisor": null}'):

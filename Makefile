@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 PYTHON ?= python3
 
-.PHONY: run up test test-long ui repro install
+.PHONY: run up test test-long audit ui repro install
 
 run: $(BIN)/.installed data
 	@ganflow run $(ARGS)
@@ -25,6 +25,11 @@ test: $(BIN)/.installed-test data
 # Minutes of real faults, photographs and platforms; `make test` leaves them out.
 test-long: $(BIN)/.installed-test data
 	@pytest -m long $(ARGS)
+
+# Asks PyPI about every package of constraints.txt, and fails where one could not be asked about.
+audit: $(BIN)/.installed
+	@pip install -q -c constraints.txt -e '.[audit]'
+	@pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 ui: $(BIN)/.installed
 	@ganflow ui

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -90,16 +91,26 @@ def found(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
     ],
 )
 def test_advisories(package: str, bad: str, good: str, id: str) -> None:
-    wrong = found([versions.advisories({package: bad})])
-    assert wrong.ok is False
-    assert id in wrong.words and package in wrong.mends
-    assert versions.advisories({package: good, "unheard-of": "1"}).ok
+    for today in (versions.LISTED, date(2100, 1, 1)):
+        wrong = found([versions.advisories({package: bad}, today)])
+        assert wrong.ok is False
+        assert id in wrong.words and package in wrong.mends
+    assert versions.advisories({package: good, "unheard-of": "1"}, versions.LISTED).ok
+
+
+def test_an_old_list_of_advisories_excludes_nothing() -> None:
+    last = versions.LISTED + timedelta(days=versions.DAYS)
+    assert versions.advisories({}, last).ok
+    old = found([versions.advisories({}, last + timedelta(days=1))])
+    assert old.ok is None
+    assert f"known on {versions.LISTED}" in old.words and f"{versions.DAYS + 1} days later" in old.words
+    assert "pip-audit" in old.words
 
 
 def test_no_advisory_applies_to_the_pinned_versions() -> None:
     pins = re.findall(r"^([\w.-]+)==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE)
     assert {each.package for each in versions.ADVISORIES} <= {name.lower() for name, _ in pins}
-    assert versions.advisories({name.lower(): version for name, version in pins}).ok
+    assert versions.advisories({name.lower(): version for name, version in pins}, versions.LISTED).ok
 
 
 def test_versions(tmp_path: Path) -> None:

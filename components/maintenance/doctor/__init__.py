@@ -9,6 +9,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator, Mapping
+from datetime import date
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def examine(workspace: Workspace, environment: Mapping[str, str] = os.environ) -
     ours = processes.related()
     temporary = Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp")
     installed: dict[str, str] = {canonicalize_name(each.name): each.version for each in distributions()}
-    yield versions.advisories(installed)
+    yield versions.advisories(installed, date.today())
     yield versions.versions(installed, _PROJECT / "constraints.txt")
     yield versions.dvc_cache(Path(environment.get("DVC_SITE_CACHE_DIR") or "/var/tmp/dvc"))
     yield from exposure.ports(ours)

@@ -1,6 +1,8 @@
 """Closes what died: runs that Prefect or MLflow believe to be running while their process is gone.
 
-Called when the platform starts and every few seconds while it runs.
+Called when the platform starts and every few seconds while it runs. Prefect's own heartbeats would not do: they come
+every 30 seconds at most, so that a run is missed after 90 instead of 20; one whose process dies before its flow begins
+never is; and nothing but this gives a run back to its worker or closes its tasks and MLflow's run.
 """
 
 from __future__ import annotations

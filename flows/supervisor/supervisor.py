@@ -2,6 +2,9 @@
 
 What is named by `PREFECT_API_URL` or `MLFLOW_TRACKING_URI` is used instead of started. MLflow's server shows the
 workspace's own database, which runs go on writing directly: faster, and its end costs no run anything.
+
+Not by what there is: a run of `prefect.serve` ends when the process that serves it is killed; `honcho` ends all parts
+when one ends; and what `supervisord` started before it was killed keeps its port, on which the next one starts in vain.
 """
 
 from __future__ import annotations

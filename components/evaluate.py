@@ -242,13 +242,13 @@ def _copying(
 
 
 def _with_floor(samples: T, real: T) -> tuple[tuple[Images, T], tuple[Images, T]]:
-    """What is measured of samples, and what takes its place for the floor."""
+    """Return what is measured of samples, and what takes its place for the floor."""
     return ("samples", samples), ("floor", real)
 
 
 def _score(
     metric: str, found: Estimate | float, n: int, features: str = "", split: str = "", images: Images = "samples"
 ) -> Score:
-    """The record of what a metric found, with its interval where there is one."""
+    """Return the record of what a metric found, with its interval where there is one."""
     ends = (found.low, found.high) if isinstance(found, Estimate) else ()
     return Score(metric, found.value if isinstance(found, Estimate) else found, n, features, split, images, *ends)

@@ -128,7 +128,7 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
 
 
 def preview(generated: Generated) -> Image.Image:
-    """The first pictures of a batch, in rows."""
+    """Return the first pictures of a batch, in rows."""
     from PIL import Image
 
     shown = []
@@ -144,7 +144,7 @@ def preview(generated: Generated) -> Image.Image:
 def finished_chunk(
     chunk: Sequence[int], contents: Iterable[None], *, batch: PictureBatch, model: Published, driver: int
 ) -> dict[str, bytes]:
-    """The files of the pictures with these numbers, by name. `driver` is the process that wants them."""
+    """Return the files of the pictures with these numbers, by name. `driver` is the process that wants them."""
     if os.getppid() == driver:
         _end_with(driver)
     classes = model.image.classes

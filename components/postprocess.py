@@ -78,7 +78,7 @@ def postprocess(
 
 
 def choose(evaluation: Evaluation, count: int) -> list[Draft]:
-    """The first samples of each class, as many of each as `count` in all allows, in the order of the classes."""
+    """Return the first samples of each class, as many of each as `count` in all allows, in the order of the classes."""
     table = pd.read_csv(evaluation.folder / "samples.csv")
     turn = table.groupby("label").cumcount()
     first = table.assign(turn=turn).sort_values(["turn", "label"]).head(count).sort_values(["label", "turn"])
@@ -112,7 +112,7 @@ def save(
 
 
 def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Image:
-    """The first pictures of each class in a row with its name; many classes share a line and show fewer pictures.
+    """Draw the first pictures of each class in a row with its name; many classes share a line and show fewer.
 
     Pictures of one class fill rows without a name.
     At most some 200 pictures, or one of each of 500 classes, so that the sheet's size is bounded.

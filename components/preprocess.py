@@ -275,7 +275,7 @@ def _write_shards(
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """What a file of uint8 pixels in NumPy's format begins with."""
+    """Write what a file of uint8 pixels in NumPy's format begins with."""
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 

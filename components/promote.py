@@ -51,7 +51,7 @@ def promote(
 
 
 def _decided(verdict: Verdict, is_champion: bool, workspace: Workspace) -> Verdict:
-    """The verdict after it was carried out.
+    """Return the verdict after it was carried out.
 
     Raises:
         UserError: another version became champion meanwhile.

@@ -31,7 +31,7 @@ def register(
 
 
 def _commit(workspace: Workspace) -> str | None:
-    """The git commit of the workspace, where it has one."""
+    """Return the git commit of the workspace, where it has one."""
     command = ["git", "-C", str(workspace.root), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

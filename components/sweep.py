@@ -77,6 +77,8 @@ class Result(Options):
 
 
 class Outcome(NamedTuple):
+    """A trial and what came of it."""
+
     trial: Trial
     result: Result
 
@@ -87,7 +89,7 @@ class Outcome(NamedTuple):
 def combinations(
     path: Path, overrides: Sequence[str], over: Sequence[str], images: int | None, count: int | None
 ) -> list[Trial]:
-    """The trials over the parameters in the file `path`; of more than `count` the first and a random choice.
+    """Return the trials over the parameters in the file `path`; of more than `count` the first and a random choice.
 
     Raises:
         UserError: a key or a value is not allowed.
@@ -112,7 +114,7 @@ def combinations(
 
 
 def parse(text: str) -> list[Values]:
-    """The choices of `train.r1_gamma=0.5,1,2`; the values are YAML, and may be lists and mappings themselves.
+    """Return the choices of `train.r1_gamma=0.5,1,2`; the values are YAML, and may be lists and mappings themselves.
 
     Raises:
         UserError: it is not written like that, or no parameter of the training.
@@ -149,7 +151,7 @@ def scaled(value: Scheduled, factor: float) -> Any:
 
 
 def words(values: Values) -> list[str]:
-    """What stands behind `--set` to use these values."""
+    """Return what stands behind `--set` to use these values."""
     return [f"{key}={as_yaml(value)}" for key, value in values.items()]
 
 
@@ -191,7 +193,7 @@ def sweep(trials: Sequence[Trial], dataset: Dataset, workspace: Workspace, at_on
 
 
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """A row for each outcome: score, state, images seen, and the values tried."""
+    """Return a row for each outcome: score, state, images seen, and the values tried."""
     return pd.DataFrame(
         {"score": result.score, "state": result.state, "images": result.images}
         | {key: as_yaml(value) for key, value in trial.values.items()}

@@ -51,7 +51,7 @@ def train(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> M
 
 
 def resolve(options: Train) -> Execution:
-    """What this machine or cluster decides, by a fixed table: a stopwatch would make a rerun differ in its bits.
+    """Return what this machine or cluster decides, by a fixed table: a stopwatch would make a rerun differ in its bits.
 
     Raises:
         UserError: there are too few processors.

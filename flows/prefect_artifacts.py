@@ -56,7 +56,7 @@ def training(key: str, images: int, workspace: Workspace) -> Iterator[None]:
 
 
 def new_data(added: Sequence[str], said: str, inbox: str) -> None:
-    """What came from the inbox, and that the new version waits to be committed."""
+    """Show what came from the inbox, and that the new version waits to be committed."""
     names = "\n".join(f"- `{name}`" for name in added[:20])
     more = f"\n- and {len(added) - 20} more" if len(added) > 20 else ""
     text = f"## {len(added)} new files from {inbox}\n\n{said[0].upper()}{said[1:]}.\n\n{names}{more}"
@@ -64,7 +64,7 @@ def new_data(added: Sequence[str], said: str, inbox: str) -> None:
 
 
 def scores(evaluation: Evaluation) -> None:
-    """The table of scores, each beside its floor and its interval."""
+    """Show the table of scores, each beside its floor and its interval."""
     rows: list[dict[str, str]] = []
     known = Scores.of(evaluation)
     for score in known:
@@ -82,7 +82,7 @@ def scores(evaluation: Evaluation) -> None:
 
 
 def verdict(judged: Verdict, workspace: Workspace) -> None:
-    """The gate's answer with its reasons, and where to look further."""
+    """Show the gate's answer with its reasons, and where to look further."""
     checks = "\n".join(
         f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
     )
@@ -139,7 +139,7 @@ def _share(run: TrainingFolder, images: int) -> float:
 
 
 def _picture(run: TrainingFolder) -> str:
-    """The latest grid as an address that holds the picture itself; an empty pixel before there is one."""
+    """Return the latest grid as an address that holds the picture itself; an empty pixel before there is one."""
     from PIL import Image
 
     grids = sorted(run.samples.glob("*.png"))
@@ -148,6 +148,6 @@ def _picture(run: TrainingFolder) -> str:
 
 
 def _inline(image: Image.Image) -> str:
-    """A picture as the address of itself."""
+    """Return a picture as the address of itself."""
     image.thumbnail((MAX_PIXELS, MAX_PIXELS))
     return image_uri(image, optimize=True)

@@ -30,7 +30,7 @@ class Work(NamedTuple):
 
     @classmethod
     def of(cls, name: str, params: Params, workspace: Workspace) -> Work:
-        """What the stage with this name has to do, by the artifacts that lie in the workspace.
+        """Return what the stage with this name has to do, by the artifacts that lie in the workspace.
 
         Raises:
             UserError: one of its inputs is missing or damaged.
@@ -45,7 +45,7 @@ class Work(NamedTuple):
         return cls(stage, params, inputs, key, workspace)
 
     def done(self) -> Artifact | None:
-        """The result, if it is there already."""
+        """Return the result, if it is there already."""
         found = self.stage.find(self.workspace, self.key)
         return found if found and _holds(found, self.workspace) else None
 
@@ -68,7 +68,7 @@ class Work(NamedTuple):
 
 
 def run_stage(name: str, params: Params, workspace: Workspace, flow_run: str | None = None) -> Artifact:
-    """The result of the stage with this name, made unless it is there.
+    """Return the result of the stage with this name, made unless it is there.
 
     Raises:
         UserError: one of its inputs is missing or damaged, or what the stage raises.
@@ -77,7 +77,7 @@ def run_stage(name: str, params: Params, workspace: Workspace, flow_run: str | N
 
 
 def judge(params: Params, workspace: Workspace, flow_run: str | None = None) -> Verdict:
-    """The gate's answer about the workspace's model.
+    """Return the gate's answer about the workspace's model.
 
     Raises:
         UserError: an artifact is missing, or what the gate raises.

@@ -27,7 +27,7 @@ from flows.runner import Work, judge, run_stage
 
 @task(cache_policy=NO_CACHE)
 def data(options: Retrain, workspace: Workspace) -> str:
-    """New files of the inbox, or of DVC's remote, into data/; a sentence about them if there are any."""
+    """Return new files of the inbox, or of DVC's remote, into data/; a sentence about them if there are any."""
     if options.inbox is None:
         versioning.pull(workspace)
         return ""
@@ -46,7 +46,7 @@ def preprocess(params: Params, workspace: Workspace) -> Artifact:
 
 @task(cache_policy=NO_CACHE)
 def restore(half: Begun, workspace: Workspace) -> Artifact:
-    """The data set that a training was begun with, in place of the present one."""
+    """Return the data set that a training was begun with, in place of the present one."""
     get_run_logger().info("%s", half.finishing(workspace))
     return restore_dataset(half, workspace)
 

@@ -97,7 +97,7 @@ class Evidence:
 
 
 def held_features(evaluation: Evaluation) -> Features:
-    """The features (M, F) of the holdout that an evaluation was measured by."""
+    """Return the features (M, F) of the holdout that an evaluation was measured by."""
     held: Features = np.load(evaluation.folder / "holdout.npy", allow_pickle=False).astype(np.float64)
     return held
 
@@ -118,7 +118,7 @@ def sample_champion(
     labels: Labels,
     workspace: Workspace,
 ) -> Contender:
-    """The champion's samples at these seeds and labels, seen by the net that judges the challenger.
+    """Return the champion's samples at these seeds and labels, seen by the net that judges the challenger.
 
     Raises:
         UserError: it makes other images, or is damaged.

@@ -34,7 +34,7 @@ class Decision(NamedTuple):
 def conclude(
     options: Promote, registration: Registration, champion: ModelVersion | None, evidence: Evidence
 ) -> Verdict:
-    """What the evidence says of the challenger; a veto outweighs all scores."""
+    """Return what the evidence says of the challenger; a veto outweighs all scores."""
     checks = tuple(vetoes(options, evidence))
     found, reason = _compared(options, champion, evidence)
     if failed := [check for check in checks if not check.passed]:
@@ -66,7 +66,7 @@ def conclude(
 
 
 def _compared(options: Promote, champion: ModelVersion | None, evidence: Evidence) -> tuple[Decision, str]:
-    """What the samples say, and why, in half a sentence."""
+    """Return what the samples say, and why, in half a sentence."""
     if champion is None or evidence.champion is None:
         return Decision("promote", 0.0, 0.0, 0.0, 0.0), "it is the first that passes the checks"
     features = evidence.challenger.features, evidence.champion.features

@@ -72,6 +72,6 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
 
 
 def _net_of(dataset: Dataset, workspace: Workspace) -> FeatureNet:
-    """The net that judges images of this data set."""
+    """Return the net that judges images of this data set."""
     training = Split(dataset.folder, "training", dataset.image)
     return feature_net(training, dataset.content, workspace.state / "features")

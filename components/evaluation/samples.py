@@ -35,7 +35,7 @@ class Sampled(NamedTuple):
 def sampled(
     model: Published, judge: FeatureNet, seeds: range, labels: Labels, *, logits: bool = False
 ) -> Iterator[Sampled]:
-    """Samples of these seeds and labels (N,), in parts and in order; on the cluster, where there is one.
+    """Yield samples of these seeds and labels (N,), in parts and in order; on the cluster, where there is one.
 
     Only where asked for they come with the discriminator's `logits`.
     """
@@ -61,7 +61,7 @@ def sampled_part(
     labels: Labels,
     logits: bool,
 ) -> Sampled:
-    """The samples in `part` of the seeds, on the GPU where this process has one."""
+    """Return the samples in `part` of the seeds, on the GPU where this process has one."""
     # The same bits wherever a part is made.
     with one_thread():
         pixels = model.sample(seeds[part], labels[part])

@@ -112,5 +112,5 @@ VETOES: tuple[Callable[[Promote, Evidence], Iterator[Veto]], ...] = (
 
 
 def _covered(evidence: Evidence, features: Features) -> float:
-    """The share of the training images that images with these features (N, F) cover."""
+    """Return the share of the training images that images with these features (N, F) cover."""
     return float(metrics.precision_recall(evidence.net.real, features)[1].mean())

@@ -63,8 +63,11 @@ def moving(transforms: Sequence[Transform]) -> list[Transform]:
 
 
 class AugmentationProbability(nn.Module):
-    """The probability of `adapt`, which holds the overfitting r_t = E[sign D(real)] at its target (section 3.1), or
-    follows a schedule. Its state is in buffers: device tensors of a fixed address, for a checkpoint by name."""
+    """The probability of `adapt`, which holds overfitting at its target or follows a schedule.
+
+    Overfitting is r_t = E[sign D(real)] (section 3.1). The state is in buffers: device tensors of a fixed address, for
+    checkpoints by name.
+    """
 
     probability: Tensor
     signs: Tensor
@@ -122,7 +125,7 @@ class _Draw:
 
 
 def _normal(u: Tensor) -> Tensor:
-    """Standard normal from uniform numbers, of which 0 would be infinitely far."""
+    """Return standard normal from uniform numbers, of which 0 would be infinitely far."""
     return math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(min=2**-23 - 1))
 
 
@@ -136,7 +139,7 @@ def _sign(u: Tensor) -> Tensor:
 
 
 def _geometry(draw: _Draw, height: int, width: int) -> Tensor:
-    """The rows (B, 2, 3) of G^-1 that give the pixel (x, y) of the input for one of the output.
+    """Return the rows (B, 2, 3) of G^-1 that give the pixel (x, y) of the input for one of the output.
 
     Of G = rotate stretch rotate scale shift rotate90 flip, about the centre of the image (appendix B).
     """

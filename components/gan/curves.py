@@ -25,7 +25,7 @@ class Averages:
             self._counts[name] = self._counts.get(name, 0) + value.numel()
 
     def take(self) -> dict[str, float]:
-        """The averages since the last time, by name; every rank must have the same names and ask at once."""
+        """Return the averages since the last time, by name; every rank must have the same names and ask at once."""
         names = sorted(self._sums)
         sums = torch.stack([self._sums[name] for name in names]).double()
         counts = torch.tensor([self._counts[name] for name in names], device=sums.device).double()

@@ -37,7 +37,7 @@ class TrainingBatch(NamedTuple):
     condition: Tensor | None = None
 
     def mirrored(self, which: Tensor) -> TrainingBatch:
-        """The batch with the rows `which` (B,) mirrored, each image together with its input image."""
+        """Return the batch with the rows `which` (B,) mirrored, each image together with its input image."""
         rows = which.view(-1, 1, 1, 1)
         real, condition = (
             None if image is None else torch.where(rows, image.flip(3), image) for image in (self.real, self.condition)
@@ -58,7 +58,7 @@ class Split:
 
     @classmethod
     def of(cls, pixels: Pixels, labels: npt.NDArray[np.int64], image: ImageFormat) -> Split:
-        """The split of images (N, H, W, C) and labels (N,) that lie in memory."""
+        """Return the split of images (N, H, W, C) and labels (N,) that lie in memory."""
         split = cls.__new__(cls)
         split.image, split.labels, split._shards, split._ends = image, labels, [pixels], np.array([len(pixels)])
         return split
@@ -84,7 +84,7 @@ class Split:
         return out
 
     def spread(self, count: int) -> npt.NDArray[np.int64]:
-        """Indices of at most `count` images, evenly spread over the split."""
+        """Return indices of at most `count` images, evenly spread over the split."""
         return np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
 
     def batches(self, size: int) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
@@ -94,7 +94,7 @@ class Split:
             yield self.pixels(index), self.labels[index]
 
     def batch(self, index: npt.NDArray[np.int64], device: torch.device) -> TrainingBatch:
-        """The training batch at `index`, on `device`; real images float, channels last."""
+        """Return the training batch at `index`, on `device`; real images float, channels last."""
         if device.type == "cuda" and self._fits(device):
             chosen = on_device(torch.from_numpy(index), device)
             pixels, labels = self._resident(device)
@@ -115,7 +115,7 @@ class Split:
 
 
 def fingerprints(split: Split) -> npt.NDArray[np.uint64]:
-    """A hash of each image of a split, sorted, (N,): what tells whether two splits share images."""
+    """Return a hash of each image of a split, sorted, (N,): what tells whether two splits share images."""
     found = [
         int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
         for pixels, _ in split.batches(4096)
@@ -125,7 +125,7 @@ def fingerprints(split: Split) -> npt.NDArray[np.uint64]:
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device; to a GPU from pinned memory, so that nobody waits for it."""
+    """Return a copy on the device; to a GPU from pinned memory, so that nobody waits for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
@@ -151,7 +151,7 @@ def to_image(pixels: Pixels) -> Image.Image:
 
 
 def shuffled_order(length: int, seed: int) -> Callable[[int, int], npt.NDArray[np.int64]]:
-    """The function (first, last) -> indices of the images at these positions of an endless shuffled sequence.
+    """Return the function (first, last) -> indices of the images at these positions of an endless shuffled sequence.
 
     Every epoch is a permutation drawn from (seed, epoch) alone, so that a position says which image it is:
     a resume or another number of workers neither repeats nor loses one.

@@ -32,7 +32,7 @@ class Moments:
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
-        """(F,)"""
+        """Return the mean feature, (F,)."""
         return self.total / self.count
 
     @property

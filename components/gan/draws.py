@@ -36,7 +36,7 @@ class Draws:
     d_step: int | None = None
 
     def at(self, step: int, d_step: int | None = None) -> Draws:
-        """The draws of another step."""
+        """Return the draws of another step."""
         return replace(self, step=step, d_step=d_step)
 
     def uniform(self, purpose: str, size: int) -> Tensor:

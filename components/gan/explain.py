@@ -30,7 +30,7 @@ def latent_directions(generator: Generator, latent: int, count: int) -> Tensor:
 
 
 def principal_directions(weights: Tensor, count: int) -> Tensor:
-    """The first right singular vectors of A (outputs, inputs), their largest entry positive: (count, inputs)."""
+    """Return the first right singular vectors of A (outputs, inputs), their largest entry positive: (count, inputs)."""
     a = weights.detach().double()
     # Of A^T A, which is small whatever A has for outputs; eigenvalues come in rising order.
     vectors = torch.linalg.eigh(a.T @ a).eigenvectors.flip(1)[:, :count].T
@@ -78,7 +78,7 @@ def saliency(discriminator: nn.Module, image: Tensor, inputs: Inputs) -> Tensor:
 
 @torch.inference_mode()
 def _linear_fit(generator: Generator, latent: int) -> Tensor:
-    """The linear map from z to the image, (pixels, latent), that fits best for the first class."""
+    """Return the linear map from z to the image, (pixels, latent), that fits best for the first class."""
     z = latents(range(max(DRAWN, 4 * latent)), latent)
     generator.eval()
     drawn = Inputs(z, torch.zeros(len(z), dtype=torch.long))

@@ -105,7 +105,7 @@ def require_feature_net(image: ImageFormat | None) -> None:
 
 
 def train_classifier(data: Split, seed: int = 0) -> Classifier:
-    """A classifier of `data`'s classes after 4 epochs of Adam, at least 400 steps, the learning rate falling to 0."""
+    """Train a classifier of `data`'s classes: 4 epochs of Adam, at least 400 steps, the rate falling to 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Classifier(data.image)

@@ -25,12 +25,12 @@ class Inputs:
 
     @classmethod
     def without_latent(cls, label: Tensor, condition: Tensor | None = None) -> Inputs:
-        """Inputs of images that no generator made, for a discriminator: z is (B, 0)."""
+        """Return inputs of images that no generator made, for a discriminator: z is (B, 0)."""
         return cls(torch.empty(len(label), 0, device=label.device), label, condition)
 
     @staticmethod
     def cat(parts: Sequence[Inputs]) -> Inputs:
-        """The rows of all `parts`, in their order."""
+        """Return the rows of all `parts`, in their order."""
         conditions = [part.condition for part in parts if part.condition is not None]
         return Inputs(
             torch.cat([part.z for part in parts]),
@@ -42,7 +42,7 @@ class Inputs:
         return len(self.label)
 
     def __getitem__(self, rows: slice | Tensor) -> Inputs:
-        """The rows in a slice, or at indices (N,), which may repeat."""
+        """Return the rows in a slice, or at indices (N,), which may repeat."""
         return self._each(lambda tensor: tensor[rows])
 
     def split(self, size: int) -> Iterator[Inputs]:
@@ -51,7 +51,7 @@ class Inputs:
             yield self[start : start + size]
 
     def to(self, device: torch.device) -> Inputs:
-        """The same inputs on `device`."""
+        """Return the same inputs on `device`."""
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Inputs:

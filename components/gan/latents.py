@@ -110,7 +110,7 @@ def philox(counter: Sequence[Words], key: Sequence[Words]) -> list[Words]:
 
 
 def normal(words: Words) -> Doubles:
-    """The quantile of the normal distribution at (word + 1/2) / 2^32, by PPND16."""
+    """Return the quantile of the normal distribution at (word + 1/2) / 2^32, by PPND16."""
     p = (words.astype(np.float64) + 0.5) / 2.0**32
     q = p - 0.5
     beyond = np.abs(q) > 0.425
@@ -121,7 +121,7 @@ def normal(words: Words) -> Doubles:
 
 
 def logarithm(x: Doubles) -> Doubles:
-    """The natural logarithm of positive numbers, by fdlibm's polynomial, to less than a unit in the last place."""
+    """Compute the natural logarithm of positive numbers by fdlibm's polynomial, to less than one ulp."""
     fraction, exponent = np.frexp(x)
     small = fraction < SQRT_HALF
     k = (exponent - small).astype(np.float64)

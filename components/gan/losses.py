@@ -104,8 +104,9 @@ LOSSES = {
 
 
 def gradient_penalty(logits: Tensor, image: Tensor) -> Tensor:
-    """Squared norm of the discriminator's gradient at `image`: R1 at real images, R2 at generated ones
-    (Mescheder et al. 2018, eq. 9 and 10, without gamma / 2).
+    """Squared norm of the discriminator's gradient at `image`: R1 at real images, R2 at generated ones.
+
+    Mescheder et al. 2018, eq. 9 and 10, without gamma / 2.
 
     Shapes: logits (B,) computed from `image` (B, C, H, W), which requires a gradient -> (B,), in fp32.
     """

@@ -108,7 +108,7 @@ def _prepared(features: Features) -> Tensor:
 
 
 def _resampled(pull: Tensor, stream: int, resamples: int) -> Tensor:
-    """What a distance would have more if images, each with its `pull` on it (N,), were drawn again: (resamples,).
+    """Resample what a distance would differ by if images, each with its `pull` (N,), were drawn again: (resamples,).
 
     To first order (Hoeffding 1948): resamples of the distance itself repeat images, and what a repeated image adds to a
     mean over pairs is several times of what chance does.
@@ -199,7 +199,7 @@ def class_score(probabilities: Values) -> Estimate:
 
 
 def calibration_error(probability: Values, truth: npt.NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error: mean |share that is true - mean probability| over equal bins.
+    """Return expected calibration error: mean |share that is true - mean probability| over equal bins.
 
     Guo et al. 2017 (arXiv 1706.04599), eq. 3.
 

@@ -193,8 +193,10 @@ Transform = Literal[
 
 
 class ADA(Options):
-    """Augmentation of which every transform happens with a probability that follows overfitting or a schedule
-    (Karras et al. 2020, arXiv 2006.06676)."""
+    """Augmentation whose transforms each happen with a probability that follows overfitting or a schedule.
+
+    Karras et al. 2020, arXiv 2006.06676.
+    """
 
     transforms: tuple[Transform, ...] = Field(
         get_args(Transform), description="what may happen to an image, in the order of the paper"
@@ -300,13 +302,13 @@ class TrainingOptions(Options):
         return self.batch // getattr(self.network, "minibatch_std_group", 1)
 
     def share(self, rank: int, ranks: int) -> slice:
-        """The rows of the global batch that belong to `rank`; shares may be unequal."""
+        """Return the rows of the global batch that belong to `rank`; shares may be unequal."""
         size = self.batch // self.shares
         return slice(self.shares * rank // ranks * size, self.shares * (rank + 1) // ranks * size)
 
 
 def network_class(values: Mapping[str, Any]) -> type[AnyNetwork]:
-    """The options of the network that the options `values` of a training name; the default's where there is none."""
+    """Return the options of the network that the training options `values` name; the default's if they name none."""
     network = values.get("network", DCGAN())
     name = network.get("name") if isinstance(network, dict) else getattr(network, "name", None)
     return NETWORKS.get(str(name), DCGAN)

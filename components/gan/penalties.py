@@ -41,7 +41,7 @@ class Weights(NamedTuple):
 
     @classmethod
     def of(cls, options: TrainingOptions, images: int, d_steps: int) -> Weights:
-        """The weights after `images` images and `d_steps` steps of the discriminator."""
+        """Return the weights after `images` images and `d_steps` steps of the discriminator."""
         if d_steps % options.penalty_every:
             return cls(0.0, 0.0, 0.0)
         # Gamma / 2 (Mescheder et al. 2018, eq. 9 and 10).

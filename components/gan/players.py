@@ -53,7 +53,7 @@ class Players:
         self._adams = {"adam_generator": self._adam_G, "adam_discriminator": self._adam_D}
 
     def autocast(self) -> torch.autocast:
-        """The precision that networks are run in."""
+        """Return the precision that networks are run in."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def schedule(self, images: int, step: int) -> None:
@@ -85,12 +85,12 @@ class Players:
         torch._foreach_lerp_(_floats(self.ema), _floats(self.G), 1 - ema_decay(self.options, images))
 
     def broken(self) -> list[str]:
-        """The modules that have a weight or statistic that is not finite."""
+        """Return the modules that have a weight or statistic that is not finite."""
         norms = {name: torch.stack(torch._foreach_norm(_floats(module))) for name, module in self._modules.items()}
         return [f"weights of the {name}" for name, norm in norms.items() if not torch.isfinite(norm).all()]
 
     def tensors(self) -> dict[str, Tensor]:
-        """A copy on the CPU of all that a resume needs, by name."""
+        """Return a copy on the CPU of all that a resume needs, by name."""
         found = {f"{name}/{key}": t for name, module in self._modules.items() for key, t in module.state_dict().items()}
         for name, adam in self._adams.items():
             for index, moments in enumerate(adam.state[p] for p in adam.param_groups[0]["params"]):

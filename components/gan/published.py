@@ -95,11 +95,11 @@ class Published:
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def generator(self) -> Generator:
-        """A generator with these weights, in evaluation mode, on the processor."""
+        """Return a generator with these weights, in evaluation mode, on the processor."""
         return restored(self.manifest.network, self.image, self._tensors("generator")).eval()
 
     def discriminator(self) -> nn.Module:
-        """The discriminator that it was trained with, likewise.
+        """Return the discriminator that it was trained with, likewise.
 
         Raises:
             KeyError: it was not registered: champions of early versions have a generator alone.
@@ -107,7 +107,7 @@ class Published:
         return restored(self.manifest.network, self.image, self._tensors("discriminator"), "discriminator").eval()
 
     def inputs(self, seeds: Sequence[int], labels: npt.NDArray[np.int64]) -> Inputs:
-        """The inputs of the images that have these seeds and labels (N,)."""
+        """Return the inputs of the images that have these seeds and labels (N,)."""
         z = LATENTS[self.manifest.latents](seeds, self.manifest.network.latent)
         return Inputs(z, torch.from_numpy(labels))
 
@@ -119,7 +119,7 @@ class Published:
         return self.images_of(self.inputs(seeds, labels), truncation)
 
     def images_of(self, inputs: Inputs, truncation: float = 1.0) -> Pixels:
-        """The images of other inputs, as `sample` makes those of its own."""
+        """Return the images of other inputs, as `sample` makes those of its own."""
         batch = BATCH[_device().type]
         # The last batch is filled up with images that are made anyway.
         filled = torch.arange(-(-len(inputs) // batch) * batch) % len(inputs)
@@ -135,7 +135,7 @@ class Published:
 
     @torch.inference_mode()
     def logits_of(self, pixels: Pixels, labels: npt.NDArray[np.int64], batch: int = 500) -> npt.NDArray[np.float64]:
-        """The discriminator's logits (N,) of images (N, H, W, C) with these labels (N,).
+        """Return the discriminator's logits (N,) of images (N, H, W, C) with these labels (N,).
 
         Raises:
             KeyError: it was not registered.

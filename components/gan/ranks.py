@@ -13,7 +13,7 @@ def several() -> bool:
 
 
 def rank_and_ranks() -> tuple[int, int]:
-    """The number of this process, and how many there are."""
+    """Return the number of this process, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 

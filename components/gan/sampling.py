@@ -15,7 +15,7 @@ from .inputs import Inputs
 
 
 def generator_for(*name: int | str) -> torch.Generator:
-    """A generator seeded by `name`, such as (seed, step, purpose): equal on every rank, machine and resume."""
+    """Return a generator seeded by `name`, such as (seed, step, purpose): equal on every rank, machine and resume."""
     digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
@@ -26,7 +26,7 @@ def latents(seeds: Sequence[int], size: int) -> Tensor:
 
 
 def seeded(seeds: Sequence[int], labels: npt.NDArray[np.int64], latent: int) -> Inputs:
-    """The inputs of images that have these seeds, and labels (len(seeds),), where z has the size `latent`."""
+    """Return the inputs of images that have these seeds, and labels (len(seeds),), where z has the size `latent`."""
     return Inputs(latents(seeds, latent), torch.from_numpy(labels))
 
 

@@ -9,7 +9,7 @@ _POINTS = 8
 
 
 def symptom(history: Sequence[Mapping[str, float]]) -> str | None:
-    """What is wrong with a training by the latest points of its curves, and what to change."""
+    """Return what is wrong with a training by the latest points of its curves, and what to change."""
     last = history[-_POINTS:]
     if len(history) < 2 * _POINTS:
         return None

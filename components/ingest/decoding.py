@@ -25,8 +25,10 @@ _ORIENTATION = 0x0112
 
 
 class PartTable(NamedTuple):
-    """What became of a part: for each image made the row of its file, its digest (16 bytes), and for each of its
-    channels the sums of its pixels and of their squares; who was rejected.
+    """What became of a part.
+
+    For each image made: the row of its file, its digest (16 bytes), and for each channel the sums of its pixels
+    and of their squares. And which files were rejected.
     """
 
     rows: npt.NDArray[np.int32]
@@ -77,7 +79,7 @@ def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) 
 
 
 def _moments(images: Pixels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Sums of the values and of their squares (N, C), by histograms: several times faster than sums of int64."""
+    """Return sums of the values and of their squares (N, C), by histograms: several times faster than sums of int64."""
     values = np.arange(256)
     counts = np.empty((len(images), images.shape[3], 256), np.int64)
     for image, row in zip(images, counts, strict=True):
@@ -87,7 +89,7 @@ def _moments(images: Pixels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int6
 
 
 def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Iterator[Pixels | str]:
-    """The images in a file as (H, W, C) uint8 of the size that `options` ask for, or why there are none.
+    """Yield the images in a file as (H, W, C) uint8 of the size that `options` ask for, or why there are none.
 
     `shape`: the content is bare grey pixels of (height, width).
     """
@@ -155,7 +157,7 @@ def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
 
 
 def _array(content: bytes, options: Preprocess) -> Pixels:
-    """A NumPy file (H, W) or (H, W, C) of uint8, or of uint16 which is scaled, each channel resized by itself."""
+    """Read a NumPy file, (H, W) or (H, W, C), uint8 or uint16 (scaled), and resize each channel by itself."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -65,7 +65,7 @@ def _ending(name: str) -> str:
 
 
 def _split_of(path: Path) -> int:
-    """The split that a file's name begins with, such as `train-00000.parquet` or `t10k-images-idx3-ubyte`."""
+    """Return the split that a file's name begins with, such as `train-00000.parquet` or `t10k-images-idx3-ubyte`."""
     return SPLITS.get(path.name.partition("-")[0].lower(), BY_CONTENT)
 
 
@@ -74,7 +74,7 @@ def _hidden(name: str) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """What a file is, by its first bytes; a table by its name."""
+    """Return what a file is, by its first bytes; a table by its name."""
     if path.name == "labels.csv":
         return "table"
     try:
@@ -322,7 +322,7 @@ def _parquet(paths: Sequence[Path], scratch: Path, builder: Builder) -> Source:
 
 
 def _parquet_columns(path: Path, schema: Any) -> tuple[str, str | None]:
-    """The columns of images (bytes, or a struct with them, as public hubs have it) and of labels."""
+    """Return the columns of images (bytes, or a struct with them, as public hubs have it) and of labels."""
     import pyarrow.types as types
 
     def holds_bytes(kind: Any) -> bool:
@@ -338,7 +338,7 @@ def _parquet_columns(path: Path, schema: Any) -> tuple[str, str | None]:
 
 
 def _parquet_classes(schema: Any, label: str | None) -> list[str] | None:
-    """The names of the classes, where the file's metadata tell them."""
+    """Return the names of the classes, where the file's metadata tell them."""
     try:
         described = json.loads((schema.metadata or {})[b"huggingface"])
         names = described["info"]["features"][label]["names"]

@@ -79,7 +79,7 @@ def _folder(inbox: str, workspace: Workspace) -> Path:
 
 
 def _fetched(inbox: str, workspace: Workspace) -> Path:
-    """A copy of the bucket's files, of which only new ones are fetched."""
+    """Return a copy of the bucket's files, of which only new ones are fetched."""
     storage = Storage(inbox)
     folder = workspace.state / "inbox" / hashlib.sha256(storage.uri.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,7 @@ class Builder:
         self._clear()
 
     def source(self, kind: str, order: Sequence[str] | None = None) -> Source:
-        """The images with their labels; classes are sorted by name, numbers as numbers, or stand in `order`."""
+        """Return the images with their labels; classes are sorted by name, numbers as numbers, or stand in `order`."""
         self._cut()
         if not self._parts:
             raise UserError(f"there are no images in {self.root}")
@@ -137,7 +137,7 @@ class Builder:
         return Source(kind, tuple(name or "image" for name in classes), parts, self.rejected)
 
     def source_by_folder(self, kind: str) -> Source:
-        """The images, labelled by the folders in their names.
+        """Return the images, labelled by the folders in their names.
 
         Folders that hold all images tell nothing and are passed over; then `train`, `test` and the like are splits;
         the next folder is the class. Images beside class folders have none and are left out.
@@ -174,7 +174,7 @@ class Builder:
         return Source(kind, tuple(classes), parts, self.rejected)
 
     def _components(self, depth: int) -> set[bytes]:
-        """The folders at `depth` of all names; an empty one for images that lie higher."""
+        """Return the folders at `depth` of all names; an empty one for images that lie higher."""
         found = set()
         for part in self._parts:
             for name in part.raw_names():
@@ -220,7 +220,7 @@ def thinned(source: Source, count: int) -> list[Part]:
 
 
 def read(part: Part) -> Iterator[bytes | str]:
-    """The content of each image of `part` as it lies there, or the reason why it cannot be read."""
+    """Yield the content of each image of `part` as it lies there, or the reason why it cannot be read."""
     if part.offsets is None or part.methods is None:
         yield from (_file(f"{part.path}/{os.fsdecode(name)}", part.path) for name in part.raw_names())
         return

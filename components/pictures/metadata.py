@@ -43,7 +43,7 @@ def xmp(facts: Mapping[str, str]) -> bytes:
 
 
 def png_text(facts: Mapping[str, str]) -> PngInfo:
-    """The same as text chunks `ganflow:<name>` of a PNG, and as the XMP in the chunk where readers look for it."""
+    """Write the facts as text chunks `ganflow:<name>` of a PNG, and as XMP in the chunk where readers look for it."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
@@ -55,7 +55,7 @@ def png_text(facts: Mapping[str, str]) -> PngInfo:
 
 
 def names_of(seed: int, label: int, classes: Sequence[str], channels: int) -> tuple[str, ...]:
-    """The files of a picture: `<class>-<seed>.png`, and `.npy` where no picture shows all the channels."""
+    """Return the files of a picture: `<class>-<seed>.png`, and `.npy` where no picture shows all the channels."""
     # What any file system takes; seeds keep apart classes whose names become equal.
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", classes[label])[:60].strip("-.") or f"class{label}"
     kinds = ("png",) if channels in (1, 3, 4) else ("png", "npy")
@@ -63,7 +63,7 @@ def names_of(seed: int, label: int, classes: Sequence[str], channels: int) -> tu
 
 
 def files_of(draft: Draft, classes: Sequence[str], facts: Mapping[str, str]) -> dict[str, bytes]:
-    """What is to stand in the files of a finished picture, by name: it is marked with `facts` and its own."""
+    """Return what is to stand in the files of a finished picture, by name: it is marked with `facts` and its own."""
     import numpy as np
 
     from ..gan.dataset import to_image

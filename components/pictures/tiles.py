@@ -23,7 +23,7 @@ def tile_size(pixels: Pixels, target: int) -> tuple[int, int]:
 
 
 def tile(pixels: Pixels, size: tuple[int, int]) -> Image.Image:
-    """A picture of `size`: crisp where enlarged by a whole factor, Lanczos where reduced."""
+    """Return a picture of `size`: crisp where enlarged by a whole factor, Lanczos where reduced."""
     from PIL import Image
 
     image = to_image(pixels)

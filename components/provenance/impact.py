@@ -19,7 +19,7 @@ SHORTEST_PREFIX = 6
 
 
 def impact(asked: str, workspace: Workspace) -> dict[str, Any]:
-    """What came from a data version, by a hash of it (at least 6 characters), or from one of its files.
+    """Return what came from a data version, by a hash of it (at least 6 characters), or from one of its files.
 
     By the keys data, models, versions and galleries, each a list, oldest first.
 

@@ -105,7 +105,7 @@ class Ledger:
         return True
 
     def damage(self) -> Iterator[str]:
-        """What is wrong with which line; a line that a crash cut off is not."""
+        """Yield what is wrong with which line; a line that a crash cut off is not."""
         before = None
         for number, line in enumerate(self._lines(), 1):
             if line.entry is None:
@@ -142,7 +142,7 @@ def _known(entry: Entry, entries: list[Entry]) -> bool:
 
 
 def damage(workspace: Workspace) -> Iterator[str]:
-    """What is wrong with the ledger and the lists of files that it names."""
+    """Yield what is wrong with the ledger and the lists of files that it names."""
     ledger = Ledger(workspace)
     yield from ledger.damage()
     lists = {entry.facts["source"]: entry.facts["files"] for entry in ledger.entries() if entry.kind == "dataset"}
@@ -230,7 +230,7 @@ def _load(stage: Stage, workspace: Workspace) -> Artifact | None:
 
 
 def _facts(artifact: Artifact, stage: Stage, workspace: Workspace) -> dict[str, Any]:
-    """What it takes to trace an artifact when it is gone."""
+    """Return what it takes to trace an artifact when it is gone."""
     described = artifact.model_dump(mode="json")
     kept: list[str] = []
     facts: dict[str, Any] = {}
@@ -261,7 +261,7 @@ def _facts(artifact: Artifact, stage: Stage, workspace: Workspace) -> dict[str, 
 
 
 def _data_facts(dataset: Dataset, workspace: Workspace) -> dict[str, Any]:
-    """The version of the raw data, if they are still those that the data set was made of."""
+    """Return the version of the raw data, if they are still those that the data set was made of."""
     facts: dict[str, Any] = {"files": None, "dvc": None, "commit": None}
     try:
         if data_content(workspace.data, workspace.state) != dataset.source:
@@ -279,7 +279,7 @@ def _data_facts(dataset: Dataset, workspace: Workspace) -> dict[str, Any]:
 
 
 def files_of(workspace: Workspace, source: str) -> Path:
-    """The list of a data version's files: the sha256 of each, 32 bytes, sorted."""
+    """Return the list of a data version's files: the sha256 of each, 32 bytes, sorted."""
     return workspace.state / "data" / f"{source}.sha256s"
 
 

@@ -10,12 +10,12 @@ from .ledger import Entry, Kind
 
 
 def last_entry(entries: Sequence[Entry], kind: Kind, key: str) -> Entry | None:
-    """The newest entry of a kind with this key."""
+    """Return the newest entry of a kind with this key."""
     return next((entry for entry in reversed(entries) if (entry.kind, entry.key) == (kind, key)), None)
 
 
 def parent_of(entries: Sequence[Entry], child: Entry, kind: Kind) -> Entry | None:
-    """What `child` came from: of equal contents under several keys the last that was written down before it."""
+    """Return what `child` came from: of equal contents under several keys the last that was written down before it."""
     same = [entry for entry in entries if (entry.kind, entry.content) == (kind, child.parents[kind])]
     before = [entry for entry in entries[: entries.index(child)] if entry in same]
     return next(iter((before or same)[-1:]), None)

@@ -71,7 +71,7 @@ def _recorded_run(
 
 
 def _curves(model: Entry, workspace: Workspace) -> list[dict[str, Any]]:
-    """The training's curves: from its own folder if that was kept, else of the present model."""
+    """Return the training's curves: from its own folder if that was kept, else of the present model."""
     training = workspace.state / "training" / model.key
     with suppress(OSError, ValueError):
         rows = [json.loads(line) for line in (training / "progress.jsonl").read_text().splitlines()]

@@ -36,8 +36,9 @@ class _Picture(NamedTuple):
 
 
 def trace(file: Path, workspace: Workspace) -> dict[str, Any]:
-    """What the picture in `file` came from, by the keys image, gallery, evaluation, model, version, run, params, commit
-    and data; None for what is not known.
+    """Trace the picture in `file` back to the data that its model was trained on.
+
+    The keys are image, gallery, evaluation, model, version, run, params, commit and data; None where it is not known.
 
     It is found by its pixels, or else by what is written in it. `data.nearest` are the training images that are
     nearest to it, by root mean square of the difference in grey levels, where `artifacts/dataset` is still that data
@@ -117,7 +118,7 @@ def _read(file: Path) -> _Picture:
 
 
 def _in_galleries(picture: _Picture, entries: Sequence[Entry]) -> tuple[Entry | None, Mapping[str, Any], str]:
-    """The gallery with the picture, what it says of it, and by what it was found: its pixels, or else its marks.
+    """Return the gallery with the picture, what it says of it, and by what it was found: its pixels, or else its marks.
 
     Of several the one that it names, else the newest.
     """
@@ -187,7 +188,7 @@ def _nearest(
 
 
 def _sample(seed: int | None, evaluation: Entry | None, workspace: Workspace) -> Pixels | None:
-    """The model's sample (H, W, C) with this seed, before it was finished."""
+    """Return the model's sample (H, W, C) with this seed, before it was finished."""
     import numpy as np
     import pandas as pd
 
@@ -206,7 +207,7 @@ def _sample(seed: int | None, evaluation: Entry | None, workspace: Workspace) ->
 
 
 def _reduced(picture: _Picture, image: ImageFormat) -> Pixels | None:
-    """The picture in the format of the training images (H, W, C), if a picture can show it."""
+    """Return the picture in the format of the training images (H, W, C), if a picture can show it."""
     import numpy as np
     from PIL import Image
 
@@ -244,7 +245,7 @@ def _versions(model: Entry, entries: Sequence[Entry], workspace: Workspace) -> l
 
 
 def _verdict(entries: Sequence[Entry], name: str, version: int) -> Entry | None:
-    """The last that the gate said of a version."""
+    """Return the last that the gate said of a version."""
     judged = (e for e in reversed(entries) if e.kind == "verdict" and e.facts["name"] == name)
     return next((entry for entry in judged if entry.facts["challenger"] == version), None)
 

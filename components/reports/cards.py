@@ -60,7 +60,7 @@ class Subject:
 
     @classmethod
     def of(cls, workspace: Workspace) -> Subject:
-        """What lies in the workspace, with the commit that it was registered with.
+        """Return what lies in the workspace, with the commit that it was registered with.
 
         Raises:
             UserError: there is no model, evaluation, gallery or data set.
@@ -121,7 +121,7 @@ def attach(workspace: Workspace) -> None:
 
 
 def model_card(subject: Subject) -> str:
-    """The card of one model."""
+    """Return the card of one model."""
     return "\n".join(
         [
             _front_matter(_model_facts(subject)),
@@ -143,7 +143,7 @@ def model_card(subject: Subject) -> str:
 
 
 def model_summary(subject: Subject) -> str:
-    """The card in short, for the description of a model version: at most `SUMMARY` characters."""
+    """Return the card in short, for the description of a model version: at most `SUMMARY` characters."""
     chosen = ("agreement", "kid", "fd", "precision", "recall")
     rows = [row for row in _score_rows(subject.evaluation) if row.compared.score.metric in chosen][:8]
     verdict = subject.verdict
@@ -168,7 +168,7 @@ def model_summary(subject: Subject) -> str:
 def dataset_card(
     dataset: Dataset, name: str = "ganflow", data_version: str | None = None, params: Params | None = None
 ) -> str:
-    """The card of the data set as preprocessing left it; `name` is what it is called."""
+    """Return the card of the data set as preprocessing left it; `name` is what it is called."""
     facts = {
         "license": "unknown",
         "pretty_name": f"Images of {_bare(name)}",
@@ -486,12 +486,12 @@ def _classes(image: ImageFormat, many: int = 20, width: int = 60) -> str:
 
 
 def _net(evaluation: Evaluation) -> str:
-    """The name of the feature net, in which KID is measured."""
+    """Return the name of the feature net, in which KID is measured."""
     return next((score.features for score in Scores.of(evaluation) if score.metric == "kid"), "unknown")
 
 
 def _metric_type(score: Score, net: str) -> str:
-    """What a score is a number of, as the format calls it where it knows such."""
+    """Return what a score is a number of, as the format calls it where it knows such."""
     if score.metric == "fd":
         return "frechet_distance"
     if score.metric in ("agreement", "classification_accuracy", "discriminator_accuracy"):
@@ -531,7 +531,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _fenced(language: str, text: str) -> str:
-    """A block of code whose fence is longer than any within."""
+    """Return a block of code whose fence is longer than any within."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}\n"

@@ -46,7 +46,7 @@ def render(
     model: Model,
     dataset: Dataset,
 ) -> str:
-    """The page, with the contact sheet and the interpolation that lie in `folder`; `samples` are before any step."""
+    """Write the page, with the contact sheet and the interpolation in `folder`; `samples` are before any step."""
     history = pd.read_csv(model.folder / "history.csv")
     rejected = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
     walk = folder / "interpolation.webp"
@@ -155,7 +155,7 @@ def _svg(figure: Figure) -> Markup:
 
 
 def _pairs(samples: Sequence[Draft], finished: Sequence[Draft], classes: Sequence[str]) -> Iterator[dict[str, str]]:
-    """The first finished picture of each of up to ten classes, before and after."""
+    """Yield the first finished picture of each of up to ten classes, before and after."""
     before = {draft.seed: draft.pixels for draft in samples}
     for draft in one_of_each_class(finished, PAIRS):
         yield {"name": classes[draft.label], "before": _png(before[draft.seed]), "after": _png(draft.pixels)}

@@ -51,7 +51,7 @@ def sentence(text: str) -> str:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """The address of a picture that holds the picture itself; `kind`: `png`, `webp`."""
+    """Return the address of a picture that holds the picture itself; `kind`: `png`, `webp`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

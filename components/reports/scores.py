@@ -115,7 +115,7 @@ _SHARES = (
 
 
 def _answers(scores: Scores, told: bool) -> Iterator[tuple[int, str]]:
-    """A level from 0 (good) to 2 (poor) with half a sentence, for each question that has scores."""
+    """Yield a level from 0 (good) to 2 (poor) with half a sentence, for each question that has scores."""
     if told and (pair := _with_floor(scores, "agreement")):
         value, floor = pair
         level = _level(value / max(floor, 1e-9), 0.97, 0.85)
@@ -134,7 +134,7 @@ def _answers(scores: Scores, told: bool) -> Iterator[tuple[int, str]]:
 
 
 def _with_floor(scores: Scores, metric: str, features: str | None = None) -> tuple[float, float] | None:
-    """The first score by this metric that has a floor, with it."""
+    """Return the first score by this metric that has a floor, with it."""
     pairs = ((s.value, floor.value) for s, floor, _ in scores.of_metric(metric, features) if floor)
     return next(pairs, None)
 

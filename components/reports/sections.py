@@ -73,7 +73,7 @@ class Samples:
         self.by: Score = "confidence" if self.told and "confidence" in self.table else "discriminator"
 
     def classes_shown(self, shares: Sequence[float]) -> list[ClassRow]:
-        """A row for each class that was asked for, else was seen, with the shares it had in training.
+        """Return a row for each class that was asked for, else was seen, with the shares it had in training.
 
         Of many classes the worst `ROWS`.
         """
@@ -110,11 +110,11 @@ class Samples:
         ]
 
     def worst(self) -> list[Tile]:
-        """The samples with the lowest score of all."""
+        """Return the samples with the lowest score of all."""
         return self._tiles(self._ranked(best_first=False).head(EXTREMES))
 
     def best(self) -> list[Tile]:
-        """The samples with the highest score, of each class in turn: else the easiest class would have them all."""
+        """Return the samples with the highest score, class by class: else the easiest class would have them all."""
         ranked = self._ranked(best_first=True)
         ranked["turn"] = ranked.groupby("label").cumcount()
         first = ranked.sort_values(["turn", "label"]).head(EXTREMES)
@@ -136,7 +136,7 @@ class Samples:
 
 
 def neighbours(samples: Sequence[Draft], training: Split, classes: Sequence[str]) -> list[Tile]:
-    """Samples beside their nearest training images, of each class in turn those that come nearest to one."""
+    """Return samples beside their nearest training images, of each class in turn those that come nearest to one."""
     pixels = np.stack([sample.pixels for sample in samples])
     # Some 64 million values at a time, whatever the size of an image.
     batches = (images for images, _ in training.batches(max(1, 2**26 // pixels[0].size)))

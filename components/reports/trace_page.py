@@ -21,7 +21,7 @@ SHOWN_METRICS = ("agreement", "fd", "kid")
 
 
 def page(found: Mapping[str, Any], file: Path, workspace: Workspace) -> str:
-    """A small page of its own with the picture, its nearest training images and the chain of `trace`."""
+    """Return a small page of its own with the picture, its nearest training images and the chain of `trace`."""
     from ..gan.dataset import Split, to_image
 
     nearest: Sequence[Mapping[str, Any]] = (found["data"] or {}).get("nearest") or ()
@@ -41,7 +41,7 @@ def page(found: Mapping[str, Any], file: Path, workspace: Workspace) -> str:
 
 
 def chain_of(found: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """The chain of `trace` in words: each part, and a line or more on it."""
+    """Yield the chain of `trace` in words: each part, and a line or more on it."""
     image, model, data, version = (found[name] for name in ("image", "model", "data", "version"))
     made = [f"class {image['class']}"] if image["class"] else []
     made += [f"seed {image['seed']}"] if image["seed"] is not None else []
@@ -114,5 +114,5 @@ def _day(head: Mapping[str, Any]) -> str:
 
 
 def _inline(image: Image.Image) -> str:
-    """A picture as the address of itself."""
+    """Return a picture as the address of itself."""
     return image_uri(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGBA"))

@@ -22,7 +22,7 @@ def render(
     classes: Sequence[str],
     history: Sequence[Mapping[str, Any]],
 ) -> str:
-    """The page.
+    """Return the page.
 
     `pictures`: of the challenger and of the champion, if there is one, (N, H, W, C) at the same seeds and labels;
     `classes`: the class of each (N,); `history`: every change of the champion, the oldest first.

@@ -106,7 +106,7 @@ class PictureFolder:
         self._describe(self.batch.model_copy(update={"files": dict(sorted(hashes.items()))}))
 
     def _found(self) -> PictureBatch:
-        """The batch that is there, after a check that it is this one."""
+        """Return the batch that is there, after a check that it is this one."""
         try:
             self.storage.get(MANIFEST, self._scratch / MANIFEST)
             found = PictureBatch.model_validate_json((self._scratch / MANIFEST).read_bytes())

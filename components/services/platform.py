@@ -26,7 +26,7 @@ class Process(Options):
         return cls(pid=pid, started=psutil.Process(pid).create_time())
 
     def find(self) -> psutil.Process | None:
-        """The process if it still lives."""
+        """Return the process if it still lives."""
         with suppress(psutil.Error):
             found = psutil.Process(self.pid)
             if found.create_time() == self.started and is_alive(found):
@@ -55,7 +55,7 @@ class Platform(Options):
 
     @classmethod
     def read(cls, workspace: Workspace) -> Platform:
-        """What is recorded, running or not.
+        """Return what is recorded, running or not.
 
         Raises:
             OSError: nothing is recorded.
@@ -78,7 +78,7 @@ class Platform(Options):
 
 
 def find(workspace: Workspace) -> Platform | None:
-    """The platform of the workspace, running or not; None if there is no record of one, or not a whole one."""
+    """Return the platform of the workspace, running or not; None if there is no record of one, or not a whole one."""
     try:
         return Platform.read(workspace)
     except (OSError, ValueError):
@@ -86,7 +86,7 @@ def find(workspace: Workspace) -> Platform | None:
 
 
 def record(workspace: Workspace) -> Path:
-    """The file that the platform is recorded in."""
+    """Return the file that the platform is recorded in."""
     return workspace.state / "platform.json"
 
 

@@ -48,7 +48,7 @@ class _Environment(dict[str, str]):
 
 
 def passed_environment() -> dict[str, str]:
-    """The variables that may travel to workers, as far as they are set; printing them shows their names alone."""
+    """Return the variables that may travel to workers and are set; printing them shows their names alone."""
     names = (*PASSED, *(name.strip() for name in os.environ.get("GANFLOW_PASS_ENV", "").split(",")))
     return _Environment({name: os.environ[name] for name in names if name in os.environ})
 
@@ -85,7 +85,7 @@ class Storage:
         return f"Storage({self.uri})"
 
     def __truediv__(self, folder: str) -> Storage:
-        """What is below `folder`."""
+        """Return what is below `folder`."""
         below = copy.copy(self)
         below.uri, below._root = f"{self.uri.rstrip('/')}/{folder}", self._at(folder)
         return below

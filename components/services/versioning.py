@@ -203,7 +203,7 @@ def data_version(workspace: Workspace) -> tuple[str | None, str | None]:
 
 
 def code_commit() -> str | None:
-    """The git commit of ganflow's code, with `-dirty` where it was changed since; None where git does not track it."""
+    """Return the git commit of ganflow's code, with `-dirty` if it was changed since; None if git does not track it."""
     project = Path(__file__).parents[2]
     if _git(project, "ls-files", "components/workspace/workspace.py") != "components/workspace/workspace.py":
         return None

@@ -46,7 +46,7 @@ class Begun(Options):
         return workspace.state / "training" / self.key.id
 
     def dataset(self, workspace: Workspace) -> Dataset:
-        """The data set that it was begun with.
+        """Return the data set that it was begun with.
 
         Raises:
             UserError: it is missing or damaged.
@@ -63,7 +63,7 @@ class Begun(Options):
         return f"the training begun on {self.since:.16}, at image {reached:,} of {self.options.images:,}"
 
     def finishing(self, workspace: Workspace) -> str:
-        """A sentence on what is done about it."""
+        """Return a sentence on what is done about it."""
         return (
             f"finishing {self.told(workspace)}, with its own data and parameters; the next run uses the present ones "
             "(--discard-training does so at once)"
@@ -115,7 +115,7 @@ def open_trainings(params: Params, workspace: Workspace) -> list[Begun]:
 
 
 def unfinished(params: Params, workspace: Workspace, dataset: Key | None = None) -> Begun | None:
-    """The training that has to be finished first: the oldest open one of other data or parameters than `params`.
+    """Return the training that has to be finished first: the oldest open one of other data or parameters than `params`.
 
     `dataset`: the key of the data set that would be trained on; by default of that which `params` make of the data.
     """
@@ -127,7 +127,7 @@ def unfinished(params: Params, workspace: Workspace, dataset: Key | None = None)
 
 
 def key_to_go_on_with(key: Key, params: Params, workspace: Workspace) -> Key:
-    """The key of the training to go on with where `key` is asked for: the same one, begun by earlier code, or `key`.
+    """Return the key to continue when `key` is asked for: that of the same training begun by earlier code, or `key`.
 
     A training that is open is finished by the present code, whatever it was begun by; one that ended was made by code
     that makes the same bits.
@@ -167,7 +167,7 @@ def _is_present(begun: Begun, params: Params, dataset: Key | None, workspace: Wo
 
 
 def _keep(begun: Begun, dataset: Dataset, workspace: Workspace) -> None:
-    """The data set first: the record says that it is there."""
+    """Write the data set first: the record says that it is there."""
     kept = begun.folder(workspace) / DATASET
     if not (kept / Dataset.manifest).exists():
         with staging(kept) as folder:
@@ -204,7 +204,7 @@ def _checkpoints(folder: Path) -> list[int]:
 
 
 def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | None:
-    """The record of a training that has none: of options and data whose key is that of its folder."""
+    """Return the record of a training that has none: of options and data whose key is that of its folder."""
     try:
         dataset = Dataset.load(workspace.dataset)
         (described, *_) = sorted(folder.glob("checkpoints/*/checkpoint.json"), reverse=True)
@@ -225,7 +225,7 @@ def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | No
 
 
 def _logged(key: str, workers: int, workspace: Workspace) -> Iterator[Train]:
-    """What MLflow knows of the options of a training; it was not told the number of workers that was asked for."""
+    """Yield what MLflow knows of a training's options; it was not told how many workers were asked for."""
     values: dict[str, Any] = {}
     for name, text in runs.params_of(key, workspace).items():
         section, *parents, last = name.split(".")
@@ -240,7 +240,7 @@ def _logged(key: str, workers: int, workspace: Workspace) -> Iterator[Train]:
 
 
 def _value(text: str) -> Any:
-    """What `str` made `text` of."""
+    """Return what `str` made `text` of."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -95,11 +95,11 @@ class TrainingFolder:
         return max((int(folder.name) for folder in self._folders()), default=0)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole."""
+        """Return the newest checkpoint that is whole."""
         return next(self._whole(), None)
 
     def best(self) -> Checkpoint:
-        """The whole checkpoint that is published.
+        """Return the whole checkpoint that is published.
 
         Raises:
             UserError: there is none.
@@ -120,7 +120,7 @@ class TrainingFolder:
                 print(f"checkpoint {folder.name} is damaged ({error}) and is not used", file=sys.stderr)
 
     def damaged(self) -> Iterator[tuple[Path, str]]:
-        """The checkpoints that are not what was written, and what is wrong with each."""
+        """Yield the checkpoints that are not what was written, and what is wrong with each."""
         for folder in self._folders():
             try:
                 _load(folder)

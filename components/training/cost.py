@@ -64,5 +64,5 @@ def spent(training: Path) -> dict[str, float] | None:
 
 @cache
 def _process() -> tuple[str, float]:
-    """A name that no other process has, on whichever machine, and when it was asked for first."""
+    """Return a name that no other process has, on whichever machine, and when it was asked for first."""
     return uuid.uuid4().hex, time.monotonic()

@@ -33,7 +33,7 @@ class TrainingMirror:
 
     @classmethod
     def of_training(cls, folder: Path, uri: str | None, key: str) -> Self | None:
-        """The copy of the training with this key at the storage `uri`, if there is one."""
+        """Return the copy of the training with this key at the storage `uri`, if there is one."""
         return cls(folder, Storage(uri) / f"training/{key}") if uri else None
 
     def push(self) -> None:

@@ -60,7 +60,7 @@ def judged_training(
 
 
 def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "bf16"]:
-    """The precision that this machine computes such networks in, by a fixed table."""
+    """Return the precision that this machine computes such networks in, by a fixed table."""
     if not options.shortcuts:
         return "fp32"
     if options.precision != "auto":

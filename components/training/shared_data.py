@@ -28,7 +28,7 @@ def publish_dataset(dataset: Dataset, storage: Storage) -> None:
 
 
 def fetch_dataset(content: str, storage: Storage, cache: Path) -> Dataset:
-    """The data set with this content hash in `cache/<content>`; what is there whole is not fetched again.
+    """Return the data set with this content hash in `cache/<content>`; what is there whole is not fetched again.
 
     The processes of one node wait for each other, so that one of them downloads.
 
@@ -64,7 +64,7 @@ def fetch_dataset(content: str, storage: Storage, cache: Path) -> Dataset:
 
 
 def _described(manifest: Path, content: str) -> Dataset | None:
-    """The data set that `manifest` describes, if it is the one with this content hash; its files are not looked at."""
+    """Return the data set that `manifest` describes, if it has this content hash; its files are not read."""
     try:
         dataset = Dataset(**unsealed(manifest.read_text()), folder=manifest.parent)
     except (OSError, ValueError, TypeError):

@@ -44,7 +44,7 @@ class TrainingJob(NamedTuple):
 
     @classmethod
     def of(cls, options: Train, execution: Execution, dataset: Dataset, workspace: Workspace) -> Self:
-        """The job of training with these options on a data set of the workspace."""
+        """Return the job of training with these options on a data set of the workspace."""
         environment = passed_environment() if options.storage else {}
         folders = dataset.folder.absolute(), dataset.content, workspace.state.absolute()
         return cls(options.loop, execution, *folders, options.storage, environment)
@@ -58,7 +58,7 @@ class TrainingJob(NamedTuple):
         return cache_of_node() if self.storage else self.state
 
     def load_dataset(self) -> Dataset:
-        """The data set, fetched from the storage if there is one.
+        """Return the data set, fetched from the storage if there is one.
 
         Raises:
             UserError: it is missing or damaged.

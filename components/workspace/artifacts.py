@@ -35,6 +35,8 @@ class OtherVersionError(NotThereError):
 
 
 class FileRecord(Options):
+    """Size and hash of one file of an artifact."""
+
     size: int
     sha256: str
 
@@ -65,7 +67,7 @@ class Artifact(Options):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The artifact in `folder`, its files checked for presence and size.
+        """Return the artifact in `folder`, its files checked for presence and size.
 
         Raises:
             NotThereError: it is missing, or of another version.

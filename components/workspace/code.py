@@ -35,7 +35,7 @@ def code_digest(source: bytes) -> str:
 
 
 def _plain(node: object, in_class: bool = False) -> Iterator[str]:
-    """The tree below `node` in words."""
+    """Yield the tree below `node` in words."""
     if isinstance(node, ast.Constant):
         yield f"{type(node.value).__name__} {node.value!a} "
     elif isinstance(node, ast.JoinedStr):
@@ -88,7 +88,7 @@ def _counts(statement: ast.stmt, in_class: bool) -> bool:
 
 
 def _imports(body: Sequence[ast.stmt]) -> str:
-    """What a body imports, as (module, name, name here), sorted; without the module if it is one of this package.
+    """List what a body imports, as (module, name, name here), sorted; without the module if it is one of this package.
 
     Its own digest is among those of the stage, wherever its file lies.
     """
@@ -103,7 +103,7 @@ def _imports(body: Sequence[ast.stmt]) -> str:
 
 
 def _joined(values: Sequence[ast.expr]) -> Iterator[str]:
-    """The parts of an f-string, of which versions of Python cut the text into other pieces."""
+    """Yield the parts of an f-string, of which versions of Python cut the text into other pieces."""
     text = ""
     yield "f("
     for value in values:

@@ -19,7 +19,7 @@ KINDS = ("classifier", "efficientnet_lite0")
 
 
 def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
-    """The feature net for the data set with this training split and content hash, from `cache` or made now.
+    """Return the feature net for the data set with this training split and content hash, from `cache` or made now.
 
     Two processes may ask at once: both make the same and one rename wins.
 

@@ -25,7 +25,7 @@ def sealed(described: Mapping[str, Any]) -> str:
 
 
 def unsealed(text: str) -> dict[str, Any]:
-    """What `sealed` was given.
+    """Return what `sealed` was given.
 
     Raises:
         ValueError: the text is not what `sealed` wrote.
@@ -42,7 +42,7 @@ def sha256_of(path: Path) -> str:
 
 
 def digest_of(path: Path, algorithm: str) -> str:
-    """The hash of a file by an algorithm of `hashlib`, in hexadecimal digits."""
+    """Return the hash of a file by an algorithm of `hashlib`, in hexadecimal digits."""
     with path.open("rb") as file:
         # In one piece if it is small: a digest of a file takes a large buffer first.
         if len(start := file.read(SMALL_FILE)) < SMALL_FILE:
@@ -53,7 +53,7 @@ def digest_of(path: Path, algorithm: str) -> str:
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A folder to build `out` in; it takes the place of `out` when the block ends, and vanishes when it fails.
+    """Provide a folder to build `out` in; it takes the place of `out` when the block ends, and vanishes when it fails.
 
     A reader finds the old folder, the new one or none, never a mixture.
 

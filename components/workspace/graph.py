@@ -46,7 +46,7 @@ class Stage:
         return folder
 
     def load(self, workspace: Workspace) -> Artifact:
-        """The artifact as it lies there, whatever its key.
+        """Return the artifact as it lies there, whatever its key.
 
         Raises:
             NotThereError: it is missing, or of another version.
@@ -55,7 +55,7 @@ class Stage:
         return self.artifact.load(self.folder(workspace))
 
     def find(self, workspace: Workspace, key: Key) -> Artifact | None:
-        """The artifact if the stage would make the same under `key`.
+        """Return the artifact if the stage would make the same under `key`.
 
         Raises:
             DamagedError: a file is missing or has another size.
@@ -189,12 +189,12 @@ class Step:
 
 
 def stage_named(name: str) -> Stage:
-    """The stage with this name."""
+    """Return the stage with this name."""
     return next(stage for stage in STAGES if stage.name == name)
 
 
 def key_of(stage: Stage, options: Options, *inputs: Artifact | str) -> Key:
-    """The key of a stage with these validated options and inputs, in their order; of the raw data that is the hash."""
+    """Return the key of a stage with these validated options and inputs, in order; raw data counts by its hash."""
     model = next((given for given in inputs if isinstance(given, Model)), None)
     trained = options if isinstance(options, Train) else model and model.training
     code = code_hash(stage, trained.network.name if trained else None)

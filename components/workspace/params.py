@@ -256,7 +256,7 @@ _KINDS = frozenset(("Elastic", "constrained-float", "constrained-int", "float", 
 
 
 def _sentence(schema: type[Options], error: ValidationError) -> str:
-    """The first thing that is wrong, with the key and what is allowed."""
+    """Return the first thing that is wrong, with the key and what is allowed."""
     errors = error.errors(include_url=False)
     # Of the kinds of value that are allowed in one place, the one that was followed furthest.
     first = max(

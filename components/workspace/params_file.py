@@ -22,7 +22,7 @@ def as_yaml(value: Any) -> str:
 
 
 def rewritten(text: str, values: Mapping[str, Any]) -> str:
-    """The YAML `text` with `values` at their keys `section.key`; every other character, comments too, stays.
+    """Return the YAML `text` with `values` at their keys `section.key`; every other character, comments too, stays.
 
     Raises:
         UserError: the text is of a form that cannot be changed in place.

@@ -41,7 +41,7 @@ def _ramp(start: float, end: float, images: int | None = None) -> Mapping[str, A
 
 
 def _r3gan(gamma: float, batch: int, half_life: float, augment: float) -> Mapping[str, Any]:
-    """The schedules of Huang et al. 2024, appendix: all of them over the first 20 million images, then constant."""
+    """Return the schedules of Huang et al. 2024, appendix: all over the first 20 million images, then constant."""
     length = 20_000_000
     return {
         "network": {"name": "r3gan", "width": 768},
@@ -166,7 +166,7 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset `name`.
+    """Return the preset `name`.
 
     Raises:
         UserError: there is none.

@@ -11,7 +11,7 @@ from .files import sealed, unsealed
 
 
 def load_published(folder: Path, called: str) -> Published:
-    """The model in `folder`, a stage's or a registered one, which a user knows as `called`.
+    """Return the model in `folder`, a stage's or a registered one, which a user knows as `called`.
 
     Raises:
         DamagedError: a file is missing, or is not what was written.
@@ -32,7 +32,7 @@ def save_published(model: Published, folder: Path) -> None:
 
 
 def _manifest(folder: Path) -> Manifest:
-    """The manifest of what was registered, else by the description of the stage `train`.
+    """Return the manifest of what was registered, else by the description of the stage `train`.
 
     That description lies beside the weights of champions from before there were manifests too; of their networks the
     generator alone was registered, and how their latents are made they do not say.

@@ -110,7 +110,7 @@ class Scores:
         return {score.name: score.interval for score in self if score.interval}
 
     def beside(self, score: Score, images: Images) -> Score | None:
-        """The score by the same protocol of other images."""
+        """Return the score by the same protocol of other images."""
         return self._by_name.get(replace(score, images=images).name)
 
     def compared(self) -> Iterator[Compared]:
@@ -122,7 +122,7 @@ class Scores:
                 yield Compared(score, None, None)
 
     def of_metric(self, metric: str, features: str | None = None, split: str = "") -> Iterator[Compared]:
-        """What `compared` yields of samples by one metric; of one feature space if `features` is given."""
+        """Yield what `compared` yields of samples by one metric; of one feature space if `features` is given."""
         for found in self.compared():
             score = found.score
             if (score.metric, score.split, score.images) == (metric, split, "samples") and (
@@ -132,7 +132,7 @@ class Scores:
 
 
 def read_name(name: str, value: float, low: float | None = None, high: float | None = None) -> Score:
-    """The score with this name: one that displays as `name` again, whatever `name` is."""
+    """Return the score with this name: one that displays as `name` again, whatever `name` is."""
     images: Images = next((kind for kind, ending in _ENDINGS.items() if ending and name.endswith(ending)), "samples")
     stem = name.removesuffix(_ENDINGS[images])
     described, _, count = stem.rpartition("_")

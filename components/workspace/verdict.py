@@ -78,7 +78,7 @@ class Verdict(Options):
 
     @classmethod
     def last(cls, folder: Path, name: str, version: int) -> Verdict | None:
-        """The verdict in `folder`, if it is on this version of this model."""
+        """Return the verdict in `folder`, if it is on this version of this model."""
         try:
             verdict = cls.model_validate_json((folder / "verdict.json").read_text())
         except (OSError, ValueError):
@@ -87,6 +87,6 @@ class Verdict(Options):
 
     @classmethod
     def of(cls, workspace: Workspace) -> Verdict | None:
-        """The verdict on the version that is registered."""
+        """Return the verdict on the version that is registered."""
         registration = Registration.load(workspace.registration)
         return cls.last(workspace.verdict, registration.name, registration.version)

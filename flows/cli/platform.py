@@ -98,7 +98,7 @@ def drift(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  #
 
 
 def _tell(line: str, workspace: Workspace) -> None:
-    """A line of the supervisor; an empty one when all runs."""
+    """Print a line of the supervisor; an empty one when everything runs."""
     if line:
         print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
     else:
@@ -224,7 +224,7 @@ def _size(folder: Path) -> int:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """What `status` found, in words."""
+    """Yield what `status` found, in words."""
     if "platform" in found:
         yield "platform", [found["platform"] + ("" if found["servers"] else ": `ganflow up` starts it")]
         for name, server in found["servers"].items():

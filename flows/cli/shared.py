@@ -31,7 +31,7 @@ SetOption = Annotated[
 
 
 def workspace_at(folder: Path | None) -> Workspace:
-    """This folder; or the one that is named, filled from the project's parameters and data where it lacks them."""
+    """Return this folder's workspace, or the one named, with the project's parameters and data if it lacks them."""
     workspace = Workspace((folder or Path()).absolute())
     if folder is not None and workspace.root != _PROJECT:
         workspace.root.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def workspace_at(folder: Path | None) -> Workspace:
 
 
 def ready(folder: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
-    """The workspace, held until the process ends, and its parameters."""
+    """Return the workspace, held until the process ends, and its parameters."""
     workspace = workspace_at(folder)
     params = Params.load(workspace.params, overrides)
     check_servers()

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def commands(workspace: Workspace, prefect_port: int, mlflow_port: int) -> dict[str, list[str]]:
-    """The command of each part, by its name."""
+    """Return the command of each part, by its name."""
     python = [sys.executable, "-m"]
     return {
         "prefect": [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)],
@@ -39,7 +39,7 @@ def commands(workspace: Workspace, prefect_port: int, mlflow_port: int) -> dict[
 
 
 def environment(workspace: Workspace, prefect: str) -> dict[str, str]:
-    """The environment of all parts; `prefect` is the address of Prefect's API."""
+    """Return the environment of all parts; `prefect` is the address of Prefect's API."""
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -58,7 +58,7 @@ def runs(client: SyncPrefectClient, chosen: FlowRunFilter) -> Iterator[FlowRun]:
 
 
 def make_pool(name: str) -> None:
-    """The pool of the platform's worker, made once."""
+    """Create the pool of the platform's worker, once."""
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
@@ -111,7 +111,7 @@ def notify(block: str | None) -> None:
 
 
 def last_runs(count: int) -> list[FlowRun]:
-    """What runs, and what ran last, the newest first."""
+    """Return what runs, and what ran last, the newest first."""
     begun = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(flow_run_filter=begun, sort=FlowRunSort.START_TIME_DESC, limit=count)

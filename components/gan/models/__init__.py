@@ -24,7 +24,7 @@ from .layers import Generator, NetworkPair
 
 
 def build(options: NetworkOptions, image: ImageFormat) -> NetworkPair:
-    """Generator and discriminator for `image`.
+    """Build generator and discriminator for `image`.
 
     Raises:
         UserError: the networks cannot make such images.
@@ -51,7 +51,7 @@ def restored(
     weights: Mapping[str, Tensor],
     player: Literal["generator", "discriminator"] = "generator",
 ) -> nn.Module:
-    """The network with the `weights` that it was published with.
+    """Return the network with the `weights` that it was published with.
 
     Raises:
         UserError: they are those of another network; told before memory is taken for the one that is described.

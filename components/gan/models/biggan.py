@@ -25,7 +25,7 @@ WIDEST = 16
 
 
 def build(options: BigGAN, image: ImageFormat) -> NetworkPair:
-    """Generator and discriminator for `image`.
+    """Build generator and discriminator for `image`.
 
     Raises:
         UserError: the image's size is not one that doubling leads to.
@@ -231,6 +231,8 @@ class SpectralNorm(nn.Module):
 
 
 class SpectralConv2d(nn.Conv2d):
+    """A convolution whose weight has a spectral norm of 1."""
+
     def __init__(self, fan_in: int, fan_out: int, size: int, padding: int = 0, bias: bool = True) -> None:
         super().__init__(fan_in, fan_out, size, padding=padding, bias=bias)
         self.norm = SpectralNorm(self.weight)
@@ -240,6 +242,8 @@ class SpectralConv2d(nn.Conv2d):
 
 
 class SpectralLinear(nn.Linear):
+    """A linear layer whose weight has a spectral norm of 1."""
+
     def __init__(self, fan_in: int, fan_out: int, bias: bool = True) -> None:
         super().__init__(fan_in, fan_out, bias)
         self.norm = SpectralNorm(self.weight)
@@ -249,6 +253,8 @@ class SpectralLinear(nn.Linear):
 
 
 class SpectralEmbedding(nn.Embedding):
+    """An embedding whose table has a spectral norm of 1."""
+
     def __init__(self, classes: int, size: int) -> None:
         super().__init__(classes, size)
         self.norm = SpectralNorm(self.weight)

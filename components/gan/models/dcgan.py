@@ -30,7 +30,7 @@ CLASS_EMBEDDING = 32
 
 
 def build(options: DCGAN, image: ImageFormat) -> NetworkPair:
-    """Generator and discriminator for `image`.
+    """Build generator and discriminator for `image`.
 
     Raises:
         UserError: the image's size is not one that doubling leads to.

@@ -30,11 +30,11 @@ class Generator(nn.Module):
         return None
 
     def style(self, inputs: Inputs) -> Tensor:
-        """The latent that images are walked through, (B, size): z, or what the network maps it to first."""
+        """Return the latent that images are walked through, (B, size): z, or what the network maps it to first."""
         return inputs.z
 
     def styled(self, style: Tensor, inputs: Inputs) -> Tensor:
-        """The images of `inputs` that have `style` (B, size) instead of their own."""
+        """Return the images of `inputs` that have `style` (B, size) instead of their own."""
         images: Tensor = self(replace(inputs, z=style))
         return images
 
@@ -59,7 +59,7 @@ class Pyramid(NamedTuple):
 
 
 def pyramid(network: str, image: ImageFormat) -> Pyramid:
-    """The way to `image` from feature maps whose short side is 4 to 7.
+    """Return the way to `image` from feature maps whose short side is 4 to 7.
 
     Raises:
         UserError: doubling does not lead there.

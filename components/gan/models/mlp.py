@@ -16,7 +16,7 @@ from .layers import NetworkPair
 
 
 def build(options: MLP, image: ImageFormat) -> NetworkPair:
-    """Generator and discriminator for `image`: by default the article's, 100-128-64-784 and 784-128-1."""
+    """Build generator and discriminator for `image`: by default the article's, 100-128-64-784 and 784-128-1."""
     classes = len(image.classes) if options.conditional and image.labelled else 0
     shape = (image.channels, image.height, image.width)
     return NetworkPair(

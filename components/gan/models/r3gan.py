@@ -27,7 +27,7 @@ SLOPE = 0.2
 
 
 def build(options: R3GAN, image: ImageFormat) -> NetworkPair:
-    """Generator and discriminator for `image`.
+    """Build generator and discriminator for `image`.
 
     Raises:
         UserError: the image's size is not one that doubling leads to, or channels do not divide into groups.

@@ -138,7 +138,7 @@ def _kernel(
 
 
 def _like(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """What only lends its shape and memory format to a kernel; its numbers are never read."""
+    """Return what only lends its shape and memory format to a kernel; its numbers are never read."""
     channels_last = tensor.is_contiguous(memory_format=torch.channels_last)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory_format)

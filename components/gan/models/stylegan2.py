@@ -33,7 +33,7 @@ GAIN = math.sqrt(2)
 
 
 def build(options: StyleGAN2, image: ImageFormat) -> NetworkPair:
-    """Generator and discriminator for `image`.
+    """Build generator and discriminator for `image`.
 
     Raises:
         UserError: the image's size is not one that doubling leads to.
@@ -78,7 +78,7 @@ class Generator(layers.Generator):
         return torch.where(mixed[:, :, None], other[:, None], w[:, None])
 
     def synthesis(self, styles: Tensor, z: Tensor) -> Tensor:
-        """The image of `styles` (B, layers, style), with the noise that belongs to z (B, latent)."""
+        """Return the image of `styles` (B, layers, style), with the noise that belongs to z (B, latent)."""
         # The same key for all images in evaluation: the same noise.
         key = z if self.training else torch.zeros_like(z)
         x = self.constant.expand(len(z), -1, -1, -1).to(memory_format=torch.channels_last)
@@ -330,7 +330,7 @@ def _normalised(x: Tensor) -> Tensor:
 
 
 def _with_mean_of_two(weight: Tensor) -> Tensor:
-    """The kernel of `weight` (o, i, 3, 3) behind the filter [1, 1] / 2 along both axes: (o, i, 4, 4)."""
+    """Return the kernel of `weight` (o, i, 3, 3) behind the filter [1, 1] / 2 along both axes: (o, i, 4, 4)."""
     return (
         F.pad(weight, (0, 1, 0, 1))
         + F.pad(weight, (1, 0, 0, 1))

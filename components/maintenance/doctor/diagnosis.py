@@ -16,5 +16,5 @@ class Diagnosis(NamedTuple):
 
 
 def some(found: Sequence[str], many: int = 5) -> str:
-    """The first of what was found, and whether there is more."""
+    """Return the first of what was found, and whether there is more."""
     return ", ".join(found[:many]) + (", ..." if len(found) > many else "")

@@ -82,7 +82,7 @@ def _size(folder: Path) -> int:
 def orphans(
     processes: Sequence[psutil.Process], environment: Mapping[str, str], reaper: int = 1
 ) -> Iterator[Diagnosis]:
-    """Processes that outlived the one that started them; `reaper`: whose children they become."""
+    """Yield processes that outlived the one that started them; `reaper`: whose children they become."""
     check, found = "processes", False
     wanted = {where[1] for name, port in SERVERS.items() if (where := _endpoint(environment.get(name, ""), port))}
     for process in processes:
@@ -98,7 +98,7 @@ def orphans(
 
 
 def _ports_of(process: psutil.Process) -> set[int]:
-    """The ports that it listens at, and those that its command line names: Ray's say where their head is."""
+    """Return the ports that it listens at, and those that its command line names: Ray's say where their head is."""
     named = {int(port) for port in re.findall(r"[:= ](\d{1,5})\b", " ".join(process.cmdline()))}
     return named | {port for _, port in listening(process)}
 

@@ -79,7 +79,7 @@ def clock(now: float, written: Sequence[Path], environment: Mapping[str, str]) -
 
 
 def _date(address: str) -> float | None:
-    """What time it is at a server that speaks HTTP, in seconds since 1970, if it says so."""
+    """Return what time it is at a server that speaks HTTP, in seconds since 1970, if it says so."""
     if not address.startswith(("http://", "https://")):
         return None
     try:

@@ -18,7 +18,7 @@ _TOOLS = {
 
 
 def related(reached: Iterable[psutil.Process] | None = None) -> list[psutil.Process]:
-    """This user's processes of Ray, Prefect and MLflow."""
+    """Return this user's processes of Ray, Prefect and MLflow."""
     found = []
     for process in psutil.process_iter() if reached is None else reached:
         with suppress(psutil.Error):
@@ -34,6 +34,6 @@ def tool_of(process: psutil.Process) -> str | None:
 
 
 def listening(process: psutil.Process) -> set[tuple[str, int]]:
-    """The addresses at which it takes connections."""
+    """Return the addresses at which it takes connections."""
     found = process.net_connections("tcp")
     return {(each.laddr.ip, each.laddr.port) for each in found if each.status == psutil.CONN_LISTEN}

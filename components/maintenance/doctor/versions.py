@@ -49,7 +49,7 @@ ADVISORIES = (
 
 
 def advisories(installed: Mapping[str, str], today: date) -> Diagnosis:
-    """Packages, by canonical name, in versions with a known fault; an old list finds faults, and cannot exclude any."""
+    """Name packages in versions with a known fault; an old list finds faults, and cannot exclude any."""
     found = [
         each
         for each in ADVISORIES
@@ -68,7 +68,7 @@ def advisories(installed: Mapping[str, str], today: date) -> Diagnosis:
 
 
 def versions(installed: Mapping[str, str], constraints: Path) -> Diagnosis:
-    """Packages in other versions than those that were tried together."""
+    """Return packages in other versions than those that were tried together."""
     if not constraints.exists():
         return Diagnosis("versions", None, f"there is no {constraints.name} to compare with")
     lines = (line.partition("#")[0].strip() for line in constraints.read_text().splitlines())

@@ -37,7 +37,7 @@ class Placement(NamedTuple):
 
 
 def nodes() -> list[Node]:
-    """The cluster's machines, or this one."""
+    """Return the cluster's machines, or this one."""
     if address() is None:
         return [Node("this machine", *local_resources(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
     wait()

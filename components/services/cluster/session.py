@@ -25,7 +25,7 @@ _stop = threading.Event()
 
 
 def address() -> str | None:
-    """The cluster that the user named, if any."""
+    """Return the cluster that the user named, if any."""
     return os.environ.get("RAY_ADDRESS") or None
 
 

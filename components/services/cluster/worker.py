@@ -23,7 +23,7 @@ def workers() -> int:
 
 
 def broadcast(flag: bool) -> bool:
-    """What the first worker thinks, told to all of them."""
+    """Return what the first worker thinks, told to all of them."""
     import torch
     import torch.distributed as dist
 
@@ -35,7 +35,7 @@ def broadcast(flag: bool) -> bool:
 
 
 def sum_over_workers(values: Sequence[float]) -> list[float]:
-    """The sum of each of the values over all training workers."""
+    """Return the sum of each of the values over all training workers."""
     import torch
     import torch.distributed as dist
 

@@ -21,7 +21,7 @@ JOURNAL = "champions.jsonl"
 
 
 def champion(name: str, workspace: Workspace) -> ModelVersion | None:
-    """The champion of the registered model `name`, its files fetched if they lie elsewhere; None if there is none.
+    """Return the champion of the registered model `name`, with its files fetched; None if there is none.
 
     Raises:
         UserError: the server cannot be reached, or the files are gone.
@@ -80,7 +80,7 @@ def set_champion(name: str, version: int, expected: int | None, workspace: Works
 
 
 def current_champion(client: MlflowClient, workspace: Workspace, name: str) -> int | None:
-    """The champion's version, after what an interrupted change of it still lacks has been done."""
+    """Return the champion's version, after what an interrupted change of it still lacks has been done."""
     alias = client.get_registered_model(name).aliases.get("champion")
     now = None if alias is None else int(alias)
     last = next((entry for entry in reversed(read_journal(workspace)) if entry["name"] == name), None)
@@ -134,6 +134,6 @@ def read_journal(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def written_champion(name: str, workspace: Workspace) -> int | None:
-    """The champion by the journal of its changes, whatever became of the registry."""
+    """Return the champion by the journal of its changes, whatever became of the registry."""
     changes = history(name, workspace)
     return int(changes[-1]["version"]) if changes else None

@@ -24,12 +24,12 @@ from .database import EXPERIMENT, relocate
 
 
 def address() -> str:
-    """The tracking server that the user named, as it may be shown and written down, or `embedded`."""
+    """Return the tracking server that the user named, as it may be shown and written down, or `embedded`."""
     return masked(os.environ.get("MLFLOW_TRACKING_URI") or "embedded")
 
 
 def uri(workspace: Workspace) -> str:
-    """What MLflow is to connect to; it may hold a password."""
+    """Return what MLflow is to connect to; it may hold a password."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.mlruns.absolute()}/mlflow.db"
 
 

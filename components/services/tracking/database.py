@@ -59,7 +59,7 @@ def check_schema(workspace: Workspace) -> None:
 
 @contextmanager
 def _writable(workspace: Workspace) -> Iterator[sqlite3.Connection]:
-    """The database, for one transaction."""
+    """Provide the database, for one transaction."""
     check_schema(workspace)
     with closing(sqlite3.connect(workspace.mlruns / "mlflow.db", timeout=60)) as connection, connection:
         yield connection

@@ -35,7 +35,7 @@ class Inventory(NamedTuple):
 
 
 def take_inventory(workspace: Workspace) -> Inventory:
-    """What MLflow's database in the workspace holds, read without MLflow.
+    """Return what MLflow's database in the workspace holds, read without MLflow.
 
     An alias whose change a crash cut off counts as given already. What is deleted and has its files elsewhere counts
     as not deleted.

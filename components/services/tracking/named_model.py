@@ -34,7 +34,7 @@ class NamedModel(NamedTuple):
 
 
 def named_model(wanted: ModelName, name: str, workspace: Workspace) -> NamedModel:
-    """The model of the workspace, or a version of the registered model `name`.
+    """Return the model of the workspace, or a version of the registered model `name`.
 
     Raises:
         NotThereError: there is none.

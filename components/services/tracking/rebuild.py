@@ -95,7 +95,7 @@ def _opened(workspace: Workspace) -> tuple[MlflowClient, str]:
 
 
 def _restore_run(client: MlflowClient, workspace: Workspace, experiment: str, run: RecordedRun) -> str:
-    """The run of `run.key`, made again if it is not there; its id."""
+    """Return the run of `run.key`, made again if it is not there; its id."""
     found = client.search_runs([experiment], f"tags.key = '{run.key}'", order_by=["attribute.start_time ASC"])
     if found and found[0].info.status == "FINISHED":
         return str(found[0].info.run_id)

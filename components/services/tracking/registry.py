@@ -45,7 +45,7 @@ class ModelVersion(NamedTuple):
 
 
 def fetched(client: MlflowClient, name: str, number: int) -> ModelVersion:
-    """A version with its files, which are fetched if they lie elsewhere."""
+    """Return a version with its files, which are fetched if they lie elsewhere."""
     import mlflow
 
     version = client.get_model_version(name, str(number))
@@ -54,7 +54,7 @@ def fetched(client: MlflowClient, name: str, number: int) -> ModelVersion:
 
 
 def find_version(name: str, wanted: str, workspace: Workspace) -> ModelVersion:
-    """The version of `name` with the number or alias `wanted`, and its files.
+    """Return the version of `name` with the number or alias `wanted`, and its files.
 
     Raises:
         NotThereError: there is none.
@@ -167,7 +167,7 @@ def _versions(client: MlflowClient, name: str) -> dict[str, int]:
 
 
 def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluation, run_id: str) -> int:
-    """The version with the model's key, logged and registered if there is none."""
+    """Return the version with the model's key, logged and registered if there is none."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -249,7 +249,7 @@ def tags(name: str, version: int, workspace: Workspace) -> dict[str, str]:
 
 
 def recorded_version(name: str, version: int, workspace: Workspace) -> dict[str, Any] | None:
-    """What it takes to make a version again: run_id, model_id, place (None on a server) and tags; None if unknown.
+    """Return what recreates a version: run_id, model_id, place (None on a server) and tags; None if it is unknown.
 
     Raises:
         UnreachableError: the server does not answer.

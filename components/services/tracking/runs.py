@@ -26,7 +26,7 @@ from .database import EXPERIMENT, read_rows
 def ensure_run(
     client: MlflowClient, workspace: Workspace, key: str, name: str, tags: Mapping[str, str] | None = None
 ) -> str:
-    """The run with the tag `key`, made with these `tags` too if there is none; of several the oldest."""
+    """Return the run with the tag `key`, made with these `tags` too if there is none; of several the oldest."""
     experiment = ensure_experiment(client, workspace)
 
     def found() -> list[str]:
@@ -162,7 +162,7 @@ def complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: Ev
 
 
 def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str) -> dict[str, Any]:
-    """What a run says about its data."""
+    """Return what a run says about its data."""
     return {
         "resolution": f"{image.width}x{image.height}",
         "channels": image.channels,
@@ -174,7 +174,7 @@ def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str)
 
 
 def run_of(key: str, workspace: Workspace) -> str | None:
-    """The id of the run with the tag `key`; None if there is none, or MLflow cannot be reached."""
+    """Return the id of the run with the tag `key`; None if there is none, or MLflow cannot be reached."""
     if address() == "embedded":
         query = (
             "SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
@@ -192,7 +192,7 @@ def run_of(key: str, workspace: Workspace) -> str | None:
 
 
 def experiment_of(run_id: str | None, workspace: Workspace) -> str | None:
-    """The experiment of a run of the embedded database, or of the only one that a server has for us."""
+    """Return the experiment of a run of the embedded database, or of the only one that a server has for us."""
     if run_id is None:
         return None
     if address() == "embedded":
@@ -206,7 +206,7 @@ def experiment_of(run_id: str | None, workspace: Workspace) -> str | None:
 
 
 def params_of(key: str, workspace: Workspace) -> Mapping[str, str]:
-    """What `log_params` told MLflow of the model with `key`; empty if it has no run, or MLflow cannot be reached."""
+    """Return what `log_params` logged for the model `key`; empty if it has no run, or MLflow cannot be reached."""
     run_id = run_of(key, workspace)
     if run_id is None:
         return {}

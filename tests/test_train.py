@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from components.workspace.artifacts import Model
+from components.workspace.artifacts import Dataset, Model
 from tests.conftest import SMALL, environment, ganflow, succeeded
 
 LONGER = SMALL.replace("images: 4096", "images: 8192")
@@ -85,3 +85,35 @@ def test_a_finished_training_is_published_again_without_training(make_workspace:
     succeeded(ganflow(root, "train", "--set", "train.images=1024"))
     assert trained() == before
     assert {name: (model.folder / name).read_bytes() for name in model.files} == files
+
+
+@pytest.mark.long
+def test_a_training_that_waits_is_finished_by_the_next_command_but_not_by_dvc(
+    make_workspace: Callable[..., Path],
+) -> None:
+    root = make_workspace()
+    (root / "params.yaml").write_text(LONGER)
+    succeeded(ganflow(root, "preprocess"))
+    kill_after_a_checkpoint(root)
+    begun_with = Dataset.load(root / "artifacts" / "dataset")
+    (root / "params.yaml").write_text(
+        LONGER.replace("resolution: 28", "resolution: 28, holdout: 0.3").replace("images: 8192", "images: 2048")
+    )
+    succeeded(ganflow(root, "preprocess"))
+
+    # What DVC writes down is that the present parameters and data set were trained with.
+    told = succeeded(ganflow(root, "train", DVC_STAGE="train"))
+    assert "the training begun on" in told and "waits: `ganflow run` finishes it" in told
+    model = Model.load(root / "artifacts" / "model")
+    assert (model.training.images, model.dataset) == (2048, Dataset.load(root / "artifacts" / "dataset").content)
+
+    told = succeeded(ganflow(root, "train"))
+    assert "ganflow is finishing the training begun on" in told and "training goes on at image" in told
+    model = Model.load(root / "artifacts" / "model").verified()
+    assert (model.training.images, model.dataset) == (8192, begun_with.content)
+    assert Dataset.load(root / "artifacts" / "dataset").verified().content == begun_with.content
+
+    succeeded(ganflow(root, "preprocess"))
+    told = succeeded(ganflow(root, "train"))
+    assert "finishing" not in told
+    assert Model.load(root / "artifacts" / "model").training.images == 2048

@@ -148,6 +148,16 @@ def test_what_was_left_and_given_up_does_not_come_back(old_workspace: Path) -> N
     assert begun.unfinished(params, workspace) is None
 
 
+def test_a_plan_says_what_is_finished_first(old_workspace: Path) -> None:
+    params_of(old_workspace, "seed: 2", "seed: 3")
+    planned = succeeded(ganflow(old_workspace, "run", "--dry-run"))
+    assert "Before that, it would be finishing the training begun on" in planned
+    assert "at image 4,608 of 12,288" in planned
+    assert "finishing" not in succeeded(ganflow(old_workspace, "run", "--dry-run", "--discard-training"))
+    # A plan gives up nothing.
+    assert succeeded(ganflow(old_workspace, "run", "--dry-run")) == planned
+
+
 def test_the_first_run_finishes_what_was_left_and_the_next_uses_the_new_data_and_parameters(
     old_workspace: Path, digits: tuple[Pixels, Pixels]
 ) -> None:

@@ -21,7 +21,7 @@ from tests.test_architecture import NOT_RESULTS
 # Of each file that is left out of keys an edit as it may come any day: of words, of a time-out, of what is assumed.
 LEFT_OUT = {
     "gan/errors.py": ("the same command goes on", "run the same command, which goes on"),
-    "gan/options.py": ("length of the training in images seen", "length of the training"),
+    "gan/options.py": ("length of the training, in real images seen", "length of the training"),
     "services/cluster/placement.py": ("lower it or add nodes", "lower it, or add nodes to the cluster"),
     "services/cluster/session.py": ('_TIMEOUT_S": "20"', '_TIMEOUT_S": "60"'),
     "services/cluster/tasks.py": ("cores + 1", "cores + 3"),

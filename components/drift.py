@@ -29,8 +29,8 @@ PERMUTATIONS_PER_ALARM = 10
 PART = 64
 
 
-class Drift(Options):
-    """What a tick found; without enough new images there is no p-value."""
+class DriftResult(Options):
+    """What was found; without enough new images there is no p-value."""
 
     champion: int
     new: int
@@ -41,7 +41,8 @@ class Drift(Options):
     drifted: bool = False
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
+        """What was found, in half a sentence."""
         if self.p_value is None:
             return f"{self.new} new images are too few to be judged against those of version {self.champion}"
         told = f"p = {self.p_value:.2g}, alarm below {self.alpha:.2g}"
@@ -50,7 +51,7 @@ class Drift(Options):
         return f"{self.new} new images look like what version {self.champion} learned from ({told})"
 
 
-def drift(params: Params, workspace: Workspace) -> Drift:
+def drift(params: Params, workspace: Workspace) -> DriftResult:
     """Judge what lies in `retrain.inbox` and is not in `data/`.
 
     Raises:
@@ -67,12 +68,12 @@ def drift(params: Params, workspace: Workspace) -> Drift:
     reference = load_reference(data, workspace)
     pixels, count = _pixels(files, reference.image, params, workspace) if files else (None, 0)
     if pixels is None or len(pixels) < options.min_images:
-        return Drift(champion=champion.version, new=count, used=0, alpha=alpha)
+        return DriftResult(champion=champion.version, new=count, used=0, alpha=alpha)
     features = reference.net.read(pixels).features.astype(np.float64)
     seed = int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")
     permutations = max(1000, round(PERMUTATIONS_PER_ALARM / alpha))
     found = two_sample(features, reference.held, permutations, np.random.default_rng(seed))
-    return Drift(
+    return DriftResult(
         champion=champion.version,
         new=count,
         used=len(pixels),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,15 +9,30 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from pydantic import ConfigDict
 
-import components.drift
-from components.workspace.files import disk_errors
+from components import drift as comparison
+from components.drift import DriftResult
+from components.workspace.journal import Journal
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.runs import named, told, turn
 
 RETRAIN = "retrain/retrain"
 SHOWN = 50
+
+
+class Tick(DriftResult):
+    """What a scheduled look at new images found, and when."""
+
+    # A line outlives the version that wrote it.
+    model_config = ConfigDict(extra="ignore")
+
+    time: str
+
+    def described(self) -> dict[str, object]:
+        """A line of the history, which is a row of the table too."""
+        return {"time": self.time, **self.model_dump(mode="json", exclude={"time"})}
 
 
 @flow(flow_run_name=named)
@@ -31,19 +44,16 @@ def drift(params: Params | None = None, workspace: Path = Path()) -> str:
     if chosen.retrain.inbox is None:
         return "Nothing can arrive: params.yaml names no retrain.inbox"
     with turn(opened):
-        found = components.drift.drift(chosen, opened)
-        history = opened.state / "drift.jsonl"
-        tick = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **found.model_dump(mode="json")}
-        with disk_errors(history), history.open("a") as file:
-            file.write(json.dumps(tick) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        ticks = [json.loads(line) for line in history.read_text().splitlines() if line.endswith("}")]
+        found = comparison.drift(chosen, opened)
+        history = Journal(opened.state / "drift.jsonl")
+        tick = Tick(time=datetime.now(UTC).isoformat(timespec="seconds"), **found.model_dump())
+        history.append(tick.described())
+        ticks = [tick.described() for tick in history.records(Tick)]
         create_table_artifact(ticks[: -SHOWN - 1 : -1], "drift", "the last ticks, the newest first")
     if not found.drifted:
-        return found.words
+        return found.message
     try:
         run = run_deployment(RETRAIN, timeout=0, as_subflow=False)
     except ObjectNotFound:
-        return f"{found.words}; {RETRAIN} is not deployed: `ganflow run` trains again"
-    return f"{found.words}; {getattr(run, 'name', RETRAIN)} trains again"
+        return f"{found.message}; {RETRAIN} is not deployed: `ganflow run` trains again"
+    return f"{found.message}; {getattr(run, 'name', RETRAIN)} trains again"

@@ -102,7 +102,7 @@ def test_a_better_model_is_promoted_once_and_rolled_back_once(own: Path) -> None
     assert registry.aliases("ganflow", 1, workspace) == ["champion"]
     # What was taken back does not come again by itself.
     assert "version 2: keep; version 2 was rolled back" in succeeded(ganflow(own, "promote"))
-    assert [entry["version"] for entry in champions.history("ganflow", workspace)] == [1, 2, 1]
+    assert [change.version for change in champions.history("ganflow", workspace)] == [1, 2, 1]
 
 
 def test_a_veto_outweighs_a_better_score(own: Path) -> None:

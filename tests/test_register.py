@@ -132,13 +132,11 @@ def test_two_that_promote_at_once_know_what_they_replaced(registered: Path) -> N
     wins = sum(won.get(timeout=240) for _ in processes)
     for process in processes:
         process.join()
-    journal = [
-        entry for entry in champions.read_journal(workspace) if entry["name"] == "racing" and entry["state"] == "done"
-    ]
+    journal = champions.history("racing", workspace)
     assert len(journal) == wins + 1 >= 201
     for before, after in itertools.pairwise(journal):
-        assert after["before"] == before["version"]
-    assert registry.aliases("racing", journal[-1]["version"], workspace) == ["champion"]
+        assert after.before == before.version
+    assert registry.aliases("racing", journal[-1].version, workspace) == ["champion"]
 
 
 def test_a_cut_off_change_of_champion_is_finished_by_the_next(registered: Path) -> None:

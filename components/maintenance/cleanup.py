@@ -382,9 +382,9 @@ def _item(path: Path, kind: Kind, words: str) -> Item:
     return Item(path, kind, sum(stat.st_size for stat in stats), (time.time() - newest) / DAY, words)
 
 
-def _in_force(changes: Collection[Mapping[str, object]], moment: float) -> object:
+def _in_force(changes: Collection[champions.Change], moment: float) -> int | None:
     """Which version was champion then, in seconds since 1970; None where that is not known."""
-    before = [c["version"] for c in changes if datetime.fromisoformat(str(c["time"])).timestamp() <= moment]
+    before = [c.version for c in changes if datetime.fromisoformat(c.time).timestamp() <= moment]
     return before[-1] if before else None
 
 

@@ -1,8 +1,6 @@
 """The ledger: what came from what, in lines that are only ever appended, for when everything else is gone.
 
-Each line of `.ganflow/ledger.jsonl` is a JSON object that ends with the hash of all that stands before it, and names
-the hash of the line before, so that a changed, removed or inserted line is noticed. Callers of stages write; a stage's
-result does not depend on it.
+It is `.ganflow/ledger.jsonl`, a chained journal. Callers of stages write; a stage's result does not depend on it.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from filelock import FileLock
 
@@ -25,6 +23,7 @@ from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model,
 from ..workspace.data_hashes import data_content, file_hashes
 from ..workspace.files import disk_errors, sha256_of
 from ..workspace.graph import STAGES, Stage, code_hash, inputs_hash
+from ..workspace.journal import ChainedJournal, Link
 from ..workspace.verdict import Verdict
 from ..workspace.workspace import Workspace
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Kind = Literal["dataset", "model", "evaluation", "gallery", "registration", "verdict"]
-_HASH = b', "hash": "'
 
 
 class Entry(NamedTuple):
@@ -51,27 +49,15 @@ class Entry(NamedTuple):
     time: str
 
 
-class _Line(NamedTuple):
-    """A line of the file, with what it says and the hash of the line before if it is what was written."""
-
-    text: bytes
-    entry: Entry | None
-    previous: str | None
-
-    @property
-    def hash(self) -> str:
-        return self.text.rpartition(_HASH)[2].removesuffix(b'"}').decode(errors="replace")
-
-
 class Ledger:
     """All entries of a workspace, oldest first."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._path = workspace.ledger
+        self._journal = ChainedJournal(workspace.ledger)
 
     def entries(self) -> list[Entry]:
         """Those that are what was written; others are left out, and `damage` tells of them."""
-        return [line.entry for line in self._lines() if line.entry]
+        return list(filter(None, map(_entry, self._journal.links())))
 
     def append(self, entry: Entry) -> bool:
         """Write `entry` down, unless it is there already; whether it was not.
@@ -82,56 +68,23 @@ class Ledger:
         Raises:
             UserError: there is no space left.
         """
-        with disk_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._path.with_suffix(".lock")):
-                lines = [line for line in self._lines() if line.entry]
-                if _known(entry, [line.entry for line in lines if line.entry]):
+        path = self._journal.path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if _known(entry, self.entries()):
                     return False
-                previous = lines[-1].hash if lines else None
-                text = json.dumps({"entry": entry._asdict(), "previous": previous})[:-1].encode()
-                new = not self._path.exists()
-                with self._path.open("ab+") as file:
-                    # What a crash cut off stays a line of its own, which no reader takes for an entry.
-                    if file.seek(0, os.SEEK_END) and not _ends_a_line(file):
-                        file.write(b"\n")
-                    file.write(text + _HASH + hashlib.sha256(text).hexdigest().encode() + b'"}\n')
-                    file.flush()
-                    os.fsync(file.fileno())
-                if new:
-                    folder = os.open(self._path.parent, os.O_RDONLY)
-                    os.fsync(folder)
-                    os.close(folder)
+                self._journal.append({"entry": entry._asdict()})
         return True
 
     def damage(self) -> Iterator[str]:
         """Yield what is wrong with which line; a line that a crash cut off is not."""
-        before = None
-        for number, line in enumerate(self._lines(), 1):
-            if line.entry is None:
-                if line.text.endswith(b'"}'):
-                    yield f"line {number} is not what was written"
-            else:
-                if line.previous != before:
-                    yield f"what stood before line {number} was changed or removed"
-                before = line.hash
-
-    def _lines(self) -> Iterator[_Line]:
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            text, mark, _ = line.rpartition(_HASH)
-            sealed = text + _HASH + hashlib.sha256(text).hexdigest().encode() + b'"}'
-            described = json.loads(text + b"}") if mark and line == sealed else {}
-            known = described.get("entry", {}).keys() == {*Entry._fields}
-            yield _Line(line, Entry(**described["entry"]) if known else None, described.get("previous"))
+        return self._journal.damage()
 
 
-def _ends_a_line(file: BinaryIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
+def _entry(link: Link) -> Entry | None:
+    described = link.described.get("entry")
+    return Entry(**described) if isinstance(described, dict) else None
 
 
 def _known(entry: Entry, entries: list[Entry]) -> bool:

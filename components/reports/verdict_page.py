@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..gan.dataset import Pixels
+from ..services.tracking.champions import Change
 from ..workspace.verdict import Verdict
 from .html import image_uri, to_html
 
@@ -20,7 +21,7 @@ def render(
     verdict: Verdict,
     pictures: tuple[Pixels, Pixels | None],
     classes: Sequence[str],
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[Change],
 ) -> str:
     """Return the page.
 

@@ -74,7 +74,7 @@ def staging(out: Path) -> Iterator[Path]:
                 shutil.rmtree(old)
             else:
                 folder.replace(out)
-            _sync_path(out.parent)
+            sync_path(out.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -96,10 +96,11 @@ def disk_errors(where: Path) -> Iterator[None]:
 def sync(folder: Path) -> None:
     """Flush every file of `folder`, and the folder itself, to the disk."""
     for path in [*(p for p in folder.rglob("*")), folder]:
-        _sync_path(path)
+        sync_path(path)
 
 
-def _sync_path(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

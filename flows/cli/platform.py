@@ -94,7 +94,7 @@ def drift(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  #
     workspace, params = ready(folder, overrides)
     from components.drift import drift as compare
 
-    print(compare(params, workspace).words)
+    print(compare(params, workspace).message)
 
 
 def _tell(line: str, workspace: Workspace) -> None:
@@ -198,8 +198,8 @@ def _champion(workspace: Workspace) -> dict[str, Any] | None:
     changes = champions.history(name, workspace)
     if not changes:
         return None
-    since = datetime.fromisoformat(changes[-1]["time"])
-    found: dict[str, Any] = {"name": name, "version": changes[-1]["version"], "since": since}
+    since = datetime.fromisoformat(changes[-1].time)
+    found: dict[str, Any] = {"name": name, "version": changes[-1].version, "since": since}
     try:
         judged = Verdict.of(workspace)
         registered = Registration.load(workspace.registration)

@@ -14,6 +14,7 @@ import pytest
 from components.reports import verdict_page
 from components.reports.html import number
 from components.reports.verdict_page import render
+from components.services.tracking.champions import Change
 from components.workspace.verdict import Check, Verdict
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
@@ -49,6 +50,12 @@ def made(**changes: Any) -> Verdict:
     return Verdict.model_validate({**facts, **changes})
 
 
+def changed(day: int, **changes: Any) -> Change:
+    """The change to version `day` on that day of a month."""
+    facts = {"time": f"2026-01-{day:02d}T10:00:00+00:00", "name": "ganflow", "version": day, "before": day - 1 or None}
+    return Change.model_validate(facts | {"state": "done", "tracking": "embedded"} | changes)
+
+
 class Page(HTMLParser):
     """Tags with their attributes, and the text that a person reads."""
 
@@ -79,7 +86,7 @@ def pictures(count: int = 20, side: int = 28, channels: int = 1) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, channels), np.uint8)
 
 
-def page(verdict: Verdict, classes: list[str] | None = None, history: list[dict[str, Any]] | None = None) -> Page:
+def page(verdict: Verdict, classes: list[str] | None = None, history: list[Change] | None = None) -> Page:
     champion = None if verdict.champion is None else pictures()
     return Page(render(verdict, (pictures(), champion), classes or [], history or []))
 
@@ -160,7 +167,7 @@ def test_pictures_of_any_size_and_channels(channels: int) -> None:
 def test_nothing_is_loaded_run_or_trusted() -> None:
     bad = Check(name=HOSTILE, words=HOSTILE, value=1, threshold=1, passed=False)
     given = made(name=HOSTILE, reason=HOSTILE, net_name=HOSTILE, feature_net=HOSTILE, checks=(bad,), answer="keep")
-    history = [{"time": HOSTILE, "version": HOSTILE, "before": HOSTILE}]
+    history = [changed(1, time=HOSTILE, name=HOSTILE)]
     found = page(given, classes=[HOSTILE, "other"] * 10, history=history)
     assert HOSTILE in found.text
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in found.tags}
@@ -171,10 +178,7 @@ def test_nothing_is_loaded_run_or_trusted() -> None:
 
 
 def test_history_names_the_latest_champions_first() -> None:
-    history: list[dict[str, Any]] = [
-        {"time": f"2026-01-{day:02d}T10:00:00+00:00", "version": day, "before": day - 1 or None} for day in range(1, 26)
-    ]
-    history[-2]["rollback"] = True
+    history = [changed(day, rollback=day == 24) for day in range(1, 26)]
     text = page(made(), history=history).text
     assert "2026-01-25 10:00:00 UTC version 25 version 24 2026-01-24" in text
     assert "version 24, by a rollback version 23" in text

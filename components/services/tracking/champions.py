@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Literal
 
 from ...gan.errors import UserError
+from ...workspace.journal import Journal, Record
 from ...workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -16,8 +14,19 @@ if TYPE_CHECKING:
 from .connection import address, open_client, registry_lock, server_errors
 from .registry import ModelVersion, fetched
 
-# Every change of a champion, a line of JSON for each.
 JOURNAL = "champions.jsonl"
+
+
+class Change(Record):
+    """A change of the champion of a registered model, before it is made (`begun`) and after (`done`)."""
+
+    time: str
+    name: str
+    version: int
+    before: int | None
+    state: Literal["begun", "done"]
+    tracking: str
+    rollback: bool = False
 
 
 def champion(name: str, workspace: Workspace) -> ModelVersion | None:
@@ -33,15 +42,15 @@ def champion(name: str, workspace: Workspace) -> ModelVersion | None:
         return None if number is None else fetched(client, name, number)
 
 
-def history(name: str, workspace: Workspace) -> list[dict[str, Any]]:
+def history(name: str, workspace: Workspace) -> list[Change]:
     """Every change of the champion of `name` that was made, the oldest first."""
-    return [entry for entry in read_journal(workspace) if entry["name"] == name and entry["state"] == "done"]
+    return [change for change in read_journal(workspace) if change.name == name and change.state == "done"]
 
 
 def was_rolled_back(name: str, version: int, workspace: Workspace) -> bool:
     """Whether the last that happened to `version` is that it was taken back."""
-    changes = [entry for entry in history(name, workspace) if version in (entry["version"], entry["before"])]
-    return bool(changes) and changes[-1].get("rollback", False) and changes[-1]["before"] == version
+    changes = [change for change in history(name, workspace) if version in (change.version, change.before)]
+    return bool(changes) and changes[-1].rollback and changes[-1].before == version
 
 
 def rollback(name: str, workspace: Workspace) -> tuple[int, int | None]:
@@ -54,11 +63,11 @@ def rollback(name: str, workspace: Workspace) -> tuple[int, int | None]:
         client = open_client(workspace)
         now = current_champion(client, workspace, name)
         changes = history(name, workspace)
-        if now is None or not changes or changes[-1]["version"] != now:
+        if now is None or not changes or changes[-1].version != now:
             raise UserError(f"{name} has no champion that this workspace made: there is nothing to roll back")
-        if changes[-1].get("rollback"):
+        if changes[-1].rollback:
             return now, None
-        before = changes[-1]["before"]
+        before = changes[-1].before
         if before is None:
             raise UserError(f"version {now} of {name} is its first champion: there is no one before")
         set_alias(client, workspace, name, before, now, rollback=True)
@@ -83,11 +92,11 @@ def current_champion(client: MlflowClient, workspace: Workspace, name: str) -> i
     """Return the champion's version, after what an interrupted change of it still lacks has been done."""
     alias = client.get_registered_model(name).aliases.get("champion")
     now = None if alias is None else int(alias)
-    last = next((entry for entry in reversed(read_journal(workspace)) if entry["name"] == name), None)
-    if last and last["state"] == "begun" and last["before"] == now:
-        now = int(last["version"])
+    last = next((change for change in reversed(read_journal(workspace)) if change.name == name), None)
+    if last and last.state == "begun" and last.before == now:
+        now = last.version
         client.set_registered_model_alias(name, "champion", str(now))
-        _write_down(workspace, name, now, last["before"], "done", last.get("rollback", False))
+        _write_down(workspace, name, now, last.before, "done", last.rollback)
     return now
 
 
@@ -101,39 +110,27 @@ def set_alias(
 
 
 def _write_down(
-    workspace: Workspace, name: str, version: int, before: int | None, state: str, rollback: bool = False
+    workspace: Workspace,
+    name: str,
+    version: int,
+    before: int | None,
+    state: Literal["begun", "done"],
+    rollback: bool = False,
 ) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"time": now, "name": name, "version": version, "before": before, "state": state, "tracking": address()}
-    entry |= {"rollback": True} if rollback else {}
-    with (workspace.mlruns / JOURNAL).open("ab+") as journal:
-        # What a crash cut off stays a line of its own, which no reader takes for an entry.
-        if journal.seek(0, os.SEEK_END) and not _ends_a_line(journal):
-            journal.write(b"\n")
-        journal.write(json.dumps(entry).encode() + b"\n")
-        journal.flush()
-        os.fsync(journal.fileno())
+    change = Change(
+        time=now, name=name, version=version, before=before, state=state, tracking=address(), rollback=rollback
+    )
+    Journal(workspace.mlruns / JOURNAL).append(change.model_dump(mode="json", exclude_defaults=True))
 
 
-def _ends_a_line(file: BinaryIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def read_journal(workspace: Workspace) -> list[dict[str, Any]]:
+def read_journal(workspace: Workspace) -> list[Change]:
     """All changes of champions at the present server that were written down whole."""
-    try:
-        lines = (workspace.mlruns / JOURNAL).read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    entries = []
-    for line in lines:
-        with suppress(ValueError):
-            entries.append(json.loads(line))
-    return [entry for entry in entries if entry["tracking"] == address()]
+    changes = Journal(workspace.mlruns / JOURNAL).records(Change)
+    return [change for change in changes if change.tracking == address()]
 
 
 def written_champion(name: str, workspace: Workspace) -> int | None:
     """Return the champion by the journal of its changes, whatever became of the registry."""
     changes = history(name, workspace)
-    return int(changes[-1]["version"]) if changes else None
+    return changes[-1].version if changes else None

@@ -71,9 +71,7 @@ def take_inventory(workspace: Workspace) -> Inventory:
     # What is read would lead to removals.
     check_schema(workspace)
     tags = {(name, version, key): value for name, version, key, value in tagged}
-    aliased += {
-        entry["name"]: (entry["name"], entry["version"], "champion") for entry in read_journal(workspace)
-    }.values()
+    aliased += {change.name: (change.name, change.version, "champion") for change in read_journal(workspace)}.values()
     return Inventory(
         [
             KnownVersion(

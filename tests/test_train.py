@@ -73,7 +73,8 @@ def test_a_finished_training_is_published_again_without_training(make_workspace:
 
     def trained() -> dict[Path, int]:
         files = (root / ".ganflow" / "training").rglob("*")
-        return {file: file.stat().st_mtime_ns for file in files if file.is_file()}
+        # What a training is begun with is written down whenever it is asked for.
+        return {file: file.stat().st_mtime_ns for file in files if file.is_file() and file.name != "begun.json"}
 
     succeeded(ganflow(root, "preprocess"))
     succeeded(ganflow(root, "train", "--set", "train.images=1024"))

@@ -70,26 +70,49 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 # Run in either tree; it may use only what both have.
 DRIVER = r"""
-import json, socket, sys
+import hashlib, io, json, socket, sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from safetensors.torch import save_file
-from components.gan import sampling
+from PIL import Image
+from safetensors.torch import save, save_file
 from components.gan.dataset import Split
 from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import training_loop
 
-def sampled(generator, options, classes, precision):
-    count = 20
-    z, labels = sampling.latents(range(count), options.network.latent), np.arange(count) % classes
-    try:
-        from components.gan.inputs import Inputs
-    except ImportError:
-        return sampling.sample(generator, z, labels, truncation=0.7, precision=precision)
-    return sampling.sample(generator, Inputs(z, torch.from_numpy(labels)), truncation=0.7, precision=precision)
+# Evaluation sampled 250 images at a time and render 100.
+EVALUATED, RENDERED = 500, 230
+
+def evaluated_and_rendered(network, image, precision, weights):
+    labels = np.arange(EVALUATED) % len(image.classes)
+    sees_nothing = SimpleNamespace(read=lambda pixels: SimpleNamespace(features=None, probabilities=None))
+    asked = {"judge": sees_nothing, "seeds": range(1_000_000, 1_000_000 + EVALUATED), "labels": labels}
+    batch = {"name": "any", "version": 1, "model": "any", "images": RENDERED, "label": "", "seed": 5}
+    batch |= {"truncation": 0.7, "steps": ()}
+    files = {}
+    if find_spec("components.measure"):
+        from components import measure, render
+        networks = measure.Networks(network, image, precision, weights)
+        evaluated = measure.sampled_part(slice(0, EVALUATED), (), networks=networks, **asked).pixels
+        for start in range(0, RENDERED, 100):
+            images = range(start, min(start + 100, RENDERED))
+            part = render.Part(images, tuple(images))
+            files |= render.finished_part(part, (), batch=render.Rendering(**batch), networks=networks, driver=0)
+    else:
+        from components import generate
+        from components.evaluation.samples import sampled_part
+        from components.gan.published import FILES, Manifest, Published
+        from components.services.picture_folder import PictureBatch
+        name, latents = FILES["generator"], "torch-mt19937"
+        described = {"latents": latents, "files": {name: hashlib.sha256(weights).hexdigest()}}
+        model = Published(Manifest(network=network, image=image, precision=precision, **described), {name: weights})
+        evaluated = sampled_part(slice(0, EVALUATED), (), model=model, logits=False, **asked).pixels
+        files = generate.finished_chunk(range(RENDERED), (), batch=PictureBatch(**batch), model=model, driver=0)
+    return evaluated, np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in files.values()])
 
 def train(case, data, out):
     torch.set_num_threads(1)
@@ -102,7 +125,10 @@ def train(case, data, out):
     out = Path(out)
     out.mkdir()
     save_file(last.state().tensors, out / "state.safetensors")
-    np.save(out / "samples.npy", sampled(last.ema, options, 10, case["precision"]))
+    weights = save({name: tensor.contiguous() for name, tensor in last.ema.state_dict().items()})
+    evaluated, rendered = evaluated_and_rendered(options.network, image, case["precision"], weights)
+    np.save(out / "evaluated.npy", evaluated)
+    np.save(out / "rendered.npy", rendered)
 
 def of_rank(rank, port, case, data, out):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=case["ranks"])
@@ -139,6 +165,9 @@ def cases(images: int) -> Iterator[dict[str, Any]]:
         for name, own in changes.items():
             options = {"penalty_every": 2, **small, **own, "network": dcgan | own.get("network", {})}
             yield {"name": f"dcgan, {name}", "options": options, "precision": precision, "ranks": 1}
+        # So wide that the number of rows decides in which order a linear layer adds.
+        options = {"penalty_every": 3, **small, "images": images // 2, "network": {"name": "biggan"}}
+        yield {"name": "biggan, its own width", "options": options, "precision": precision, "ranks": 1}
         stylegan2 = {"name": "stylegan2", **NETWORKS["stylegan2"]["network"], "minibatch_std_group": 5}
         options = {**small, "batch": 15, "path_length_every": 1, "network": stylegan2}
         yield {"name": "stylegan2, odd batch", "options": options, "precision": precision, "ranks": 1}
@@ -203,16 +232,19 @@ def short_trainings(trees: dict[str, Path], scratch: Path, images: int, only: st
         (scratch / side).mkdir()
         paths = (str(scratch / name) for name in ("driver.py", "cases.json", "digits", side))
         run(tree, scratch, *paths)
-    print(f"{'training':<42}{'precision':<11}{'tensors':>8}  {'weights and state':<19} samples")
+    print(f"{'training':<42}{'precision':<11}{'tensors':>8}  {'weights and state':<19} {'evaluation':<13} render")
     good = True
     for number, case in enumerate(chosen):
         ours, theirs = (load_file(scratch / side / str(number) / "state.safetensors") for side in trees)
-        pixels = [np.load(scratch / side / str(number) / "samples.npy") for side in trees]
-        told, same = difference(ours, theirs), bool((pixels[0] == pixels[1]).all())
-        good &= same and not told
+        told, pictures = difference(ours, theirs), []
+        for name in ("evaluated", "rendered"):
+            pixels = [np.load(scratch / side / str(number) / f"{name}.npy") for side in trees]
+            others = int((pixels[0] != pixels[1]).any((1, 2, 3)[: pixels[0].ndim - 1]).sum())
+            pictures.append(f"{others} differ" if others else "same pixels")
+        good &= not told and pictures == ["same pixels"] * 2
         print(
             f"{case['name']:<42}{case['precision']:<11}{len(theirs):>8}  {told or 'same bits':<19} "
-            f"{'same pixels' if same else 'other pixels'}"
+            f"{pictures[0]:<13} {pictures[1]}"
         )
     return good
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from components.gan.dataset import Split
 from components.gan.options import ImageFormat
 from components.gan.two_sample import two_sample
-from components.workspace.feature_nets import feature_net
+from components.workspace.feature_nets import load_feature_net
 
 LEARNED, REFERENCE, ARRIVING = 5_000, 1_000, 100
 # Who has not been seen by then is not counted as seen.
@@ -58,7 +58,7 @@ def main() -> None:
         folder = Path(temporary)
         np.save(folder / "training-00000.npy", pixels[:LEARNED])
         np.save(folder / "training-labels.npy", classes[:LEARNED])
-        net = feature_net(Split(folder, "training", image), "digits", folder / "features")
+        net = load_feature_net(Split(folder, "training", image), "digits", folder / "features")
     held = net.read(pixels[LEARNED : LEARNED + REFERENCE]).features
     rest = np.arange(LEARNED + REFERENCE, len(pixels))
     as_they_are = net.read(pixels[rest]).features

@@ -31,7 +31,7 @@ from components.gan.features import FeatureNet
 from components.gan.metrics import Resampled, kernel_resampled
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Model
-from components.workspace.feature_nets import feature_net
+from components.workspace.feature_nets import load_feature_net
 from components.workspace.params import Promote
 from components.workspace.published import load_published
 from components.workspace.verdict import Verdict
@@ -136,7 +136,7 @@ def main() -> None:
             trained(dataset.folder, keep / f"less{part}", images=given.images // part, seed=given.models)
             for part in (2, 3)
         ]
-        judge = feature_net(training, dataset.content, keep / "features")
+        judge = load_feature_net(training, dataset.content, keep / "features")
         labels = labels_like(training.class_shares, SAMPLES)
         held = judge.read(holdout.pixels(np.arange(len(holdout)))).features
         resampled = [

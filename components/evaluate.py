@@ -23,7 +23,7 @@ from .gan.metrics import Estimate, Values
 from .gan.published import Published
 from .gan.sampling import labels_like
 from .workspace.artifacts import Dataset, Evaluation, Key, Model
-from .workspace.feature_nets import feature_net
+from .workspace.feature_nets import load_feature_net
 from .workspace.files import staging
 from .workspace.params import Evaluate
 from .workspace.published import load_published
@@ -54,7 +54,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
     dataset.verified()
     torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
-    judge = feature_net(training, dataset.content, workspace.state / "features")
+    feature_net = load_feature_net(training, dataset.content, workspace.state / "features")
     labels = labels_like(training.class_shares, options.samples)
     seeds = range(options.seed, options.seed + options.samples)
     scores: list[Score] = []
@@ -63,25 +63,25 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         samples = np.lib.format.open_memmap(
             folder / "samples.npy", mode="w+", dtype=np.uint8, shape=(options.samples, *dataset.image.shape)
         )
-        features, probabilities, logits = _sampled(published, judge, seeds, labels, samples)
+        features, probabilities, logits = _sampled(published, feature_net, seeds, labels, samples)
         bar.update()
         chosen = holdout.spread(MAX_HOLDOUT)
         held_pixels, held_labels = holdout.pixels(chosen), holdout.labels[chosen]
-        held, held_probabilities = judge.read(held_pixels)
+        held, held_probabilities = feature_net.read(held_pixels)
         bar.update()
-        scores += _crowds(judge, features, held)
+        scores += _distributions(feature_net, features, held)
         table: dict[str, npt.ArrayLike] = {"seed": list(seeds), "label": labels}
         if probabilities is not None and held_probabilities is not None:
             table["predicted"] = probabilities.argmax(1)
             table["confidence"] = probabilities[np.arange(len(labels)), labels]
-            scores += _classes(judge, probabilities, labels, held_probabilities, held_labels)
+            scores += _classes(feature_net, probabilities, labels, held_probabilities, held_labels)
         bar.update()
         table["discriminator"] = logits
         scores += _discriminator(published, logits, training, held_pixels, held_labels)
         scores += _variety(samples, labels, held_pixels, held_labels)
         bar.update()
-        scores += _copying(judge, options, samples, features, training, held_pixels, held)
-        if options.full and judge.name == "classifier":
+        scores += _copying(feature_net, options, samples, features, training, held_pixels, held)
+        if options.full and feature_net.name == "classifier":
             generated = Split.of(np.asarray(samples), labels, dataset.image)
             for images, learned in _with_floor(generated, training):
                 accuracy = metrics.mean(classifier_accuracy(learned, holdout))
@@ -103,7 +103,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
             samples=options.samples,
             training_images=len(training),
             holdout_images=len(holdout),
-            feature_net=judge.sha256,
+            feature_net=feature_net.sha256,
             holdout=hashlib.sha256(held_pixels.tobytes() + held_labels.tobytes()).hexdigest(),
             model=model.content,
         )
@@ -111,11 +111,11 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
 
 
 def _sampled(
-    model: Published, judge: FeatureNet, seeds: range, labels: npt.NDArray[np.int64], samples: Pixels
+    model: Published, feature_net: FeatureNet, seeds: range, labels: npt.NDArray[np.int64], samples: Pixels
 ) -> tuple[Features, Values | None, Values]:
     """Fill `samples` (N, H, W, C); features (N, F), class probabilities (N, classes) and logits (N,) of them."""
     features, probabilities, logits, start = [], [], [], 0
-    for part in sampled(model, judge, seeds, labels, logits=True):
+    for part in sampled(model, feature_net, seeds, labels, logits=True):
         samples[start : start + len(part.pixels)] = part.pixels
         start += len(part.pixels)
         features.append(part.features)
@@ -126,9 +126,9 @@ def _sampled(
     return np.concatenate(features), np.concatenate(probabilities) if probabilities else None, np.concatenate(logits)
 
 
-def _crowds(judge: FeatureNet, fake: Features, held: Features) -> Iterator[Score]:
+def _distributions(feature_net: FeatureNet, fake: Features, held: Features) -> Iterator[Score]:
     """Measure how near the crowd of samples is to the real ones, and how much of it is covered."""
-    real, net, n = judge.real, judge.name, min(len(fake), len(held))
+    real, net, n = feature_net.real, feature_net.name, min(len(fake), len(held))
     if n < len(fake):
         yield _score("fd", metrics.frechet_estimate(fake, real), len(fake), net)
         yield _score("kid", metrics.kernel_estimate(fake, real), len(fake), net)
@@ -144,7 +144,7 @@ def _crowds(judge: FeatureNet, fake: Features, held: Features) -> Iterator[Score
 
 
 def _classes(
-    judge: FeatureNet,
+    feature_net: FeatureNet,
     probabilities: Values,
     labels: npt.NDArray[np.int64],
     held_probabilities: Values,
@@ -153,8 +153,8 @@ def _classes(
     """Measure what the classifier makes of the samples, and of the holdout."""
     for images, (p, label) in _with_floor((probabilities, labels), (held_probabilities, held_labels)):
         agreement = metrics.mean(p.argmax(1) == label)
-        yield _score("agreement", agreement, len(labels), judge.name, images=images)
-        yield _score("class_score", metrics.class_score(p), len(labels), judge.name, images=images)
+        yield _score("agreement", agreement, len(labels), feature_net.name, images=images)
+        yield _score("class_score", metrics.class_score(p), len(labels), feature_net.name, images=images)
 
 
 def _discriminator(
@@ -197,7 +197,7 @@ def _variety(
 
 
 def _copying(
-    judge: FeatureNet,
+    feature_net: FeatureNet,
     options: Evaluate,
     samples: Pixels,
     features: Features,
@@ -208,7 +208,7 @@ def _copying(
     """Measure whether samples repeat training images; and, as a control, whether copies that were planted are found."""
     checked = min(options.copy_checks, len(samples))
     # Of those whose features are known too.
-    known = training.spread(MAX_REAL[judge.name])
+    known = training.spread(MAX_REAL[feature_net.name])
     canaries = known[np.linspace(0, len(known) - 1, CANARIES).astype(int)]
     noise = np.random.default_rng(0).normal(0, CANARY_NOISE, (len(canaries), *training.image.shape))
     planted = np.rint(training.pixels(canaries) + noise).clip(0, 255).astype(np.uint8)
@@ -229,16 +229,16 @@ def _copying(
 
     n = min(len(features), len(held))
     # In units of how far two real images are apart.
-    apart = float(np.sqrt(2 * np.trace(Moments.of(judge.real).covariance)))
+    apart = float(np.sqrt(2 * np.trace(Moments.of(feature_net.real).covariance)))
     seen: dict[Images, Features]
-    seen = {"samples": features[:n], "floor": held[:n], "control": judge.read(planted).features}
-    near = {images: metrics.neighbours(these, [judge.real]) for images, these in seen.items()}
+    seen = {"samples": features[:n], "floor": held[:n], "control": feature_net.read(planted).features}
+    near = {images: metrics.neighbours(these, [feature_net.real]) for images, these in seen.items()}
     for images in seen:
         shares = metrics.copies(near[images].ratio, near["floor"].ratio)
-        yield _score("copied", metrics.mean(shares), n, judge.name, images=images)
+        yield _score("copied", metrics.mean(shares), n, feature_net.name, images=images)
         if images != "control":
             distance = metrics.mean(near[images].distance / apart)
-            yield _score("perceptual_nearest", distance, n, judge.name, images=images)
+            yield _score("perceptual_nearest", distance, n, feature_net.name, images=images)
 
 
 def _with_floor(samples: T, real: T) -> tuple[tuple[Images, T], tuple[Images, T]]:

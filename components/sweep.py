@@ -1,4 +1,4 @@
-"""A search over parameters of the training: trials by the same loop and judge, the bad ones ended early.
+"""A search over parameters of the training: trials by the same loop and score, the bad ones ended early.
 
 No stage: nothing depends on its result, which the user takes over into params.yaml.
 """
@@ -31,10 +31,10 @@ from .services.cluster import placement, search, session
 from .services.cluster.search import Row, TrialReport
 from .services.tracking import live, runs
 from .training import shared_data
-from .training.scoring import judged_training, resolve_precision
+from .training.scoring import resolve_precision, scored_training
 from .training.worker import TrainingJob
 from .workspace.artifacts import Dataset
-from .workspace.feature_nets import feature_net
+from .workspace.feature_nets import load_feature_net
 from .workspace.files import disk_errors, sync
 from .workspace.graph import key_of, stage_named
 from .workspace.params import Params, Resources, Train
@@ -256,7 +256,7 @@ class _Watch:
         self._records, self._bar = records, bar
         self._results: dict[int, list[TrialReport]] = {}
 
-    def told(self, number: int, result: TrialReport) -> None:
+    def reported(self, number: int, result: TrialReport) -> None:
         trial = self._records.trials[number]
         if trial in self._records.due:
             results = self._results.setdefault(number, [])
@@ -298,7 +298,9 @@ def _search(records: _Records, dataset: Dataset, workspace: Workspace, at_once: 
     else:
         placement.check_every_node_sees(dataset.folder.absolute())
         # Now, because trials beside each other would all make it.
-        feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features")
+        load_feature_net(
+            Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
+        )
     jobs = [_job(trial, records.results.get(trial), dataset, workspace, placed) for trial in records.trials]
     total = sum(trial.options.images for trial in records.due)
     with (
@@ -338,7 +340,7 @@ def _trial(trial: _Job) -> Iterator[TrialReport]:
     rows: list[Row] = []
     images = 0
     try:
-        for progress, row, _ in judged_training(job.options, dataset, job.execution, job.cache):
+        for progress, row, _ in scored_training(job.options, dataset, job.execution, job.cache):
             images = progress.images
             if not math.isfinite(row.get("score", 0.0)):
                 raise DivergedError(f"its images have no score at image {images}")

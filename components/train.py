@@ -21,7 +21,7 @@ from .training.publish import parameter_counts, publish
 from .training.scoring import resolve_precision
 from .training.worker import TrainingJob, work
 from .workspace.artifacts import Dataset, Key, Model
-from .workspace.feature_nets import feature_net
+from .workspace.feature_nets import load_feature_net
 from .workspace.params import Train
 from .workspace.workspace import Workspace
 
@@ -137,4 +137,4 @@ def _check_space(folder: Path, state: int) -> None:
 
 def _make_feature_net(dataset: Dataset, workspace: Workspace) -> None:
     """Make the feature net while the workers start; they find it in the cache."""
-    feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features")
+    load_feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features")

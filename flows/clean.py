@@ -11,11 +11,11 @@ from prefect.artifacts import create_table_artifact
 from components.maintenance.cleanup import cleanup
 from components.workspace.params import Clean, Params
 from components.workspace.workspace import Workspace
-from flows.runs import named, told, turn
+from flows.runs import named, state_of, turn
 
 
 @flow(flow_run_name=named)
-@told
+@state_of
 def clean(remove: bool = False, params: Clean | None = None, workspace: Path = Path()) -> str:
     """List what nobody needs any more, and `remove` it; without `params` by the workspace's parameters."""
     opened = Workspace(workspace.absolute())
@@ -28,4 +28,4 @@ def clean(remove: bool = False, params: Clean | None = None, workspace: Path = P
         for kind, items in found.kinds()
     ]
     create_table_artifact(rows, "clean", "\n\n".join(["What nobody needs any more", *found.kept]))
-    return found.told(remove, "set remove to remove them")
+    return found.summary(remove, "set remove to remove them")

@@ -16,7 +16,7 @@ from components.drift import DriftResult
 from components.workspace.journal import Journal
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.runs import named, told, turn
+from flows.runs import named, state_of, turn
 
 RETRAIN = "retrain/retrain"
 SHOWN = 50
@@ -36,7 +36,7 @@ class Tick(DriftResult):
 
 
 @flow(flow_run_name=named)
-@told
+@state_of
 def drift(params: Params | None = None, workspace: Path = Path()) -> str:
     """Compare new images with those that the champion learned from; an alarm starts retrain."""
     opened = Workspace(workspace.absolute())

@@ -10,11 +10,11 @@ from components.generate import GenerateRequest
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows import stages
-from flows.runs import named, told, turn
+from flows.runs import named, state_of, turn
 
 
 @flow(flow_run_name=named)
-@told
+@state_of
 def render(batch: GenerateRequest, workspace: Path = Path()) -> str:
     """Make the pictures that a batch lacks; those that an earlier run made stay."""
     opened = Workspace(workspace.absolute())

@@ -18,11 +18,11 @@ from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows import stages
 from flows.pipeline import run_stages
-from flows.runs import named, told, turn
+from flows.runs import named, state_of, turn
 
 
 @flow(flow_run_name=named)
-@told
+@state_of
 def retrain(params: Params | None = None, workspace: Path = Path()) -> str:
     """Fetch new data, then run what changed since the last verdict; none given: the workspace's parameters."""
     opened = Workspace(workspace.absolute())

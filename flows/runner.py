@@ -76,7 +76,7 @@ def run_stage(name: str, params: Params, workspace: Workspace, flow_run: str | N
     return Work.of(name, params, workspace).run(flow_run)
 
 
-def judge(params: Params, workspace: Workspace, flow_run: str | None = None) -> Verdict:
+def run_gate(params: Params, workspace: Workspace, flow_run: str | None = None) -> Verdict:
     """Return the gate's answer about the workspace's model.
 
     Raises:

@@ -66,7 +66,7 @@ def introduce() -> None:
             client.update_flow_run(UUID(flow_run.id), infrastructure_pid=f"{socket.gethostname()}:{os.getpid()}")
 
 
-def told(work: Callable[P, str]) -> Callable[P, State[str]]:
+def state_of(work: Callable[P, str]) -> Callable[P, State[str]]:
     """`work` as a flow's body: the sentence that it returns, or that says what went wrong, is the run's last state."""
 
     @wraps(work)

@@ -22,7 +22,7 @@ from components.workspace.params import Params, Retrain
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows import prefect_artifacts
-from flows.runner import Work, judge, run_stage
+from flows.runner import Work, run_gate, run_stage
 
 
 @task(cache_policy=NO_CACHE)
@@ -77,7 +77,7 @@ def register(params: Params, workspace: Workspace) -> Artifact:
 
 @task(cache_policy=NO_CACHE)
 def promote(params: Params, workspace: Workspace) -> Verdict:
-    verdict = judge(params, workspace, flow_run.id)
+    verdict = run_gate(params, workspace, flow_run.id)
     prefect_artifacts.verdict(verdict, workspace)
     return verdict
 

@@ -12,7 +12,7 @@ from components.evaluation.samples import sampled, sampled_part
 from components.gan.dataset import Split, fingerprints
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Evaluation, Model
-from components.workspace.feature_nets import feature_net
+from components.workspace.feature_nets import load_feature_net
 from components.workspace.published import load_published
 
 
@@ -54,7 +54,7 @@ def test_parts_are_the_same_alone_as_in_a_row(artifacts: tuple[Dataset, Model, E
     """So a cluster that spreads them gives the same result."""
     dataset, model, evaluation = artifacts
     training = Split(dataset.folder, "training", dataset.image)
-    judge = feature_net(training, dataset.content, tmp_path)
+    judge = load_feature_net(training, dataset.content, tmp_path)
     published = load_published(model.folder, "the model")
     seeds, labels = range(7, 7 + 700), labels_like(training.class_shares, 700)
     parts = list(sampled(published, judge, seeds, labels, logits=True))

@@ -353,10 +353,10 @@ def test_no_class_name_breaks_the_marks(tmp_path: Path) -> None:
             assert image.text["ganflow:class"] == written
 
 
-def scored(root: Path, told: bool = True, classes: tuple[str, ...] = ("a", "b", "c")) -> sections.Samples:
+def scored(root: Path, conditional: bool = True, classes: tuple[str, ...] = ("a", "b", "c")) -> sections.Samples:
     """The samples of a labelled evaluation, of a network that was told the classes or not."""
     evaluation, model, _ = inputs(root, classes=classes)
-    network = model.training.network.model_copy(update={"conditional": told})
+    network = model.training.network.model_copy(update={"conditional": conditional})
     training = model.training.model_copy(update={"network": network})
     return sections.Samples(evaluation, model.model_copy(update={"training": training}))
 
@@ -377,7 +377,7 @@ def test_classes_are_counted_by_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_classes_of_an_unconditional_network_are_those_seen(tmp_path: Path) -> None:
-    samples = scored(tmp_path, told=False)
+    samples = scored(tmp_path, conditional=False)
     assert samples.by == "discriminator"
     samples.table["predicted"] = [0] * 45 + [2] * 15
     rows = samples.classes_shown([0.5, 0.25, 0.25])
@@ -454,15 +454,15 @@ GOOD |= {"recall_x_1k": 0.85, "recall_x_1k_floor": 0.9, "copied_pixels_500": 0.0
     ],
 )
 def test_the_verdict_is_that_of_the_worst_answer(change: dict[str, float], word: str, words: str) -> None:
-    found = rating(Scores.read({**GOOD, **change}), told=True)
+    found = rating(Scores.read({**GOOD, **change}), conditional=True)
     assert found is not None
     assert found.word == word
     assert words in found.reason
 
 
 def test_a_network_that_was_told_no_class_is_not_blamed_for_it() -> None:
-    assert rating(Scores.read({"agreement_x_1k": 0.1, "agreement_x_1k_floor": 0.9}), told=False) is None
-    assert rating(Scores.read({**GOOD, "agreement_x_1k": 0.1}), told=False) is not None
+    assert rating(Scores.read({"agreement_x_1k": 0.1, "agreement_x_1k_floor": 0.9}), conditional=False) is None
+    assert rating(Scores.read({**GOOD, "agreement_x_1k": 0.1}), conditional=False) is not None
 
 
 def test_intervals_stand_beside_their_value_in_its_form() -> None:

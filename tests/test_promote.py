@@ -16,7 +16,7 @@ from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.services.tracking import champions, registry
 from components.workspace.artifacts import Dataset
-from components.workspace.feature_nets import feature_net
+from components.workspace.feature_nets import load_feature_net
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded
@@ -121,7 +121,9 @@ def test_a_champion_of_other_images_is_no_rival(finished: Path) -> None:
     workspace = Workspace(finished)
     champion, dataset = champions.champion("ganflow", workspace), Dataset.load(workspace.dataset)
     assert champion is not None
-    judge = feature_net(Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features")
+    judge = load_feature_net(
+        Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
+    )
     labels = np.zeros(10, np.int64)
     for change in ({"width": 32}, {"classes": ("cat", "dog")}):
         with pytest.raises(UserError, match=r"give it another register\.name"):

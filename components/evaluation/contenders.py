@@ -17,7 +17,7 @@ from ..gan.features import FeatureNet
 from ..gan.options import ImageFormat
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Dataset, Evaluation, Model
-from ..workspace.feature_nets import feature_net
+from ..workspace.feature_nets import load_feature_net
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
 from .samples import PART, sampled
@@ -63,7 +63,7 @@ class Evidence:
         Raises:
             UserError: the champion makes other images, or is damaged.
         """
-        net = feature_net(
+        net = load_feature_net(
             Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
         )
         table = pd.read_csv(evaluation.folder / "samples.csv")

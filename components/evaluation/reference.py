@@ -14,7 +14,7 @@ from ..gan.errors import NotThereError
 from ..gan.features import Classifier, EfficientNetLite0, FeatureNet
 from ..gan.options import ImageFormat
 from ..workspace.artifacts import Dataset
-from ..workspace.feature_nets import feature_net
+from ..workspace.feature_nets import load_feature_net
 from ..workspace.files import staging
 from ..workspace.workspace import Workspace
 
@@ -74,4 +74,4 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
 def _net_of(dataset: Dataset, workspace: Workspace) -> FeatureNet:
     """Return the net that judges images of this data set."""
     training = Split(dataset.folder, "training", dataset.image)
-    return feature_net(training, dataset.content, workspace.state / "features")
+    return load_feature_net(training, dataset.content, workspace.state / "features")

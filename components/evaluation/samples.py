@@ -33,15 +33,15 @@ class Sampled(NamedTuple):
 
 
 def sampled(
-    model: Published, judge: FeatureNet, seeds: range, labels: Labels, *, logits: bool = False
+    model: Published, feature_net: FeatureNet, seeds: range, labels: Labels, *, logits: bool = False
 ) -> Iterator[Sampled]:
     """Yield samples of these seeds and labels (N,), in parts and in order; on the cluster, where there is one.
 
     Only where asked for they come with the discriminator's `logits`.
     """
     # The features of the training split stay here.
-    light = judge._replace(real=judge.real[:0])
-    work = partial(sampled_part, model=model, judge=light, seeds=seeds, labels=labels, logits=logits)
+    light = feature_net._replace(real=feature_net.real[:0])
+    work = partial(sampled_part, model=model, feature_net=light, seeds=seeds, labels=labels, logits=logits)
     parts = [slice(start, min(start + PART, len(seeds))) for start in range(0, len(seeds), PART)]
     gpu = session.address() is not None and any(node.gpus for node in placement.nodes())
     done = tasks.run_parts(work, lambda part: (), parts, gpu=gpu)
@@ -56,7 +56,7 @@ def sampled_part(
     contents: Iterable[None],
     *,
     model: Published,
-    judge: FeatureNet,
+    feature_net: FeatureNet,
     seeds: range,
     labels: Labels,
     logits: bool,
@@ -65,6 +65,6 @@ def sampled_part(
     # The same bits wherever a part is made.
     with one_thread():
         pixels = model.sample(seeds[part], labels[part])
-        seen = judge.read(pixels)
+        seen = feature_net.read(pixels)
         opinions = model.logits_of(pixels, labels[part]) if logits else None
     return Sampled(pixels, seen.features, seen.probabilities, opinions)

@@ -64,7 +64,7 @@ class Found(NamedTuple):
     items: list[Item]
     kept: list[str]
 
-    def told(self, removed: bool, how: str) -> str:
+    def summary(self, removed: bool, how: str) -> str:
         """Return a sentence on how much it is, and `how` it is removed."""
         if not self.items:
             return "everything is needed, or too young to tell"

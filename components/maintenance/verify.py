@@ -17,11 +17,11 @@ from ..workspace.workspace import Workspace
 
 
 class Finding(NamedTuple):
-    """One part of a workspace; where something is `wrong` with it, what `mends` it."""
+    """One part of a workspace; where something is `wrong` with it, the `remedy`."""
 
     part: str
     wrong: str | None = None
-    mends: str = ""
+    remedy: str = ""
 
 
 def verify(workspace: Workspace) -> Iterator[Finding]:

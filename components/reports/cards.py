@@ -92,7 +92,7 @@ class Subject:
         return "ganflow" if found is None else f"{found.name}, version {found.version}"
 
     @property
-    def told(self) -> bool:
+    def conditional(self) -> bool:
         """Whether the network is told which class to make."""
         return self.model.image.labelled and self.model.training.network.conditional
 
@@ -226,7 +226,7 @@ def _model_facts(subject: Subject) -> dict[str, Any]:
 
 def _use(subject: Subject) -> Iterator[str]:
     yield "For images that look like those of its data set: to try methods, to test programs, to teach, to play."
-    if subject.told:
+    if subject.conditional:
         yield "It makes the class that it is asked for."
     elif subject.model.image.labelled:
         yield "It cannot be asked for a class: its network is not told the classes of its data."
@@ -280,7 +280,7 @@ def _weakest(subject: Subject, many: int = 3) -> list[tuple[str, float]]:
     import pandas as pd
 
     table = pd.read_csv(subject.evaluation.folder / "samples.csv")
-    if not subject.told or "predicted" not in table:
+    if not subject.conditional or "predicted" not in table:
         return []
     shares = (table["predicted"] == table["label"]).groupby(table["label"]).mean().sort_values(kind="stable")
     named = zip(shares.index.to_list(), map(float, shares), strict=True)

@@ -95,14 +95,14 @@ class Rating(NamedTuple):
     reason: str
 
 
-def rating(scores: Scores, told: bool) -> Rating | None:
+def rating(scores: Scores, conditional: bool) -> Rating | None:
     """Rate a model by its scores beside those of unseen real images; None without such scores.
 
-    Four questions, each answered well, fairly or badly; the word is the worst answer's. `told`: the network was told
-    the classes.
+    Four questions, each answered well, fairly or badly; the word is the worst answer's. `conditional`: the network was
+    told the classes.
     """
     # What is wrong comes first.
-    answers = sorted(_answers(scores, told), key=lambda answer: -answer[0])
+    answers = sorted(_answers(scores, conditional), key=lambda answer: -answer[0])
     if not answers:
         return None
     return Rating(("Good", "Fair", "Poor")[answers[0][0]], "; ".join(text for _, text in answers))
@@ -114,9 +114,9 @@ _SHARES = (
 )
 
 
-def _answers(scores: Scores, told: bool) -> Iterator[tuple[int, str]]:
+def _answers(scores: Scores, conditional: bool) -> Iterator[tuple[int, str]]:
     """Yield a level from 0 (good) to 2 (poor) with half a sentence, for each question that has scores."""
-    if told and (pair := _with_floor(scores, "agreement")):
+    if conditional and (pair := _with_floor(scores, "agreement")):
         value, floor = pair
         level = _level(value / max(floor, 1e-9), 0.97, 0.85)
         yield level, f"{value:.1%} of the samples show the class asked for (real images {floor:.1%})"

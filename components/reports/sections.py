@@ -69,8 +69,8 @@ class Samples:
         self.table = pd.read_csv(evaluation.folder / "samples.csv")
         self.pixels: Pixels = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
         self.classes = model.image.classes
-        self.told = model.training.network.conditional and model.image.labelled
-        self.by: Score = "confidence" if self.told and "confidence" in self.table else "discriminator"
+        self.conditional = model.training.network.conditional and model.image.labelled
+        self.by: Score = "confidence" if self.conditional and "confidence" in self.table else "discriminator"
 
     def classes_shown(self, shares: Sequence[float]) -> list[ClassRow]:
         """Return a row for each class that was asked for, else was seen, with the shares it had in training.
@@ -82,9 +82,9 @@ class Samples:
         many = len(self.classes) > ROWS
         rows = []
         for label in range(len(self.classes)):
-            of_class = self.table[self.table["label" if self.told else "predicted"] == label]
+            of_class = self.table[self.table["label" if self.conditional else "predicted"] == label]
             wrong = of_class.loc[of_class["predicted"] != label, "predicted"].value_counts()
-            recognised = 1 - wrong.sum() / len(of_class) if self.told and len(of_class) else None
+            recognised = 1 - wrong.sum() / len(of_class) if self.conditional and len(of_class) else None
             mistaken = ""
             if len(wrong):
                 # Of equally many the first class, whatever order they were counted in.
@@ -93,7 +93,7 @@ class Samples:
             share, expected = len(of_class) / len(self.table), float(shares[label])
             rows.append((of_class.index, recognised, mistaken, share, expected, label))
         if many:
-            worst = sorted(rows, key=lambda row: (row[1] if self.told else row[3] / max(row[4], 1e-9)) or 0.0)
+            worst = sorted(rows, key=lambda row: (row[1] if self.conditional else row[3] / max(row[4], 1e-9)) or 0.0)
             rows = sorted(worst[:ROWS], key=lambda row: row[-1])
         columns = max(1, min(8, CLASS_TILES // len(rows)))
         return [
@@ -126,9 +126,9 @@ class Samples:
 
     def _tiles(self, rows: pd.DataFrame) -> list[Tile]:
         pictures = [_picture(self.pixels[row]) for row in rows.index.to_numpy()]
-        return [Tile((p,), self._told_of(row)) for p, (_, row) in zip(pictures, rows.iterrows(), strict=True)]
+        return [Tile((p,), self._caption_of(row)) for p, (_, row) in zip(pictures, rows.iterrows(), strict=True)]
 
-    def _told_of(self, row: pd.Series) -> str:
+    def _caption_of(self, row: pd.Series) -> str:
         if self.by == "discriminator":
             return _signed(float(row["discriminator"]))
         asked, seen = (self.classes[int(row[name])] for name in ("label", "predicted"))
@@ -166,7 +166,7 @@ def directions(model: Published, samples: Sequence[Draft]) -> list[str]:
     return [_strip(walk.reshape(-1, *walk.shape[2:]), len(DEVIATIONS)) for walk in walks]
 
 
-def looks(model: Published, pixels: Pixels, labels: Sequence[int]) -> list[Tile]:
+def saliency_tiles(model: Published, pixels: Pixels, labels: Sequence[int]) -> list[Tile]:
     """Images (N, H, W, C), beside them what moves the discriminator's logit, and the logit below."""
     image, inputs = (
         to_signed(torch.from_numpy(np.ascontiguousarray(pixels))),

@@ -57,7 +57,7 @@ class Begun(Options):
         """`params` with this training's own."""
         return params.model_copy(update={"train": self.options})
 
-    def told(self, workspace: Workspace) -> str:
+    def summary(self, workspace: Workspace) -> str:
         """Half a sentence on which training it is."""
         reached = self.reached(workspace)
         return f"the training begun on {self.since:.16}, at image {reached:,} of {self.options.images:,}"
@@ -65,8 +65,8 @@ class Begun(Options):
     def finishing(self, workspace: Workspace) -> str:
         """Return a sentence on what is done about it."""
         return (
-            f"finishing {self.told(workspace)}, with its own data and parameters; the next run uses the present ones "
-            "(--discard-training does so at once)"
+            f"finishing {self.summary(workspace)}, with its own data and parameters; the next run uses the present "
+            "ones (--discard-training does so at once)"
         )
 
     def reached(self, workspace: Workspace) -> int:

@@ -16,13 +16,13 @@ from ..gan.options import Execution, TrainingOptions
 from ..gan.sampling import labels_like, sample, seeded
 from ..gan.training_loop import START, Progress, State, bf16, training_loop
 from ..workspace.artifacts import Dataset
-from ..workspace.feature_nets import feature_net
+from ..workspace.feature_nets import load_feature_net
 
 SCORE_SAMPLES = 1_000
 GRID_COLUMNS = 10
 
 
-class Judged(NamedTuple):
+class Scored(NamedTuple):
     """A point of the training curves; with a score and a picture where a checkpoint is due."""
 
     progress: Progress
@@ -30,14 +30,14 @@ class Judged(NamedTuple):
     grid: Pixels | None
 
 
-def judged_training(
+def scored_training(
     options: TrainingOptions,
     dataset: Dataset,
     execution: Execution,
     state_folder: Path,
     state: State = START,
     judging: bool = True,
-) -> Iterator[Judged]:
+) -> Iterator[Scored]:
     """`training_loop` on `dataset`, from `state`; only where `judging` with scores and pictures.
 
     Raises:
@@ -46,7 +46,7 @@ def judged_training(
     """
     torch.set_num_threads(execution.threads)
     data = Split(dataset.folder, "training", dataset.image)
-    judge: _Judge | None = None
+    scorer: Scorer | None = None
     seen = state.images
     for progress in training_loop(options, data, execution, state):
         row: dict[str, Any] = {"images": progress.images, **progress.metrics}
@@ -54,9 +54,9 @@ def judged_training(
         seen = progress.images
         grid = None
         if judging and (due or seen >= options.images):
-            judge = judge or _Judge(dataset, data, state_folder, options, execution)
-            row["score"], grid = judge(progress)
-        yield Judged(progress, row, grid)
+            scorer = scorer or Scorer(dataset, data, state_folder, options, execution)
+            row["score"], grid = scorer(progress)
+        yield Scored(progress, row, grid)
 
 
 def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "bf16"]:
@@ -79,13 +79,13 @@ def cache_of_node() -> Path:
     return Path(os.environ.get("GANFLOW_CACHE") or Path.home() / ".cache" / "ganflow")
 
 
-class _Judge:
+class Scorer:
     """Score and picture of the moving average at fixed latents, against training images only."""
 
     def __init__(
         self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
     ) -> None:
-        self._feature_net = feature_net(data, dataset.content, state / "features")
+        self._feature_net = load_feature_net(data, dataset.content, state / "features")
         labels, latent = labels_like(data.class_shares, SCORE_SAMPLES), options.network.latent
         self._scored = seeded(range(SCORE_SAMPLES), labels, latent)
         self._standing = seeded(range(SCORE_SAMPLES, 2 * SCORE_SAMPLES), labels, latent)

@@ -22,7 +22,7 @@ from ..workspace.workspace import Workspace
 from . import cost, shared_data
 from .checkpoints import Checkpoint, CheckpointWriter, TrainingFolder
 from .mirror import TrainingMirror
-from .scoring import cache_of_node, judged_training
+from .scoring import cache_of_node, scored_training
 
 # How often a training that diverged goes on from its last state with other noise.
 ATTEMPTS = 3
@@ -132,7 +132,7 @@ def _train(
     execution = job.execution.model_copy(update={"workers": worker.workers()})
     first, began = worker.rank() == 0, time.monotonic()
     spent = cost.Meter(run.path, gpu=execution.device == "cuda")
-    for progress, row, grid in judged_training(job.options, dataset, execution, job.cache, start, judging=first):
+    for progress, row, grid in scored_training(job.options, dataset, execution, job.cache, start, judging=first):
         stopping = worker.broadcast(run.stop_requested)
         seconds = worker.sum_over_workers(spent.seconds())
         if first:

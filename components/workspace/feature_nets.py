@@ -18,7 +18,7 @@ _CODE = Path(__file__).parents[1] / "gan" / "features.py"
 KINDS = ("classifier", "efficientnet_lite0")
 
 
-def feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
+def load_feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
     """Return the feature net for the data set with this training split and content hash, from `cache` or made now.
 
     Two processes may ask at once: both make the same and one rename wins.

@@ -47,8 +47,8 @@ def doctor(
 def _show(diagnosis: Diagnosis) -> None:
     mark = {True: "ok", False: "warning", None: "-"}[diagnosis.ok]
     print(f"{mark:<8} {diagnosis.check:<14} {diagnosis.words}", flush=True)
-    if diagnosis.mends:
-        print(f"{'':<23} {diagnosis.mends}")
+    if diagnosis.remedy:
+        print(f"{'':<23} {diagnosis.remedy}")
 
 
 def clean(
@@ -76,7 +76,7 @@ def clean(
             print(f"  and {len(items) - SHOWN:,} more")
     for sentence in found.kept:
         print(sentence)
-    sentence = found.told(remove, "--remove removes them")
+    sentence = found.summary(remove, "--remove removes them")
     print(sentence[0].upper() + sentence[1:])
 
 
@@ -94,6 +94,6 @@ def verify(folder: WorkspaceOption = None) -> None:
         print(f"{'damaged' if finding.wrong else 'ok':<8} {finding.part}", flush=True)
         if finding.wrong:
             damaged += 1
-            print(f"         {finding.wrong};\n         {finding.mends}")
+            print(f"         {finding.wrong};\n         {finding.remedy}")
     if damaged:
         raise typer.Exit(1)

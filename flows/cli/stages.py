@@ -16,7 +16,7 @@ from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
 from flows.cli.shared import SetOption, WorkspaceOption, ready
-from flows.runner import Work, judge
+from flows.runner import Work, run_gate
 
 DiscardOption = Annotated[
     bool, typer.Option("--discard-training", help="do not finish a training that waits, of other data or parameters")
@@ -41,7 +41,7 @@ def train(
     half = begun.unfinished(params, workspace, present)
     if half and "DVC_STAGE" in os.environ:
         # What DVC writes down is that these parameters and this data set were trained with.
-        print(f"{half.told(workspace)} waits: `ganflow run` finishes it")
+        print(f"{half.summary(workspace)} waits: `ganflow run` finishes it")
     elif half:
         print(f"ganflow is {half.finishing(workspace)}.", flush=True)
         params = half.resumed(params)
@@ -75,7 +75,7 @@ def promote(folder: WorkspaceOption = None, overrides: SetOption = []) -> None: 
     The better one becomes champion, and a page says why.
     """
     workspace, params = ready(folder, overrides)
-    verdict = judge(params, workspace)
+    verdict = run_gate(params, workspace)
     print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
     for check in verdict.checks:
         print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")
@@ -102,7 +102,7 @@ def _champion(verdict: Verdict) -> str:
 def discard_trainings(params: Params, workspace: Workspace) -> None:
     """Give up the trainings that wait to be finished."""
     while half := begun.unfinished(params, workspace):
-        print(f"given up: {half.told(workspace)}; with its parameters and data it would still go on from there")
+        print(f"given up: {half.summary(workspace)}; with its parameters and data it would still go on from there")
         begun.end(half.key, workspace)
 
 

@@ -155,7 +155,7 @@ def test_exactly_what_nobody_needs_is_listed_and_removed(workspace: Workspace) -
     found = cleanup(ALL, workspace)
     assert not found.kept
     assert {item.path for item in found.items} == expected
-    assert found.told(False, "set remove").startswith(f"{len(expected)} things, ")
+    assert found.summary(False, "set remove").startswith(f"{len(expected)} things, ")
     assert all(item.words and 0 <= item.age < 1 for item in found.items)
     before = files(workspace)
 

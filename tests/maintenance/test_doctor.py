@@ -70,7 +70,7 @@ def started(*command: str, **extra: str) -> Iterator[tuple[psutil.Process, str]]
 def found(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
     """The only one; where something is wrong it says what to do."""
     (diagnosis,) = diagnoses
-    assert bool(diagnosis.mends) == (diagnosis.ok is False)
+    assert bool(diagnosis.remedy) == (diagnosis.ok is False)
     return diagnosis
 
 
@@ -94,7 +94,7 @@ def test_advisories(package: str, bad: str, good: str, id: str) -> None:
     for today in (versions.LISTED, date(2100, 1, 1)):
         wrong = found([versions.advisories({package: bad}, today)])
         assert wrong.ok is False
-        assert id in wrong.words and package in wrong.mends
+        assert id in wrong.words and package in wrong.remedy
     assert versions.advisories({package: good, "unheard-of": "1"}, versions.LISTED).ok
 
 
@@ -129,7 +129,7 @@ def test_dvc_cache(tmp_path: Path) -> None:
     assert versions.dvc_cache(tmp_path).ok
     (tmp_path / "repo").chmod(0o777)
     wrong = found([versions.dvc_cache(tmp_path)])
-    assert wrong.ok is False and f"chmod o-w {tmp_path / 'repo'}," in wrong.mends
+    assert wrong.ok is False and f"chmod o-w {tmp_path / 'repo'}," in wrong.remedy
 
 
 # --- who can reach what ---
@@ -141,7 +141,7 @@ def test_ports_of_servers(tool: str) -> None:
     with started("-c", LISTENS, "0.0.0.0", *tool.split()) as (process, port):
         (wrong,) = exposure.ports(processes.related([process]))
         assert wrong.ok is False and f"process {process.pid} at 0.0.0.0:{port}" in wrong.words
-        assert "--host 127.0.0.1" in wrong.mends
+        assert "--host 127.0.0.1" in wrong.remedy
     with started("-c", LISTENS, "127.0.0.1", *tool.split()) as (process, _):
         assert found(exposure.ports(processes.related([process]))).ok
     guarded = {"PREFECT_SERVER_API_AUTH_STRING": "admin:hush"} if "prefect" in tool else {}
@@ -170,15 +170,15 @@ def test_ray_itself_with_and_without_tokens_and_what_it_leaves() -> None:
                 reaper = driver.parents()[-1].pid
             # The driver was killed; some of Ray's processes are slow to notice it.
             wrong = [each for each in leftovers.orphans(ours, {}, reaper) if each.ok is False]
-            assert {each.mends.split()[1].strip(",") for each in wrong} & {str(process.pid) for process in ours}
+            assert {each.remedy.split()[1].strip(",") for each in wrong} & {str(process.pid) for process in ours}
             ended = found([leftovers.ray_sessions(Path(folder, "ray"), [], allowed=0)])
-            assert ended.ok is False and "1 ended sessions" in ended.words and f"rm -r {folder}/ray" in ended.mends
+            assert ended.ok is False and "1 ended sessions" in ended.words and f"rm -r {folder}/ray" in ended.remedy
             assert leftovers.ray_sessions(Path(folder, "ray"), [], allowed=1e9).ok
             with started("-c", RAY, RAY_TMPDIR=folder, RAY_AUTH_MODE="disabled") as (driver, _):
                 ours = processes.related(driver.children(recursive=True))
                 left += ours
                 (wrong_port,) = exposure.ports(ours)
-                assert wrong_port.ok is False and "RAY_AUTH_MODE=token" in wrong_port.mends
+                assert wrong_port.ok is False and "RAY_AUTH_MODE=token" in wrong_port.remedy
         finally:
             for process in left:
                 with suppress(psutil.Error):
@@ -190,7 +190,7 @@ def test_a_named_server_is_no_orphan() -> None:
     with started("-c", LISTENS, "127.0.0.1", "mlflow", "server") as (process, port):
         parent = os.getpid()
         wrong = found(leftovers.orphans([process], {}, parent))
-        assert wrong.ok is False and f"kill {process.pid}" in wrong.mends
+        assert wrong.ok is False and f"kill {process.pid}" in wrong.remedy
         assert found(leftovers.orphans([process], {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}, parent)).ok
         assert found(leftovers.orphans([process], {})).ok
 
@@ -210,7 +210,7 @@ def test_authentication(variable: str, address: str, credentials: dict[str, str]
     assert found(exposure.authentication({variable: address, **credentials})).ok
     assert found(exposure.authentication({variable: re.sub(r"[a-z]+[.]example", "127.0.0.1", address)})).ok
     clear = found(exposure.authentication({variable: f"http://{address.rpartition('//')[2]}", **credentials}))
-    assert clear.ok is False and "in the clear" in clear.words and "https://" in clear.mends
+    assert clear.ok is False and "in the clear" in clear.words and "https://" in clear.remedy
 
 
 def test_ray_without_its_token_although_there_is_one() -> None:
@@ -269,7 +269,7 @@ def test_open_files() -> None:
     assert machine.open_files(1024).ok
     assert machine.open_files(-1).ok
     wrong = found([machine.open_files(256)])
-    assert wrong.ok is False and "ulimit -n" in wrong.mends
+    assert wrong.ok is False and "ulimit -n" in wrong.remedy
 
 
 @contextmanager
@@ -350,7 +350,7 @@ def test_the_platform(workspace: Workspace) -> None:
         another = {"pid": process.pid, "started": process.create_time() - 100}
         record.write_text(json.dumps({"supervisor": another, "parts": {"worker": living}, **servers}))
         wrong = found([leftovers.platform(workspace)])
-        assert wrong.ok is False and "supervisor ended" in wrong.words and "ganflow down" in wrong.mends
+        assert wrong.ok is False and "supervisor ended" in wrong.words and "ganflow down" in wrong.remedy
     for damaged in ("{", "[]", '{"supervisor": null}'):
         record.write_text(damaged)
         assert found([leftovers.platform(workspace)]).ok is False
@@ -370,7 +370,7 @@ def test_servers() -> None:
         assert "hush" not in str(list(reachability.servers(named)))
     wrong = list(reachability.servers(named))
     assert [each.ok for each in wrong] == [False, False, True]
-    assert "unset RAY_ADDRESS" in wrong[0].mends and "hush" not in str(wrong)
+    assert "unset RAY_ADDRESS" in wrong[0].remedy and "hush" not in str(wrong)
     assert {each.ok for each in reachability.servers({})} == {None}
 
 

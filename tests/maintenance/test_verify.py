@@ -54,8 +54,8 @@ def test_every_kind_of_damage_is_found_with_what_mends_it(workspace: Path) -> No
     assert not result.stderr
     damaged = [line.split()[1].partition("/")[0] for line in result.stdout.splitlines() if line.startswith("damaged")]
     assert damaged == ["data", "artifacts", ".ganflow", "ganflow"]
-    for mends in ("dvc checkout", "`ganflow train`", "goes on from the one before", "`ganflow register`"):
-        assert mends in result.stdout
+    for remedy in ("dvc checkout", "`ganflow train`", "goes on from the one before", "`ganflow register`"):
+        assert remedy in result.stdout
 
 
 def one_byte(file: Path) -> None:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 
 class Diagnosis(NamedTuple):
-    """What a check found; `ok` is None where it does not apply, and `mends` says what to do where it is False."""
+    """What a check found; `ok` is None where it does not apply, and `remedy` says what to do where it is False."""
 
     check: str
     ok: bool | None
     words: str
-    mends: str = ""
+    remedy: str = ""
 
 
 def some(found: Sequence[str], many: int = 5) -> str:

@@ -42,8 +42,8 @@ def ports(processes: Sequence[psutil.Process]) -> Iterator[Diagnosis]:
                 reached.setdefault(tool, []).append(f"process {process.pid} at {', '.join(beyond)}")
     for tool, where in reached.items():
         words = f"{tool} answers other machines without a password: {some(where)}"
-        mends = "start Ray with RAY_AUTH_MODE=token" if tool == "Ray" else "start it with --host 127.0.0.1"
-        yield Diagnosis(check, False, words, mends)
+        remedy = "start Ray with RAY_AUTH_MODE=token" if tool == "Ray" else "start it with --host 127.0.0.1"
+        yield Diagnosis(check, False, words, remedy)
     if not reached:
         yield Diagnosis(check, True, "no port of Ray, Prefect or MLflow here is open to other machines unguarded")
 
@@ -74,15 +74,15 @@ def authentication(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
         if not parts.hostname or _is_loopback(parts.hostname) or parts.scheme == "file" or address == "auto":
             yield Diagnosis(check, True, f"{name} names nothing on another machine")
             continue
-        wrong, mends = [], []
+        wrong, remedy = [], []
         if shown == address and not _credentials(name, environment):
             wrong.append("no password is given")
-            mends.append(_CREDENTIALS[name])
+            remedy.append(_CREDENTIALS[name])
         if parts.scheme == "http":
             wrong.append("all is sent in the clear")
-            mends.append("put the server behind https://")
+            remedy.append("put the server behind https://")
         if wrong:
-            yield Diagnosis(check, False, f"{name} = {shown}: {' and '.join(wrong)}", "; ".join(mends))
+            yield Diagnosis(check, False, f"{name} = {shown}: {' and '.join(wrong)}", "; ".join(remedy))
         else:
             yield Diagnosis(check, True, f"{name} = {shown} is asked with a password")
     if not named:
@@ -128,6 +128,6 @@ def secrets(*files: Path) -> Diagnosis:
                     kind = {"key": "an access key", "address": "an address with a password"}.get(match.lastgroup or "")
                     found.append(f"{file.name} line {number} holds {kind or match['name']}")
     if found:
-        mends = "take it out and set a variable instead, such as AWS_SECRET_ACCESS_KEY; change it, if it was committed"
-        return Diagnosis("secrets", False, some(found), mends)
+        remedy = "take it out and set a variable instead, such as AWS_SECRET_ACCESS_KEY; change it, if it was committed"
+        return Diagnosis("secrets", False, some(found), remedy)
     return Diagnosis("secrets", True, f"none stands in {', '.join(file.name for file in files)}")

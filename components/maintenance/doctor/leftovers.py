@@ -66,8 +66,8 @@ def ray_sessions(folder: Path, processes: Sequence[psutil.Process], allowed: flo
     words = f"{dead} ended sessions left {size / 1e6:,.0f} MB in {folder}"
     if size <= allowed:
         return Diagnosis("Ray's folders", True, words)
-    mends = f"while Ray does not run: rm -r {folder}/session_*"
-    return Diagnosis("Ray's folders", False, words, mends)
+    remedy = f"while Ray does not run: rm -r {folder}/session_*"
+    return Diagnosis("Ray's folders", False, words, remedy)
 
 
 def _size(folder: Path) -> int:
@@ -120,6 +120,6 @@ def platform(workspace: Workspace) -> Diagnosis:
         return Diagnosis("platform", False, f"{file} is damaged", f"delete it: rm {file}")
     processes = {"supervisor": recorded.supervisor, **recorded.parts}
     if gone := [name for name, process in processes.items() if process.find() is None]:
-        mends = "`ganflow down` ends what is left of it, `ganflow up` starts it again"
-        return Diagnosis("platform", False, f"it was started, but {', '.join(gone)} ended", mends)
+        remedy = "`ganflow down` ends what is left of it, `ganflow up` starts it again"
+        return Diagnosis("platform", False, f"it was started, but {', '.join(gone)} ended", remedy)
     return Diagnosis("platform", True, f"its {len(processes)} processes run")

@@ -44,8 +44,8 @@ def shared_memory(folder: Path, needed: float = SHARED_BYTES) -> Diagnosis:
     words = f"{free / 1e6:,.0f} MB are free at {folder}"
     if free >= needed:
         return Diagnosis(check, True, words)
-    mends = "in a container: start it with --shm-size=2g; else delete what dead programs left there"
-    return Diagnosis(check, False, f"{words}: Ray falls back to files, which are slower", mends)
+    remedy = "in a container: start it with --shm-size=2g; else delete what dead programs left there"
+    return Diagnosis(check, False, f"{words}: Ray falls back to files, which are slower", remedy)
 
 
 def open_files(limit: int) -> Diagnosis:

@@ -39,8 +39,8 @@ def places(workspace: Workspace, environment: Mapping[str, str]) -> Iterator[Dia
         if place is None:
             yield Diagnosis("storage", None, f"{name} is not set")
         elif wrong := _unreachable(place, workspace, environment):
-            mends = f"make it, or correct {name}; buckets: check the network and AWS_ENDPOINT_URL"
-            yield Diagnosis("storage", False, f"{name} = {masked(place)}: {wrong}", mends)
+            remedy = f"make it, or correct {name}; buckets: check the network and AWS_ENDPOINT_URL"
+            yield Diagnosis("storage", False, f"{name} = {masked(place)}: {wrong}", remedy)
         else:
             yield Diagnosis("storage", True, f"{name} = {masked(place)} is there")
 

@@ -93,6 +93,6 @@ def dvc_cache(folder: Path) -> Diagnosis:
     open_to_all = [str(place) for place in places if place.exists() and place.stat().st_mode & stat.S_IWOTH]
     if open_to_all:
         words = f"every user of this machine can write {folder}, whose files can make DVC run code (CVE-2025-69872)"
-        mends = f"chmod o-w {' '.join(open_to_all)}, or name a folder of your own by DVC_SITE_CACHE_DIR"
-        return Diagnosis(check, False, words, mends)
+        remedy = f"chmod o-w {' '.join(open_to_all)}, or name a folder of your own by DVC_SITE_CACHE_DIR"
+        return Diagnosis(check, False, words, remedy)
     return Diagnosis(check, True, f"{folder} is no other user's to write")

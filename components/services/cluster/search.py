@@ -29,7 +29,7 @@ class TrialReport(TypedDict, total=False):
 class Watch(Protocol):
     """What is told, in the process that called `search`, about its trials by their number."""
 
-    def told(self, trial: int, result: TrialReport) -> None: ...
+    def reported(self, trial: int, result: TrialReport) -> None: ...
     def ended(self, trial: int, error: str | None) -> None: ...
 
 
@@ -70,7 +70,7 @@ def search(
         broken: Exception | None = None
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: TrialReport, **_: Any) -> None:
-            self._guarded(watch.told, trial.config["trial"], result)
+            self._guarded(watch.reported, trial.config["trial"], result)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             self._guarded(watch.ended, trial.config["trial"], None)

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.maintenance.cleanup import Found, cleanup, unneeded
+from components.maintenance.cleanup import cleanup
+from components.maintenance.cleanup.findings import Found
+from components.maintenance.cleanup.survey import unneeded
 from components.provenance import ledger
 from components.services import versioning
 from components.services.tracking import connection, inventory, registry

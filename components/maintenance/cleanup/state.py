@@ -1,0 +1,120 @@
+"""What is needed of `.ganflow`: trainings, feature nets and all that is kept to save time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from ...gan.errors import UserError
+from ...provenance import ledger
+from ...services.tracking import champions
+from ...training import begun
+from ...workspace.artifacts import Model
+from ...workspace.feature_nets import KINDS, stem_of
+from ...workspace.graph import is_same, key_of, stage_named
+from .survey import Survey, children
+
+
+def trainings(survey: Survey) -> None:
+    """Look at trainings: those of named versions, of the present model and of what is to go on are needed."""
+    folder = survey.workspace.state / "training"
+    if not (found := children(folder, survey.workspace)):
+        return
+    needed = {version.key for version in survey.aliased} | {_resumed(survey)}
+    needed |= {waiting.key.id for waiting in begun.open_trainings(survey.params, survey.workspace)}
+    if (survey.workspace.model / Model.manifest).exists():
+        needed.add(Model.load(survey.workspace.model).key.id)
+    # Whether it is champion elsewhere only the other server knows.
+    entries = ledger.Ledger(survey.workspace).entries()
+    needed |= {e.facts["model_key"] for e in entries if e.kind == "registration" and e.facts["tracking"] != "embedded"}
+    known = survey.named | {version.key for version in survey.registry.versions}
+    survey.roots |= {f"training {key}" for key in needed}
+    for training in found:
+        key, node = training.name, f"training {training.name}"
+        if key in known and (training / "checkpoints").exists():
+            # Its curves and cost are what the ledger and `rebuild-registry` go back to.
+            words = "checkpoints of a model that is neither champion nor challenger nor the present one"
+            survey.add(node, training / "checkpoints", "trainings", words)
+        elif key not in known and key != "ray":
+            words = "neither the present parameters go on with it, nor did a known model come from it"
+            survey.add(node, training, "trainings", words)
+    for run in children(folder / "ray", survey.workspace):
+        survey.edges[f"training {run.name}"].add(f"ray {run.name}")
+        survey.add(f"ray {run.name}", run, "trainings", "what Ray noted of a training that is not needed")
+
+
+def _resumed(survey: Survey) -> str:
+    """Key of the training that the present parameters make or go on with."""
+    if not is_same(survey.dataset.key, survey.preprocessed):
+        raise UserError("data, parameters or code changed since the last run: `ganflow run` tells which goes on")
+    key = key_of(stage_named("train"), survey.params.train, survey.dataset)
+    return begun.key_to_go_on_with(key, survey.params, survey.workspace).id
+
+
+def preprocessing(survey: Survey) -> None:
+    """Look at parts of data sets that are being made: those of the present data and parameters are needed."""
+    if found := children(survey.workspace.state / "preprocess", survey.workspace):
+        survey.roots.add(f"preprocessing {survey.preprocessed.id}")
+        for scratch in found:
+            words = "parts of a data set of other data or parameters"
+            survey.add(f"preprocessing {scratch.name}", scratch, "preprocessing", words)
+
+
+def features(survey: Survey) -> None:
+    """Look at feature nets: those of the data sets of the present model and of named versions are needed."""
+    if not (found := children(survey.workspace.state / "features", survey.workspace)):
+        return
+    contents = {survey.dataset.content, *(version.data for version in survey.aliased)}
+    survey.roots |= {f"features {stem_of(kind, content)}" for content in contents for kind in KINDS}
+    for file in found:
+        survey.edges[f"features {file.name.partition('.')[0]}"].add(f"features file {file.name}")
+        words = "neither of the present data set nor of the champion's or challenger's"
+        survey.add(f"features file {file.name}", file, "feature nets", words)
+
+
+def gate(survey: Survey) -> None:
+    """Look at samples of champions: those of the present one are needed.
+
+    Files do not say whose they are, but each was made while the champion whose it is was champion.
+    """
+    if not (found := children(survey.workspace.state / "gate", survey.workspace)):
+        return
+    present = {version.name: version.number for version in survey.aliased if "champion" in version.aliases}
+    history = {name: champions.history(name, survey.workspace) for name in present}
+    nets = [
+        survey.workspace.state / "features" / f"{stem_of(kind, survey.dataset.content)}.safetensors" for kind in KINDS
+    ]
+    judged = min((net.stat().st_mtime for net in nets if net.exists()), default=0.0)
+    for file in found:
+        made = file.stat().st_mtime
+        changes = {name: _in_force(history[name], made) for name in present}
+        if made >= judged and any(changes[name] in (present[name], None) for name in present):
+            survey.roots.add(f"gate {file.name}")
+        words = "samples of a former champion, or as a feature net of other data saw them"
+        survey.add(f"gate {file.name}", file, "gate caches", words)
+
+
+def drift(survey: Survey) -> None:
+    """Look at what drift is compared with: the references of all versions' data are needed."""
+    if found := children(survey.workspace.state / "drift", survey.workspace):
+        # Of all versions, for each may become champion again, and that of lost data cannot be made again.
+        contents = {survey.dataset.content, *(version.data for version in survey.registry.versions)}
+        survey.roots |= {f"drift {content[:16]}" for content in contents}
+        for folder in found:
+            words = "neither of the present data set nor of a registered version's"
+            survey.add(f"drift {folder.name}", folder, "drift references", words)
+
+
+def data_lists(survey: Survey) -> None:
+    """Look at lists of the data's files: those that the ledger names are needed."""
+    if found := children(survey.workspace.state / "data", survey.workspace):
+        survey.roots |= {f"list {name}" for name in survey.named}
+        for file in found:
+            node = f"list {file.name.removesuffix('.sha256s')}"
+            survey.add(node, file, "data lists", "hashes of the files of a data version that no model came from")
+
+
+def _in_force(changes: Collection[champions.Change], moment: float) -> int | None:
+    """Tell which version was champion then, in seconds since 1970; None where that is not known."""
+    before = [c.version for c in changes if datetime.fromisoformat(c.time).timestamp() <= moment]
+    return before[-1] if before else None

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -20,22 +20,33 @@ MARK = "GANFLOW_PLATFORM"
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def commands(workspace: Workspace, prefect_port: int, mlflow_port: int) -> dict[str, list[str]]:
-    """Return the command of each part, by its name."""
+class Part(NamedTuple):
+    """A process of the platform: how it is started, and, if it is a server, its port and where it says that it is well.
+
+    The command line's option for the port is `--NAME-port`.
+    """
+
+    name: str
+    command: list[str]
+    port: int | None = None
+    health: str | None = None
+
+
+def parts(workspace: Workspace, prefect_port: int, mlflow_port: int) -> list[Part]:
+    """Return what is to be kept running: all but the servers that the user named."""
     python = [sys.executable, "-m"]
-    return {
-        "prefect": [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)],
-        "worker": [*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL],
-        "mlflow": [
-            *[*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"],
-            *[
-                "--backend-store-uri",
-                connection.uri(workspace),
-                "--artifacts-destination",
-                f"{workspace.mlruns}/artifacts",
-            ],
-        ],
-    }
+    local = ["--host", "127.0.0.1", "--port"]
+    found = []
+    if not os.environ.get("PREFECT_API_URL"):
+        command = [*python, "prefect", "server", "start", *local, str(prefect_port)]
+        found.append(Part("prefect", command, prefect_port, f"http://127.0.0.1:{prefect_port}/api/health"))
+    if connection.address() == "embedded":
+        store = ["--backend-store-uri", connection.uri(workspace)]
+        store += ["--artifacts-destination", f"{workspace.mlruns}/artifacts"]
+        command = [*python, "mlflow", "server", *local, str(mlflow_port), "--workers", "1", *store]
+        found.append(Part("mlflow", command, mlflow_port, f"http://127.0.0.1:{mlflow_port}/health"))
+    command = [*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
+    return [*found, Part("worker", command)]
 
 
 def environment(workspace: Workspace, prefect: str) -> dict[str, str]:

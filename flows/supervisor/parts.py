@@ -13,7 +13,7 @@ from components.gan.errors import UnreachableError, UserError
 from components.services.address import answers, masked
 from components.services.platform import Platform, Process
 from components.workspace.workspace import Workspace
-from flows.supervisor.commands import log_of
+from flows.supervisor.commands import Part, log_of
 
 START_SECONDS = 120
 # A part that ends within the first number of seconds is started again after ever longer pauses, up to the second: it
@@ -23,26 +23,26 @@ RECONCILE_SECONDS = 20
 
 
 class Parts:
-    """The processes of the platform, as their supervisor sees them."""
+    """A record of the platform's processes that starts, watches and writes them down."""
 
     def __init__(
         self, workspace: Workspace, platform: Platform, environment: Mapping[str, str], tell: Callable[[str], None]
     ) -> None:
         self.platform = platform
         self._workspace, self._environment, self._tell = workspace, environment, tell
-        self._commands: dict[str, list[str]] = {}
+        self._parts: dict[str, Part] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._quick_ends: dict[str, int] = {}
         self._due: dict[str, float] = {}
         self.platform.write(self._workspace)
 
-    def start(self, name: str, command: list[str]) -> None:
+    def start(self, part: Part) -> None:
         """Start the part, in a session of its own, so that Ctrl-C reaches only who ends them in order."""
-        log = log_of(self._workspace, name)
+        log = log_of(self._workspace, part.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command,
+                part.command,
                 cwd=self._workspace.root,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -50,8 +50,8 @@ class Parts:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._commands[name], self._processes[name] = command, process
-        parts = {**self.platform.parts, name: Process.of(process.pid)}
+        self._parts[part.name], self._processes[part.name] = part, process
+        parts = {**self.platform.parts, part.name: Process.of(process.pid)}
         self.platform = self.platform.model_copy(update={"parts": parts})
         self.platform.write(self._workspace)
 
@@ -71,6 +71,7 @@ class Parts:
             time.sleep(0.2)
 
     def ready(self) -> None:
+        """Record that all of it runs."""
         self.platform = self.platform.model_copy(update={"ready": True})
         self.platform.write(self._workspace)
 
@@ -95,7 +96,7 @@ class Parts:
         if name in self._due:
             if now >= self._due[name]:
                 del self._due[name]
-                self.start(name, self._commands[name])
+                self.start(self._parts[name])
             return
         # A server that was killed leaves its own child on the port. A run outlives its worker, and is left to.
         if name != "worker":

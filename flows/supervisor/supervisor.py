@@ -49,23 +49,22 @@ def up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable
     """
     prefect = os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{prefect_port}/api"
     mlflow = f"http://127.0.0.1:{mlflow_port}" if connection.address() == "embedded" else connection.address()
-    ours = {"prefect": not os.environ.get("PREFECT_API_URL"), "mlflow": connection.address() == "embedded"}
+    wanted = commands.parts(workspace, prefect_port, mlflow_port)
     # What another supervisor, killed meanwhile, has left; and what a killed run made and did not write down.
     down(workspace)
     with suppress(BusyError), workspace.exclusive():
         ledger.record(workspace)
-    for name, port, option in (("prefect", prefect_port, "--prefect-port"), ("mlflow", mlflow_port, "--mlflow-port")):
-        if ours[name] and _taken(port):
-            raise UserError(f"port {port} is in use{_user_of(port)}: name another by {option}")
+    for part in wanted:
+        if part.port and _taken(part.port):
+            raise UserError(f"port {part.port} is in use{_user_of(part.port)}: name another by --{part.name}-port")
     environment = commands.environment(workspace, prefect)
-    command_of = commands.commands(workspace, prefect_port, mlflow_port)
     # Written down, and shown: without the password that the user's own server may have in its address.
     platform = Platform(supervisor=Process.of(os.getpid()), prefect=masked(prefect), mlflow=mlflow)
     with _ended_by_signals(), _supervised(workspace, platform, environment, tell) as parts:
-        # Both at once, since each takes seconds of imports.
-        for name in ("prefect", "mlflow"):
-            if ours[name]:
-                parts.start(name, command_of[name])
+        # All servers at once, since each takes seconds of imports.
+        for part in wanted:
+            if part.health:
+                parts.start(part)
         parts.wait("prefect", f"{prefect}/health")
         os.environ |= environment
         from flows.supervisor.prefect_api import cancel_missed, make_pool, notify
@@ -75,9 +74,12 @@ def up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable
         for line in [*cancel_missed(), *reconcile(workspace)]:
             tell(line)
         deploying = _deploying(workspace, environment)
-        parts.start("worker", command_of["worker"])
-        if ours["mlflow"]:
-            parts.wait("mlflow", f"{mlflow}/health")
+        for part in wanted:
+            if not part.health:
+                parts.start(part)
+        for part in wanted:
+            if part.health:
+                parts.wait(part.name, part.health)
         _wait_until_planned(deploying)
         # At last, because the server overlooks an automation that is made while its services start.
         notify(Params.load(workspace.params).retrain.notify)

@@ -9,11 +9,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, TypedDict
 
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 from ..gan.errors import DamagedError, NotThereError, UnreachableError
 from ..services import versioning
@@ -22,29 +24,47 @@ from ..training import cost
 from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from ..workspace.data_hashes import data_content, file_hashes
 from ..workspace.files import disk_errors, sha256_of
-from ..workspace.graph import STAGES, Stage, code_hash, inputs_hash
+from ..workspace.graph import STAGES, Stage, code_hash, inputs_hash, stage_named
 from ..workspace.journal import ChainedJournal, Link
 from ..workspace.verdict import Verdict
 from ..workspace.workspace import Workspace
+from .entries import (
+    AnyEntry,
+    DatasetEntry,
+    DatasetFacts,
+    EvaluationEntry,
+    EvaluationFacts,
+    GalleryEntry,
+    GalleryFacts,
+    Kind,
+    ModelEntry,
+    ModelFacts,
+    RegistrationEntry,
+    RegistrationFacts,
+    VerdictEntry,
+    VerdictFacts,
+    of_kind,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Kind = Literal["dataset", "model", "evaluation", "gallery", "registration", "verdict"]
+_ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)
+_KINDS: Mapping[type[Artifact], Kind] = {
+    Dataset: "dataset",
+    Model: "model",
+    Evaluation: "evaluation",
+    Gallery: "gallery",
+    Registration: "registration",
+}
 
 
-class Entry(NamedTuple):
-    """A line of the ledger.
+class _Head(TypedDict):
+    """What every entry has."""
 
-    `key`: of the artifact, its id; `content`: its content hash; `parents`: content hashes by kind; `flow_run`:
-    Prefect's, where a flow made it.
-    """
-
-    kind: Kind
     key: str
     content: str
-    parents: Mapping[str, str]
-    facts: Mapping[str, Any]
+    parents: Mapping[Kind, str]
     flow_run: str | None
     time: str
 
@@ -55,11 +75,11 @@ class Ledger:
     def __init__(self, workspace: Workspace) -> None:
         self._journal = ChainedJournal(workspace.ledger)
 
-    def entries(self) -> list[Entry]:
-        """Those that are what was written; others are left out, and `damage` tells of them."""
-        return list(filter(None, map(_entry, self._journal.links())))
+    def entries(self) -> list[AnyEntry]:
+        """Read those that are what was written; others are left out, and `damage` tells of them."""
+        return [entry for link in self._journal.links() if (entry := _entry(link))]
 
-    def append(self, entry: Entry) -> bool:
+    def append(self, entry: AnyEntry) -> bool:
         """Write `entry` down, unless it is there already; whether it was not.
 
         An entry is the same if kind, key and content are. Of registrations what MLflow said counts too, and only the
@@ -74,31 +94,40 @@ class Ledger:
             with FileLock(path.with_suffix(".lock")):
                 if _known(entry, self.entries()):
                     return False
-                self._journal.append({"entry": entry._asdict()})
+                self._journal.append({"entry": entry.model_dump(mode="json")})
         return True
 
     def damage(self) -> Iterator[str]:
-        """Yield what is wrong with which line; a line that a crash cut off is not."""
-        return self._journal.damage()
+        """Tell what is wrong with which line; a line that a crash cut off is not."""
+        yield from self._journal.damage()
+        for number, link in enumerate(self._journal.links(), 1):
+            if link.text and _entry(link) is None:
+                yield f"line {number} is of another version of ganflow, which cannot be read"
 
 
-def _entry(link: Link) -> Entry | None:
-    described = link.described.get("entry")
-    return Entry(**described) if isinstance(described, dict) else None
+def _entry(link: Link) -> AnyEntry | None:
+    try:
+        return _ENTRY.validate_python(link.described.get("entry"))
+    except ValidationError:
+        return None
 
 
-def _known(entry: Entry, entries: list[Entry]) -> bool:
-    if entry.kind != "registration":
-        return any(known[:3] == entry[:3] for known in entries)
-    last = [known for known in entries if known.kind == entry.kind and known.facts["name"] == entry.facts["name"]][-1:]
-    return any((*known[:3], known.facts) == (*entry[:3], entry.facts) for known in last)
+def _known(entry: AnyEntry, entries: list[AnyEntry]) -> bool:
+    if isinstance(entry, RegistrationEntry):
+        same_name = [known for known in of_kind(entries, RegistrationEntry) if known.facts.name == entry.facts.name]
+        return any(_identity(known) == _identity(entry) and known.facts == entry.facts for known in same_name[-1:])
+    return _identity(entry) in map(_identity, entries)
+
+
+def _identity(entry: AnyEntry) -> tuple[Kind, str, str]:
+    return entry.kind, entry.key, entry.content
 
 
 def damage(workspace: Workspace) -> Iterator[str]:
     """Yield what is wrong with the ledger and the lists of files that it names."""
     ledger = Ledger(workspace)
     yield from ledger.damage()
-    lists = {entry.facts["source"]: entry.facts["files"] for entry in ledger.entries() if entry.kind == "dataset"}
+    lists = {entry.facts.source: entry.facts.files for entry in of_kind(ledger.entries(), DatasetEntry)}
     for source, sha256 in lists.items():
         file = files_of(workspace, source)
         if sha256 and not (file.exists() and sha256_of(file) == sha256):
@@ -114,64 +143,44 @@ def record(workspace: Workspace, made: Artifact | Verdict | None = None, flow_ru
         UserError: there is no space left.
     """
     ledger = Ledger(workspace)
-    known = {(entry.kind, entry.key, entry.content) for entry in ledger.entries()}
+    known = set(map(_identity, ledger.entries()))
+    chain = _chain(workspace)
+    for stage, artifact in chain.items():
+        kind = _KINDS[type(artifact)]
+        if (kind, artifact.key.id, artifact.content) not in known or isinstance(artifact, Registration):
+            # What MLflow says of a version may change. While it does not answer, what was written down stays the last
+            # word.
+            with suppress(UnreachableError):
+                ours = isinstance(made, Artifact) and made.key == artifact.key
+                parents = {_KINDS[type(a)]: a.content for name, a in chain.items() if name in stage_named(stage).inputs}
+                ledger.append(_described(artifact, parents, flow_run if ours else None, workspace))
+        elif isinstance(artifact, Dataset) and not files_of(workspace, artifact.source).exists():
+            _data_facts(artifact, workspace)
+    registered = chain.get("register")
+    if isinstance(registered, Registration):
+        verdict = Verdict.last(workspace.verdict, registered.name, registered.version)
+        if verdict and verdict.challenger_key == registered.model_key:
+            ledger.append(_judged(verdict, registered, flow_run if made == verdict else None))
+
+
+def _chain(workspace: Workspace) -> dict[str, Artifact]:
+    """Return the artifacts that belong together, by their stages.
+
+    One of another chain was written down when it was made.
+    """
     found: dict[str, Artifact] = {}
     for stage in STAGES:
         parents = [name for name in stage.inputs if name != "data"]
         artifact = _load(stage, workspace)
         if artifact is None or not all(name in found for name in parents):
             continue
-        if parents and artifact.key.inputs != inputs_hash(found[name].content for name in parents):
-            # Of another chain, which was written down when it was made.
-            continue
-        found[stage.name] = artifact
-        kind = _kind(artifact)
-        # What MLflow says of a version may change.
-        if kind != "registration" and (kind, artifact.key.id, artifact.content) in known:
-            if isinstance(artifact, Dataset) and not files_of(workspace, artifact.source).exists():
-                _data_facts(artifact, workspace)
-            continue
-        try:
-            facts = _facts(artifact, stage, workspace)
-        except UnreachableError:
-            # What was written down of the version stays the last word until the server answers again.
-            continue
-        ours = isinstance(made, Artifact) and made.key == artifact.key
-        ledger.append(
-            Entry(
-                kind,
-                artifact.key.id,
-                artifact.content,
-                {_kind(found[name]): found[name].content for name in parents},
-                facts,
-                flow_run if ours else None,
-                _now(),
-            )
-        )
-    registered = found.get("register")
-    if isinstance(registered, Registration):
-        verdict = Verdict.last(workspace.verdict, registered.name, registered.version)
-        if verdict and verdict.challenger_key == registered.model_key:
-            facts = verdict.model_dump(mode="json")
-            content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-            by = flow_run if made == verdict else None
-            parents_of = {"registration": registered.content}
-            ledger.append(Entry("verdict", verdict.challenger_key, content, parents_of, facts, by, _now()))
+        if not parents or artifact.key.inputs == inputs_hash(found[name].content for name in parents):
+            found[stage.name] = artifact
+    return found
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _kind(artifact: Artifact) -> Kind:
-    kinds: dict[type[Artifact], Kind] = {
-        Dataset: "dataset",
-        Model: "model",
-        Evaluation: "evaluation",
-        Gallery: "gallery",
-        Registration: "registration",
-    }
-    return kinds[type(artifact)]
 
 
 def _load(stage: Stage, workspace: Workspace) -> Artifact | None:
@@ -182,45 +191,64 @@ def _load(stage: Stage, workspace: Workspace) -> Artifact | None:
         return None
 
 
-def _facts(artifact: Artifact, stage: Stage, workspace: Workspace) -> dict[str, Any]:
-    """Return what it takes to trace an artifact when it is gone."""
-    described = artifact.model_dump(mode="json")
-    kept: list[str] = []
-    facts: dict[str, Any] = {}
+def _described(artifact: Artifact, parents: Mapping[Kind, str], flow_run: str | None, workspace: Workspace) -> AnyEntry:
+    """Return the entry of an artifact.
+
+    Raises:
+        UnreachableError: the server that it is registered at does not answer.
+    """
+    head = _Head(key=artifact.key.id, content=artifact.content, parents=parents, flow_run=flow_run, time=_now())
+    said = artifact.model_dump(mode="json")
     match artifact:
         case Dataset():
-            kept = ["source", "image", "splits", "class_counts", "rejected", "duplicates"]
-            facts = _data_facts(artifact, workspace)
+            return DatasetEntry(**head, facts=DatasetFacts(**said | _data_facts(artifact, workspace)))
         case Model():
-            kept = ["training", "image", "execution", "images", "score", "generator_parameters"]
-            facts = {
+            of_run = {
                 "run_id": runs.run_of(artifact.key.id, workspace),
                 "tracking": connection.address(),
-                # Only if the code that made it is the one that lies here.
-                "commit": versioning.code_commit()
-                if artifact.key.code == code_hash(stage, artifact.training.network.name)
-                else None,
+                "commit": _commit(artifact),
                 "cost": cost.spent(workspace.state / "training" / artifact.key.id),
             }
+            return ModelEntry(**head, facts=ModelFacts(**said | of_run))
         case Evaluation():
-            kept = ["metrics", "intervals", "samples", "training_images", "holdout_images", "feature_net", "holdout"]
+            return EvaluationEntry(**head, facts=EvaluationFacts(**said))
         case Gallery():
-            pictures = [file | {"pixels": pixels_of(artifact.folder / file["file"])} for file in described["pictures"]]
-            facts = {"pictures": pictures}
+            pictures = [file | {"pixels": pixels_of(artifact.folder / file["file"])} for file in said["pictures"]]
+            return GalleryEntry(**head, facts=GalleryFacts(pictures=pictures))
         case Registration():
-            kept = ["name", "version", "model_key", "tracking"]
-            facts = registry.recorded_version(artifact.name, artifact.version, workspace) or {}
-    return {name: described[name] for name in kept} | facts
+            version = registry.recorded_version(artifact.name, artifact.version, workspace)
+            return RegistrationEntry(**head, facts=RegistrationFacts(**said | (version._asdict() if version else {})))
+        case _:
+            raise TypeError(type(artifact))
 
 
-def _data_facts(dataset: Dataset, workspace: Workspace) -> dict[str, Any]:
+def _commit(model: Model) -> str | None:
+    """Return the commit of the code that made it, if that is the code that lies here."""
+    present = code_hash(stage_named("train"), model.training.network.name)
+    return versioning.code_commit() if model.key.code == present else None
+
+
+def _judged(verdict: Verdict, registration: Registration, flow_run: str | None) -> VerdictEntry:
+    """Return the entry of the gate's answer about a registered version."""
+    said = verdict.model_dump(mode="json")
+    return VerdictEntry(
+        key=verdict.challenger_key,
+        content=hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest(),
+        parents={"registration": registration.content},
+        facts=VerdictFacts(**said),
+        flow_run=flow_run,
+        time=_now(),
+    )
+
+
+def _data_facts(dataset: Dataset, workspace: Workspace) -> dict[str, str | None]:
     """Return the version of the raw data, if they are still those that the data set was made of."""
-    facts: dict[str, Any] = {"files": None, "dvc": None, "commit": None}
     try:
-        if data_content(workspace.data, workspace.state) != dataset.source:
-            return facts
+        present = data_content(workspace.data, workspace.state) == dataset.source
     except NotThereError:
-        return facts
+        present = False
+    if not present:
+        return {"files": None, "dvc": None, "commit": None}
     listed = files_of(workspace, dataset.source)
     if not listed.exists():
         listed.parent.mkdir(parents=True, exist_ok=True)

@@ -1,48 +1,159 @@
-"""Questions to the entries of the ledger."""
+"""Questions to the entries of the ledger, and the records that answer them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from .ledger import Entry, Kind
+from pydantic import BaseModel, ConfigDict
+
+from ..gan.errors import UnreachableError
+from ..services.tracking import champions, connection, registry
+from ..workspace.workspace import Workspace
+from .entries import (
+    AnyEntry,
+    DatasetEntry,
+    E,
+    Entry,
+    GalleryEntry,
+    ModelEntry,
+    RegistrationEntry,
+    VerdictEntry,
+    of_kind,
+)
 
 
-def last_entry(entries: Sequence[Entry], kind: Kind, key: str) -> Entry | None:
+class Answer(BaseModel):
+    """What a query finds; `--json` shows its fields by their aliases."""
+
+    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+
+class Head(Answer):
+    """What is known of every entry: its key, its content hash, and when it was written down."""
+
+    key: str
+    content: str
+    time: str
+
+
+class KnownData(Head):
+    """A data set, with the version of its raw data where that is known."""
+
+    source: str
+    dvc: str | None
+    commit: str | None
+    class_counts: Mapping[str, Mapping[str, int]]
+    images: Mapping[str, int]
+
+    @classmethod
+    def of(cls, dataset: DatasetEntry, **more: Any) -> Self:
+        """Describe a data set, with `more` of a subclass."""
+        facts = dataset.facts
+        return cls(
+            **head_of(dataset),
+            source=facts.source,
+            dvc=facts.dvc,
+            commit=facts.commit,
+            class_counts=facts.class_counts,
+            images=facts.splits,
+            **more,
+        )
+
+
+class KnownVerdict(Answer):
+    """What the gate said last of a version, and who was champion until then."""
+
+    answer: str
+    reason: str
+    champion: int | None
+
+
+class KnownVersion(Answer):
+    """A registered version with its aliases now."""
+
+    name: str
+    version: int
+    aliases: Sequence[str]
+    tracking: str
+    run: str | None
+    commit: str | None
+    verdict: KnownVerdict | None
+    time: str
+
+
+def last_entry(entries: Sequence[AnyEntry], kind: type[E], key: str) -> E | None:
     """Return the newest entry of a kind with this key."""
-    return next((entry for entry in reversed(entries) if (entry.kind, entry.key) == (kind, key)), None)
+    return next((entry for entry in reversed(of_kind(entries, kind)) if entry.key == key), None)
 
 
-def parent_of(entries: Sequence[Entry], child: Entry, kind: Kind) -> Entry | None:
+def parent_of(entries: Sequence[AnyEntry], child: Entry[Any], kind: type[E]) -> E | None:
     """Return what `child` came from: of equal contents under several keys the last that was written down before it."""
-    same = [entry for entry in entries if (entry.kind, entry.content) == (kind, child.parents[kind])]
-    before = [entry for entry in entries[: entries.index(child)] if entry in same]
+    content = child.parents[kind.model_fields["kind"].default]
+    at = next(index for index, entry in enumerate(entries) if entry is child)
+    same = [entry for entry in of_kind(entries, kind) if entry.content == content]
+    before = [entry for entry in of_kind(entries[:at], kind) if entry.content == content]
     return next(iter((before or same)[-1:]), None)
 
 
-def model_key_of(entries: Sequence[Entry], gallery: Entry) -> str | None:
-    model = parent_of(entries, gallery, "model")
+def model_key_of(entries: Sequence[AnyEntry], gallery: GalleryEntry) -> str | None:
+    """Return the key of the model that made a gallery."""
+    model = parent_of(entries, gallery, ModelEntry)
     return model.key if model else None
 
 
-def unique_entries(entries: Iterator[Entry] | Sequence[Entry]) -> list[Entry]:
-    """One entry for each key and content."""
+def unique_entries(entries: Iterable[E]) -> list[E]:
+    """Return one entry for each key and content."""
     return list({(entry.key, entry.content): entry for entry in entries}.values())
 
 
-def head_of(entry: Entry) -> dict[str, Any]:
+def head_of(entry: Entry[Any]) -> dict[str, str]:
+    """Return the fields of `Head`."""
     return {"key": entry.key, "content": entry.content, "time": entry.time}
 
 
-def data_of(dataset: Entry) -> dict[str, Any]:
-    names = ("source", "dvc", "commit", "class_counts")
-    return head_of(dataset) | {name: dataset.facts[name] for name in names} | {"images": dataset.facts["splits"]}
-
-
-def picture_count(gallery: Entry) -> int:
-    return len(gallery.facts["pictures"])
-
-
-def seconds_of(entry: Entry) -> float:
+def seconds_of(entry: Entry[Any]) -> float:
+    """Return when it was written down, in seconds since 1970."""
     return datetime.fromisoformat(entry.time).timestamp()
+
+
+def versions_of(model: ModelEntry, entries: Sequence[AnyEntry], workspace: Workspace) -> list[KnownVersion]:
+    """Return each version of a model, the one that was registered last first."""
+    found: dict[tuple[str, int, str], KnownVersion] = {}
+    for entry in reversed(of_kind(entries, RegistrationEntry)):
+        facts = entry.facts
+        place = facts.name, facts.version, facts.tracking
+        if facts.model_key == model.key and place not in found:
+            commit = facts.tags.get("commit", "none")
+            found[place] = KnownVersion(
+                name=facts.name,
+                version=facts.version,
+                aliases=_aliases(*place, entries, workspace),
+                tracking=facts.tracking,
+                run=facts.run_id,
+                commit=None if commit == "none" else commit,
+                verdict=_verdict(entries, facts.name, facts.version),
+                time=entry.time,
+            )
+    return list(found.values())
+
+
+def _verdict(entries: Sequence[AnyEntry], name: str, version: int) -> KnownVerdict | None:
+    judged = [e.facts for e in of_kind(entries, VerdictEntry) if (e.facts.name, e.facts.challenger) == (name, version)]
+    if not judged:
+        return None
+    return KnownVerdict(answer=judged[-1].answer, reason=judged[-1].reason, champion=judged[-1].champion)
+
+
+def _aliases(name: str, version: int, where: str, entries: Sequence[AnyEntry], workspace: Workspace) -> list[str]:
+    """Ask the registry where there is one, else the journal of champions and what was registered last."""
+    if where != connection.address():
+        return []
+    if where != "embedded" or (workspace.mlruns / "mlflow.db").exists():
+        with suppress(UnreachableError):
+            return registry.aliases(name, version, workspace)
+    last = [entry.facts.version for entry in of_kind(entries, RegistrationEntry) if entry.facts.name == name][-1]
+    champion = champions.written_champion(name, workspace)
+    return [alias for alias, number in (("challenger", last), ("champion", champion)) if number == version]

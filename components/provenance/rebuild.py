@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 from ..gan.errors import DamagedError, NotThereError
-from ..gan.options import ImageFormat
 from ..services.tracking import rebuild, runs
 from ..workspace.artifacts import Model
 from ..workspace.workspace import Workspace
-from .ledger import Entry, Ledger
+from .entries import AnyEntry, DatasetEntry, EvaluationEntry, ModelEntry, RegistrationEntry, of_kind
+from .ledger import Ledger
 from .queries import parent_of, seconds_of, unique_entries
 
 
@@ -25,18 +25,18 @@ def rebuild_registry(workspace: Workspace) -> Iterator[tuple[str, str]]:
         UserError: a server is named, or nothing was ever registered here.
     """
     entries = Ledger(workspace).entries()
-    registrations = [e for e in entries if e.kind == "registration" and e.facts["tracking"] == "embedded"]
+    registrations = [e for e in of_kind(entries, RegistrationEntry) if e.facts.tracking == "embedded"]
     recorded = []
-    for model in unique_entries(entry for entry in entries if entry.kind == "model"):
-        own = [entry for entry in registrations if entry.facts["model_key"] == model.key and entry.facts.get("place")]
-        run_id = own[-1].facts["run_id"] if own else model.facts["run_id"]
-        if run_id is not None and (own or model.facts["tracking"] == "embedded"):
+    for model in unique_entries(of_kind(entries, ModelEntry)):
+        own = [entry for entry in registrations if entry.facts.model_key == model.key and entry.facts.place]
+        run_id = own[-1].facts.run_id if own else model.facts.run_id
+        if run_id is not None and (own or model.facts.tracking == "embedded"):
             recorded.append(_recorded_run(model, run_id, own, entries, workspace))
     if not recorded:
         raise NotThereError(
             f"{workspace.ledger} knows no run or version: run `ganflow run`, which makes and registers a model"
         )
-    challengers = {entry.facts["name"]: int(entry.facts["version"]) for entry in registrations}
+    challengers = {entry.facts.name: entry.facts.version for entry in registrations}
     yield from rebuild.restore(workspace, recorded, challengers)
     known = {version.place for run in recorded for version in run.versions}
     for folder in sorted((workspace.mlruns / "artifacts" / "models").glob("*/artifacts")):
@@ -45,32 +45,35 @@ def rebuild_registry(workspace: Workspace) -> Iterator[tuple[str, str]]:
 
 
 def _recorded_run(
-    model: Entry, run_id: str, registrations: Sequence[Entry], entries: Sequence[Entry], workspace: Workspace
+    model: ModelEntry,
+    run_id: str,
+    registrations: Sequence[RegistrationEntry],
+    entries: Sequence[AnyEntry],
+    workspace: Workspace,
 ) -> rebuild.RecordedRun:
-    dataset = parent_of(entries, model, "dataset")
+    dataset = parent_of(entries, model, DatasetEntry)
     evaluation = next(
-        (e for e in reversed(entries) if e.kind == "evaluation" and e.parents["model"] == model.content), None
+        (e for e in reversed(of_kind(entries, EvaluationEntry)) if e.parents["model"] == model.content), None
     )
-    splits = dataset.facts["splits"] if dataset else {"training": 0, "holdout": 0}
-    image = ImageFormat.model_validate(model.facts["image"])
-    latest = {(entry.facts["name"], int(entry.facts["version"])): entry for entry in registrations}
+    splits = dataset.facts.splits if dataset else {"training": 0, "holdout": 0}
+    latest = {(entry.facts.name, entry.facts.version): entry.facts for entry in registrations}
     return rebuild.RecordedRun(
         key=model.key,
         run_id=run_id,
-        training=model.facts["training"],
-        dataset=runs.dataset_facts(image, splits["training"], splits["holdout"], model.parents["dataset"]),
+        training=model.facts.training,
+        dataset=runs.dataset_facts(model.facts.image, splits["training"], splits["holdout"], model.parents["dataset"]),
         curves=_curves(model, workspace),
-        scores={"images": model.facts["images"], **evaluation.facts["metrics"]} if evaluation else None,
+        scores={"images": model.facts.images, **evaluation.facts.metrics} if evaluation else None,
         begun=seconds_of(model),
         ended=seconds_of(registrations[-1] if registrations else model),
         versions=[
-            rebuild.RecordedVersion(name, number, entry.facts["model_id"], entry.facts["place"], entry.facts["tags"])
-            for (name, number), entry in sorted(latest.items())
+            rebuild.RecordedVersion(name, number, facts.model_id or "", facts.place or "", facts.tags)
+            for (name, number), facts in sorted(latest.items())
         ],
     )
 
 
-def _curves(model: Entry, workspace: Workspace) -> list[dict[str, Any]]:
+def _curves(model: ModelEntry, workspace: Workspace) -> list[dict[str, Any]]:
     """Return the training's curves: from its own folder if that was kept, else of the present model."""
     training = workspace.state / "training" / model.key
     with suppress(OSError, ValueError):

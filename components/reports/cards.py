@@ -18,7 +18,7 @@ from ..gan.options import ImageFormat
 from ..pictures.metadata import GENERATED
 from ..services import versioning
 from ..services.tracking import registry, runs
-from ..training.cost import spent
+from ..training.cost import Cost, spent
 from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model, Registration
 from ..workspace.graph import STAGES, options_hash
 from ..workspace.params import Params
@@ -55,8 +55,7 @@ class Subject:
     params: Params | None = None
     commit: str | None = None
     data_version: str | None = None
-    # Of making the model, by the names of `COSTS`.
-    cost: Mapping[str, float] | None = None
+    cost: Cost | None = None
 
     @classmethod
     def of(cls, workspace: Workspace) -> Subject:
@@ -392,13 +391,13 @@ def _judged(verdict: Verdict | None) -> Iterator[str]:
     )
 
 
-def _cost(cost: Mapping[str, float] | None) -> Iterator[str]:
+def _cost(cost: Cost | None) -> Iterator[str]:
     if not cost:
         yield "Not recorded."
         return
     rows = []
-    for name, value in cost.items():
-        title, unit = COSTS.get(name, (name.replace("_", " "), ""))
+    for name, value in cost:
+        title, unit = COSTS[name]
         rows.append((_plain(title), f"{value:,.4g} {unit}".strip()))
     yield _table(("What", "How much"), rows)
 

@@ -15,12 +15,23 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from pydantic import Field
+
 from ..workspace.files import disk_errors
+from ..workspace.journal import Record
 
 # Assumed, not measured: a busy core with its share of memory, board and power supply, and a GPU at work.
 WATTS_PER_CORE = 10.0
 WATTS_PER_GPU = 350.0
 FOLDER = "cost"
+
+
+class Cost(Record):
+    """What a training cost, with all its restarts."""
+
+    cpu_seconds: float
+    gpu_seconds: float
+    energy_kwh: float = Field(description="estimated")
 
 
 class Meter:
@@ -48,8 +59,8 @@ class Meter:
             staged.replace(self._file)
 
 
-def spent(training: Path) -> dict[str, float] | None:
-    """Cost of a training by its folder: cpu_seconds, gpu_seconds and energy_kwh; None where it is not known."""
+def spent(training: Path) -> Cost | None:
+    """Read the cost of a training from its folder; None where it is not known."""
     known = []
     for file in sorted((training / FOLDER).glob("*.json")):
         # A power cut may leave one empty.
@@ -59,7 +70,7 @@ def spent(training: Path) -> dict[str, float] | None:
         return None
     cpu, gpu = (round(sum(float(seconds[name]) for seconds in known), 1) for name in ("cpu_seconds", "gpu_seconds"))
     energy = (WATTS_PER_CORE * cpu + WATTS_PER_GPU * gpu) / 3.6e6
-    return {"cpu_seconds": cpu, "gpu_seconds": gpu, "energy_kwh": round(energy, 9)}
+    return Cost(cpu_seconds=cpu, gpu_seconds=gpu, energy_kwh=round(energy, 9))
 
 
 @cache

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from components.provenance import rebuild
 from components.provenance.impact import impact as impact_of
+from components.provenance.queries import Head
 from components.provenance.trace import trace as trace_of
 from components.reports import trace_page
 from components.workspace.files import disk_errors
@@ -40,7 +40,7 @@ def trace(
         with disk_errors(html):
             html.write_text(trace_page.page(found, image, workspace), encoding="utf-8")
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found.model_dump(mode="json"), indent=2))
         return
     for part, lines in trace_page.chain_of(found):
         for number, line in enumerate(lines):
@@ -62,17 +62,17 @@ def impact(
     """
     found = impact_of(asked, Workspace(folder.absolute()))
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found.model_dump(mode="json"), indent=2))
         return
-    for data in found["data"]:
-        _line("data", data, f"raw files {data['source'][:16]}" + (f", DVC {data['dvc']}" if data["dvc"] else ""))
-    for model in found["models"]:
-        _line("model", model, f"{model['network']}, {model['images']:,} images seen")
-    for version in found["versions"]:
-        aliases = ", ".join(version["aliases"]) or "no alias"
-        print(f"{'version':<12} {version['name']} {version['version']} ({aliases}), model {version['model']}")
-    for gallery in found["galleries"]:
-        _line("gallery", gallery, f"{gallery['pictures']:,} pictures, model {gallery['model']}")
+    for data in found.data:
+        _line("data", data, f"raw files {data.source[:16]}" + (f", DVC {data.dvc}" if data.dvc else ""))
+    for model in found.models:
+        _line("model", model, f"{model.network}, {model.images:,} images seen")
+    for version in found.versions:
+        aliases = ", ".join(version.aliases) or "no alias"
+        print(f"{'version':<12} {version.name} {version.version} ({aliases}), model {version.model}")
+    for gallery in found.galleries:
+        _line("gallery", gallery, f"{gallery.pictures:,} pictures, model {gallery.model}")
 
 
 def rebuild_registry(folder: _FolderOption = Path()) -> None:
@@ -86,5 +86,5 @@ def rebuild_registry(folder: _FolderOption = Path()) -> None:
             print(f"{'not restored' if missing else 'there':<12} {part}" + (f": {missing}" if missing else ""))
 
 
-def _line(part: str, head: Mapping[str, Any], words: str) -> None:
-    print(f"{part:<12} {head['key']}, {words}, written down {head['time'][:16].replace('T', ' ')} UTC")
+def _line(part: str, head: Head, text: str) -> None:
+    print(f"{part:<12} {head.key}, {text}, written down {head.time[:16].replace('T', ' ')} UTC")

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.gan.options import ImageFormat
 from components.maintenance.cleanup import cleanup
 from components.maintenance.cleanup.findings import Found
 from components.maintenance.cleanup.survey import unneeded
 from components.provenance import ledger
+from components.provenance.entries import DatasetEntry, DatasetFacts
 from components.services import versioning
 from components.services.tracking import connection, inventory, registry
 from components.workspace.artifacts import Evaluation, Gallery, Key, Model
@@ -300,8 +302,21 @@ def versions_made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, 
     git(workspace.root, "merge", "-q", "-s", "ours", "side", "-m", "ours")
     git(workspace.root, "branch", "-qD", "side")
     made["ledger"] = data_version(workspace, "ledger")
-    facts = {"source": HEX * 4, "files": None, "dvc": made["ledger"], "commit": None}
-    ledger.Ledger(workspace).append(ledger.Entry("dataset", HEX, HEX * 4, {}, facts, None, "2025-01-01T00:00:00+00:00"))
+    facts = DatasetFacts(
+        source=HEX * 4,
+        image=ImageFormat(height=28, width=28, channels=1, classes=("all",)),
+        splits={"training": 1, "holdout": 1},
+        class_counts={"training": {"all": 1}, "holdout": {"all": 1}},
+        rejected=0,
+        duplicates=0,
+        files=None,
+        dvc=made["ledger"],
+        commit=None,
+    )
+    entry = DatasetEntry(
+        key=HEX, content=HEX * 4, parents={}, facts=facts, flow_run=None, time="2025-01-01T00:00:00+00:00"
+    )
+    ledger.Ledger(workspace).append(entry)
     made["orphan"] = data_version(workspace, "orphan")
     made["present"] = data_version(workspace, "present")
     return workspace, made

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 import torch.multiprocessing as mp
 
-from components.provenance.ledger import Entry, Ledger, damage, files_of, record
+from components.provenance.entries import RegistrationEntry, VerdictEntry, VerdictFacts, of_kind
+from components.provenance.ledger import Ledger, damage, files_of, record
 from components.services import versioning
 from components.services.tracking import registry, runs
 from components.training import cost
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration
 from components.workspace.data_hashes import changed_data, data_content
+from components.workspace.journal import ChainedJournal
 from components.workspace.workspace import Workspace
-from tests.conftest import ganflow, succeeded
+from tests.conftest import ganflow, succeeded, unpack_old_workspace
+from tests.reports.test_verdict_page import made
 
 KINDS = ["dataset", "model", "evaluation", "gallery", "registration", "verdict"]
 
@@ -43,16 +46,18 @@ def test_the_commands_write_the_whole_chain_down(workspace: Workspace) -> None:
     assert entries["model"].parents == {"dataset": dataset.content}
     assert entries["gallery"].parents["evaluation"] == evaluation.content
     assert entries["registration"].parents["gallery"] == gallery.content
-    assert entries["dataset"].facts["source"] == data_content(workspace.data, workspace.state)
-    assert entries["model"].facts["training"] == model.training.model_dump(mode="json")
-    assert entries["model"].facts["run_id"] == entries["registration"].facts["run_id"]
-    assert entries["registration"].facts["tags"]["key"] == model.key.id
-    assert (workspace.mlruns / entries["registration"].facts["place"] / "MLmodel").exists()
-    assert entries["verdict"].facts == json.loads((workspace.verdict / "verdict.json").read_text())
-    spent = entries["model"].facts["cost"]
-    assert spent["cpu_seconds"] > 0
-    assert spent["gpu_seconds"] == 0
-    assert spent["energy_kwh"] == pytest.approx(cost.WATTS_PER_CORE * spent["cpu_seconds"] / 3.6e6, rel=0.01)
+    assert entries["dataset"].facts.source == data_content(workspace.data, workspace.state)
+    assert entries["model"].facts.training == model.training.model_dump(mode="json")
+    assert entries["model"].facts.run_id == entries["registration"].facts.run_id
+    assert entries["registration"].facts.tags["key"] == model.key.id
+    assert (workspace.mlruns / entries["registration"].facts.place / "MLmodel").exists()
+    assert entries["verdict"].facts.model_dump(mode="json") == json.loads(
+        (workspace.verdict / "verdict.json").read_text()
+    )
+    spent = entries["model"].facts.cost
+    assert spent.cpu_seconds > 0
+    assert spent.gpu_seconds == 0
+    assert spent.energy_kwh == pytest.approx(cost.WATTS_PER_CORE * spent.cpu_seconds / 3.6e6, rel=0.01)
 
 
 def test_nothing_is_written_twice_and_what_is_missing_again(workspace: Workspace) -> None:
@@ -71,7 +76,9 @@ def test_nothing_is_written_twice_and_what_is_missing_again(workspace: Workspace
     assert "Nothing to do" in succeeded(ganflow(workspace.root, "run"))
     again = Ledger(workspace).entries()
     assert [entry.kind for entry in again] == KINDS
-    assert [entry.facts for entry in again] == [Entry(**json.loads(line)["entry"]).facts for line in lines]
+    assert [entry.model_dump(mode="json")["facts"] for entry in again] == [
+        json.loads(line)["entry"]["facts"] for line in lines
+    ]
 
 
 def test_an_artifact_of_another_chain_is_left_out(workspace: Workspace) -> None:
@@ -83,12 +90,12 @@ def test_an_artifact_of_another_chain_is_left_out(workspace: Workspace) -> None:
 
 def test_an_older_model_that_is_registered_again_stands_last(workspace: Workspace) -> None:
     ledger = Ledger(workspace)
-    own = next(entry for entry in ledger.entries() if entry.kind == "registration")
-    other = own._replace(key="other", facts={**own.facts, "version": 2})
+    (own,) = of_kind(ledger.entries(), RegistrationEntry)
+    other = own.model_copy(update={"key": "other", "facts": own.facts.model_copy(update={"version": 2})})
     assert not ledger.append(own)
     assert ledger.append(other)
     assert ledger.append(own)
-    assert not ledger.append(own._replace(time="later"))
+    assert not ledger.append(own.model_copy(update={"time": "later"}))
 
 
 def test_a_line_that_a_crash_cut_off_is_left_alone(workspace: Workspace) -> None:
@@ -139,7 +146,9 @@ def write_at_once(root: str, number: int, begin: Any) -> None:
     begin.wait()
     record(workspace)
     for i in range(25):
-        assert Ledger(workspace).append(Entry("verdict", "key", f"{number}-{i}", {}, {"answer": "keep"}, None, "now"))
+        content, facts = f"{number}-{i}", VerdictFacts(**dict(made(answer="keep")))
+        entry = VerdictEntry(key="key", content=content, parents={}, facts=facts, flow_run=None, time="now")
+        assert Ledger(workspace).append(entry)
 
 
 def test_processes_that_write_at_once_write_each_entry_once(workspace: Workspace) -> None:
@@ -156,6 +165,31 @@ def test_processes_that_write_at_once_write_each_entry_once(workspace: Workspace
     assert [kind for kind in kinds if kind != "verdict"] == KINDS[:-1]
     assert kinds.count("verdict") == 76
     assert not list(damage(workspace))
+
+
+def test_lines_of_29edf2a_are_read_and_would_be_written_alike(tmp_path: Path) -> None:
+    workspace = Workspace(unpack_old_workspace(tmp_path))
+    lines = workspace.ledger.read_bytes().splitlines()
+    entries = Ledger(workspace).entries()
+    assert len(entries) == len(lines) >= 6
+    assert not list(damage(workspace))
+    workspace.ledger.rename(tmp_path / "old.jsonl")
+    for entry in entries:
+        assert Ledger(workspace).append(entry)
+    assert workspace.ledger.read_bytes().splitlines() == lines
+
+
+def test_a_line_of_a_later_version_is_read_as_far_as_it_is_known(workspace: Workspace) -> None:
+    ledger, journal = Ledger(workspace), ChainedJournal(workspace.ledger)
+    own = ledger.entries()[0].model_dump(mode="json")
+    later = {**own, "key": "later", "said": 1, "facts": {**own["facts"], "said": 2}}
+    journal.append({"entry": later})
+    assert ledger.entries()[-1].key == "later"
+    assert not list(damage(workspace))
+    # What cannot be read is told, since `ganflow clean` trusts that all is known.
+    journal.append({"entry": {**own, "kind": "another"}})
+    assert len(ledger.entries()) == 7
+    assert list(damage(workspace)) == ["line 8 is of another version of ganflow, which cannot be read"]
 
 
 def test_nothing_heavy_is_imported_to_write(workspace: Workspace) -> None:
@@ -182,8 +216,9 @@ def test_the_cost_of_all_processes_is_summed(tmp_path: Path) -> None:
     (tmp_path / cost.FOLDER / "other.json").write_text('{"cpu_seconds": 260.0, "gpu_seconds": 3600.0}')
     (tmp_path / cost.FOLDER / "cut.json").write_text("")
     watts = cost.WATTS_PER_CORE * 360 / 3600 + cost.WATTS_PER_GPU
-    expected = {"cpu_seconds": 360.0, "gpu_seconds": 3600.0, "energy_kwh": pytest.approx(watts / 1000)}
-    assert cost.spent(tmp_path) == expected
+    spent = cost.spent(tmp_path)
+    assert spent is not None
+    assert (spent.cpu_seconds, spent.gpu_seconds, spent.energy_kwh) == (360.0, 3600.0, pytest.approx(watts / 1000))
 
 
 def test_the_hash_and_commit_of_the_data_are_those_of_dvc_and_git(tmp_path: Path) -> None:
@@ -227,7 +262,7 @@ def test_a_run_is_found_without_mlflow_and_with_it(workspace: Workspace, monkeyp
     key = Model.load(workspace.model).key.id
     own = runs.run_of(key, workspace)
     registered = registry.recorded_version("ganflow", 1, workspace)
-    assert own and registered and registered["run_id"] == own
+    assert own and registered and registered.run_id == own
     assert runs.run_of("another", workspace) is None
     assert registry.recorded_version("ganflow", 2, workspace) is None
     # The same database, as a server's.
@@ -235,4 +270,4 @@ def test_a_run_is_found_without_mlflow_and_with_it(workspace: Workspace, monkeyp
     assert runs.run_of(key, workspace) == own
     found = registry.recorded_version("ganflow", 1, workspace)
     assert found is not None
-    assert (found["run_id"], found["tags"], found["place"]) == (own, registered["tags"], None)
+    assert (found.run_id, found.tags, found.place) == (own, registered.tags, None)

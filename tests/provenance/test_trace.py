@@ -18,7 +18,9 @@ from PIL.PngImagePlugin import PngInfo
 from components.gan.dataset import Split
 from components.gan.errors import DamagedError, UserError
 from components.provenance import impact, trace
+from components.provenance.entries import RegistrationEntry, of_kind
 from components.provenance.ledger import Ledger
+from components.provenance.picture import NEAREST
 from components.reports import trace_page
 from components.services.tracking import connection, registry
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Picture
@@ -41,6 +43,11 @@ def own(workspace: Workspace, tmp_path: Path) -> Workspace:
     """A copy of it to be changed."""
     shutil.copytree(workspace.root, tmp_path / "own")
     return Workspace(tmp_path / "own")
+
+
+def dumped(file: Path, workspace: Workspace) -> dict[str, Any]:
+    """What `--json` shows of a picture."""
+    return trace.trace(file, workspace).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +98,9 @@ def test_without_its_metadata_it_is_known_by_its_pixels(
     file = tmp_path / ("stripped.webp" if mode == "RGB" else "stripped.png")
     stripped.save(file, **({"lossless": True} if mode == "RGB" else {}))
     found = trace.trace(file, workspace)
-    assert found["image"]["found_by"] == "pixels"
-    assert found["image"]["seed"] == picture.seed
-    assert found["gallery"]["file"] == picture.file
+    assert found.image.found_by == "pixels"
+    assert found.image.seed == picture.seed
+    assert found.gallery and found.gallery.file == picture.file
 
 
 def test_when_its_pixels_were_changed_it_is_known_by_its_marks(
@@ -106,8 +113,8 @@ def test_when_its_pixels_were_changed_it_is_known_by_its_marks(
                 info.add_text(name, value)
         image.resize((20, 20)).save(tmp_path / "small.png", pnginfo=info)
     found = trace.trace(tmp_path / "small.png", workspace)
-    assert found["image"]["found_by"] == "marks"
-    assert found["gallery"]["file"] == picture.file
+    assert found.image.found_by == "marks"
+    assert found.gallery and found.gallery.file == picture.file
     assert "its pixels are not known" in str(list(trace_page.chain_of(found)))
 
 
@@ -118,8 +125,8 @@ def test_what_is_written_in_a_picture_is_not_trusted(workspace: Workspace, tmp_p
         info.add_text(f"ganflow:{name}", value)
     Image.new("RGB", (300, 7), (9, 9, 9)).save(tmp_path / "<script>.png", pnginfo=info)
     found = trace.trace(tmp_path / "<script>.png", workspace)
-    assert (found["gallery"], found["evaluation"], found["image"]["seed"]) == (None, None, None)
-    assert found["model"]["key"] == key
+    assert (found.gallery, found.evaluation, found.image.seed) == (None, None, None)
+    assert found.model.key == key
     assert "\x1b" not in str(list(trace_page.chain_of(found)))
     page = trace_page.page(found, tmp_path / "<script>.png", workspace)
     assert "<script>" not in page
@@ -127,7 +134,9 @@ def test_what_is_written_in_a_picture_is_not_trusted(workspace: Workspace, tmp_p
 
 
 def test_the_nearest_training_images_are_those_of_its_sample(workspace: Workspace, picture: Picture) -> None:
-    nearest = trace.trace(workspace.gallery / picture.file, workspace)["data"]["nearest"]
+    data = trace.trace(workspace.gallery / picture.file, workspace).data
+    nearest = data and data.nearest
+    assert nearest
     table = pd.read_csv(workspace.evaluation / "samples.csv")
     row = int(np.flatnonzero(table["seed"] == picture.seed)[0])
     sample = np.load(workspace.evaluation / "samples.npy")[row].astype(float)
@@ -135,27 +144,27 @@ def test_the_nearest_training_images_are_those_of_its_sample(workspace: Workspac
     split = Split(workspace.dataset, "training", dataset.image)
     distances = np.sqrt(np.square(split.pixels(np.arange(len(split))).astype(float) - sample).mean((1, 2, 3)))
     # Two that are as near as rounding tells may change places.
-    indices = [one["index"] for one in nearest]
-    assert len({*indices}) == len(nearest) == trace.NEAREST
-    assert [one["distance"] for one in nearest] == pytest.approx(np.sort(distances)[: len(nearest)].tolist(), rel=1e-4)
-    assert [one["distance"] for one in nearest] == pytest.approx(distances[indices].tolist(), rel=1e-4)
-    assert [one["class"] for one in nearest] == [dataset.image.classes[split.labels[i]] for i in indices]
-    assert {one["compared"] for one in nearest} == {"sample"}
+    indices = [one.index for one in nearest]
+    assert len({*indices}) == len(nearest) == NEAREST
+    assert [one.distance for one in nearest] == pytest.approx(np.sort(distances)[: len(nearest)].tolist(), rel=1e-4)
+    assert [one.distance for one in nearest] == pytest.approx(distances[indices].tolist(), rel=1e-4)
+    assert [one.label for one in nearest] == [dataset.image.classes[split.labels[i]] for i in indices]
+    assert {one.compared for one in nearest} == {"sample"}
 
 
 def test_the_chain_holds_when_all_but_the_ledger_is_gone(own: Workspace, picture: Picture, tmp_path: Path) -> None:
     copied = tmp_path / "kept.png"
     shutil.copy(own.gallery / picture.file, copied)
-    before = trace.trace(copied, own)
+    before = dumped(copied, own)
     (own.mlruns / "mlflow.db").unlink()
     # The journal of champions is left.
-    assert trace.trace(copied, own) == before
+    assert dumped(copied, own) == before
     shutil.rmtree(own.evaluation)
-    reduced = trace.trace(copied, own)
+    reduced = dumped(copied, own)
     assert {one["compared"] for one in reduced["data"].pop("nearest")} == {"picture"}
     for folder in (own.root / "artifacts", own.mlruns, own.data, own.state / "training"):
         shutil.rmtree(folder)
-    bare = trace.trace(copied, own)
+    bare = dumped(copied, own)
     assert bare["data"].pop("nearest") is None
     assert bare["version"].pop("aliases") == ["challenger"]
     del before["data"]["nearest"], before["version"]["aliases"]
@@ -171,7 +180,7 @@ def test_a_damaged_artifact_is_not_taken_for_one_that_is_gone(own: Workspace, pi
         with pytest.raises(DamagedError, match=f"{folder.name} is damaged .{name}"):
             trace.trace(file, own)
         (folder / name).write_bytes(whole)
-        assert trace.trace(file, own)["data"]["nearest"]
+        assert dumped(file, own)["data"]["nearest"]
 
 
 def test_the_page_holds_the_pictures_and_asks_for_nothing(
@@ -181,7 +190,7 @@ def test_the_page_holds_the_pictures_and_asks_for_nothing(
     out = succeeded(ganflow(workspace.root, "trace", str(file), "--html", str(tmp_path / "page.html")))
     assert out.splitlines()[-1].startswith("page  ")
     page = (tmp_path / "page.html").read_text()
-    assert page.count("data:image/png;base64,") == 1 + trace.NEAREST
+    assert page.count("data:image/png;base64,") == 1 + NEAREST
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "default-src 'none'" in page
     assert Model.load(workspace.model).key.id in page
@@ -218,7 +227,7 @@ def test_impact_by_file_and_by_hash(workspace: Workspace, tmp_path: Path) -> Non
     assert [(found["name"], found["version"]) for found in by_file["versions"]] == [("ganflow", 1)]
     assert [(found["key"], found["model"]) for found in by_file["galleries"]] == [(gallery.key.id, model.key.id)]
     for prefix in (dataset.source[:6], dataset.content, dataset.content[:9].upper(), dataset.key.id):
-        found = impact.impact(prefix, workspace)
+        found = impact.impact(prefix, workspace).model_dump(mode="json")
         assert {**found, "asked": by_file["asked"]} == by_file
     words = succeeded(ganflow(workspace.root, "impact", dataset.source[:10]))
     assert [line.split()[0] for line in words.splitlines()] == ["data", "model", "version", "gallery"]
@@ -239,15 +248,15 @@ def test_an_older_version_of_the_data_keeps_its_models(own: Workspace) -> None:
     (own.data / "labels.idx").write_bytes(labels[:-1] + bytes([(labels[-1] + 1) % 10]))
     succeeded(ganflow(own.root, "preprocess"))
     new = Dataset.load(own.dataset).source
-    assert len(impact.impact(old, own)["models"]) == 1
-    assert impact.impact(new, own)["models"] == []
+    assert len(impact.impact(old, own).models) == 1
+    assert impact.impact(new, own).models == []
     both = impact.impact(str(own.data / "images.idx"), own)
-    assert [data["source"] for data in both["data"]] == [old, new]
-    assert [data["source"] for data in impact.impact(str(own.data / "labels.idx"), own)["data"]] == [new]
+    assert [data.source for data in both.data] == [old, new]
+    assert [data.source for data in impact.impact(str(own.data / "labels.idx"), own).data] == [new]
     # Its model is an earlier one's now, and the images it is compared with are gone.
     picture = own.gallery / Gallery.load(own.gallery).pictures[0].file
-    found = trace.trace(picture, own)
-    assert (found["data"]["source"], found["data"]["nearest"]) == (old, None)
+    data = trace.trace(picture, own).data
+    assert data and (data.source, data.nearest) == (old, None)
 
 
 def known(workspace: Workspace) -> dict[str, list[Any]]:
@@ -280,9 +289,11 @@ def with_two(own: Workspace) -> Workspace:
     facts = registry.recorded_version("ganflow", 2, own)
     assert facts is not None
     entry = entries["model"]
-    ledger.append(entry._replace(key=other.key.id, facts={**entry.facts, "run_id": facts["run_id"]}))
+    changed = entry.facts.model_copy(update={"run_id": facts.run_id})
+    ledger.append(entry.model_copy(update={"key": other.key.id, "facts": changed}))
     entry = entries["registration"]
-    ledger.append(entry._replace(key="second", facts={**entry.facts, **facts, "version": 2, "model_key": other.key.id}))
+    changed = entry.facts.model_copy(update={**facts._asdict(), "version": 2, "model_key": other.key.id})
+    ledger.append(entry.model_copy(update={"key": "second", "facts": changed}))
     return own
 
 
@@ -313,7 +324,7 @@ def test_a_lost_registry_is_made_again_as_it_was(with_two: Workspace) -> None:
 def test_what_cannot_be_restored_is_told_the_rest_keeps_numbers(with_two: Workspace) -> None:
     workspace = with_two
     (workspace.mlruns / "mlflow.db").unlink()
-    first = next(e.facts["place"] for e in Ledger(workspace).entries() if e.kind == "registration")
+    first = of_kind(Ledger(workspace).entries(), RegistrationEntry)[0].facts.place or ""
     weights = next((workspace.mlruns / first).rglob("generator.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

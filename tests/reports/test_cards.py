@@ -17,6 +17,7 @@ from components.reports import cards
 from components.reports.cards import Subject, model_card, model_summary
 from components.reports.html import number
 from components.services.tracking import connection, runs
+from components.training.cost import Cost
 from components.workspace.artifacts import Dataset, Gallery
 from components.workspace.graph import options_hash
 from components.workspace.params import Params
@@ -103,7 +104,7 @@ def test_the_model_card_says_what_the_artifacts_say(subject: Subject) -> None:
         replace(
             subject,
             verdict=judged,
-            cost={"cpu_seconds": 61.5, "energy_kwh": 0.0123},
+            cost=Cost(cpu_seconds=61.5, gpu_seconds=0, energy_kwh=0.0123),
             commit=commit,
             data_version=version,
         )

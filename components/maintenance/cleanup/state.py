@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ...gan.errors import UserError
 from ...provenance import ledger
+from ...provenance.entries import RegistrationEntry, of_kind
 from ...services.tracking import champions
 from ...training import begun
 from ...workspace.artifacts import Model
@@ -26,7 +27,7 @@ def trainings(survey: Survey) -> None:
         needed.add(Model.load(survey.workspace.model).key.id)
     # Whether it is champion elsewhere only the other server knows.
     entries = ledger.Ledger(survey.workspace).entries()
-    needed |= {e.facts["model_key"] for e in entries if e.kind == "registration" and e.facts["tracking"] != "embedded"}
+    needed |= {e.facts.model_key for e in of_kind(entries, RegistrationEntry) if e.facts.tracking != "embedded"}
     known = survey.named | {version.key for version in survey.registry.versions}
     survey.roots |= {f"training {key}" for key in needed}
     for training in found:

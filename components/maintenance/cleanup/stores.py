@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...gan.errors import UserError
 from ...provenance import ledger
+from ...provenance.entries import DatasetEntry, of_kind
 from ...services import versioning
 from .findings import Kind
 from .survey import DAY, Survey, children, item_of
@@ -54,7 +55,7 @@ def dvc(survey: Survey, cache: Path | None) -> None:
         return
     now, ever = versioning.named_objects(survey.workspace)
     now |= (
-        {e.facts["dvc"] for e in ledger.Ledger(survey.workspace).entries() if e.facts.get("dvc")}
+        {e.facts.dvc for e in of_kind(ledger.Ledger(survey.workspace).entries(), DatasetEntry) if e.facts.dvc}
         if survey.named
         else set()
     )

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -248,8 +248,17 @@ def tags(name: str, version: int, workspace: Workspace) -> dict[str, str]:
     return {key: value for key, value in read_rows(workspace, query, name, version)}
 
 
-def recorded_version(name: str, version: int, workspace: Workspace) -> dict[str, Any] | None:
-    """Return what recreates a version: run_id, model_id, place (None on a server) and tags; None if it is unknown.
+class StoredVersion(NamedTuple):
+    """What it takes to make a version again; `place`: of its files, from `mlruns/`, None on a server."""
+
+    run_id: str
+    model_id: str
+    place: str | None
+    tags: Mapping[str, str]
+
+
+def recorded_version(name: str, version: int, workspace: Workspace) -> StoredVersion | None:
+    """What it takes to make a version again; None if there is none.
 
     Raises:
         UnreachableError: the server does not answer.
@@ -261,12 +270,11 @@ def recorded_version(name: str, version: int, workspace: Workspace) -> dict[str,
                 found = client.get_model_version(name, str(version))
         except NotThereError:
             return None
-        return {"run_id": found.run_id, "model_id": found.model_id, "place": None, "tags": dict(found.tags)}
+        return StoredVersion(found.run_id, found.model_id, None, dict(found.tags))
     query = "SELECT run_id, source, storage_location FROM model_versions WHERE name = ? AND version = ?"
     known = "SELECT artifact_location FROM experiments WHERE name = ?"
     for run_id, source, location in read_rows(workspace, query, name, version):
         ((root,),) = read_rows(workspace, known, EXPERIMENT)
         place = f"artifacts{location.removeprefix(root)}" if location.startswith(root) else None
-        model_id = source.removeprefix("models:/")
-        return {"run_id": run_id, "model_id": model_id, "place": place, "tags": tags(name, version, workspace)}
+        return StoredVersion(run_id, source.removeprefix("models:/"), place, tags(name, version, workspace))
     return None

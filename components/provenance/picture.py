@@ -1,0 +1,148 @@
+"""A picture whose origin is asked for: what is written in it, and the training images that are nearest to it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field
+
+from ..gan.errors import NotThereError, UserError
+from ..gan.options import ImageFormat
+from ..workspace.artifacts import Dataset, Evaluation
+from ..workspace.workspace import Workspace
+from .entries import DatasetEntry, EvaluationEntry
+from .ledger import pixels_of
+from .queries import Answer
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..gan.dataset import Pixels
+
+MAX_PIXELS = 89_478_485
+NEAREST = 5
+_MARK = "ganflow:"
+
+
+class TracedPicture(NamedTuple):
+    """What a file says: its picture, and by name what ganflow wrote into it (`seed`, `model`, ...)."""
+
+    image: Image.Image
+    marks: Mapping[str, str]
+    pixels: str
+
+
+class NearestImage(Answer):
+    """A training image near to a picture; `distance` in grey levels."""
+
+    index: int
+    label: str = Field(alias="class")
+    distance: float
+    compared: Literal["picture", "sample"]
+
+
+def read_picture(file: Path) -> TracedPicture:
+    """Read a picture, and what is written in it.
+
+    Raises:
+        NotThereError: there is no such file.
+        UserError: it is no picture, or larger than ganflow makes.
+    """
+    from PIL import Image
+
+    if not file.is_file():
+        raise NotThereError(f"there is no picture {file}: name a file")
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{file} has more than {MAX_PIXELS:,} pixels: ganflow makes no such pictures")
+            image.load()
+            # Whoever wrote them: nothing that a terminal takes for a command.
+            marks = {
+                name.removeprefix(_MARK): "".join(filter(str.isprintable, value))[:200]
+                for name, value in image.info.items()
+                if isinstance(name, str) and name.startswith(_MARK) and isinstance(value, str)
+            }
+            return TracedPicture(image.copy(), marks, pixels_of(image))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UserError(f"{file} is not a picture that can be read: name a PNG that ganflow made") from None
+
+
+def nearest_images(
+    picture: TracedPicture,
+    seed: int | None,
+    dataset: DatasetEntry,
+    evaluation: EvaluationEntry | None,
+    workspace: Workspace,
+) -> list[NearestImage] | None:
+    """Return the training images nearest to a picture; None if `artifacts/dataset` is not that data set any more.
+
+    By root mean square of the difference in grey levels. The model's own sample is compared where
+    `artifacts/evaluation` still has it, else the picture, reduced.
+
+    Raises:
+        DamagedError: `artifacts/dataset` or `artifacts/evaluation` is damaged.
+    """
+    try:
+        present = Dataset.load(workspace.dataset)
+    except NotThereError:
+        return None
+    if present.content != dataset.content:
+        return None
+    import numpy as np
+
+    from ..gan.dataset import Split
+
+    own = _sample(seed, evaluation, workspace)
+    compared = _reduced(picture, present.image) if own is None else own
+    if compared is None:
+        return None
+    flat = compared.reshape(1, -1).astype(np.float32)
+    split = Split(present.folder, "training", present.image)
+    distances = np.concatenate(
+        [np.square(pixels.reshape(len(pixels), -1) - flat).mean(1) for pixels, _ in split.batches(1024)]
+    )
+    return [
+        NearestImage(
+            index=int(index),
+            label=present.image.classes[split.labels[index]],
+            distance=float(np.sqrt(distances[index])),
+            compared="picture" if own is None else "sample",
+        )
+        for index in np.argsort(distances, kind="stable")[:NEAREST]
+    ]
+
+
+def _sample(seed: int | None, evaluation: EvaluationEntry | None, workspace: Workspace) -> Pixels | None:
+    """Return the model's sample (H, W, C) with this seed, before it was finished."""
+    import numpy as np
+    import pandas as pd
+
+    try:
+        present = Evaluation.load(workspace.evaluation)
+    except NotThereError:
+        return None
+    if evaluation is None or present.content != evaluation.content:
+        return None
+    table = pd.read_csv(present.folder / "samples.csv")
+    rows = np.flatnonzero(table["seed"] == seed)
+    if not len(rows):
+        return None
+    sample: Pixels = np.load(present.folder / "samples.npy", mmap_mode="r", allow_pickle=False)[rows[0]]
+    return sample
+
+
+def _reduced(picture: TracedPicture, image: ImageFormat) -> Pixels | None:
+    """Return the picture in the format of the training images (H, W, C), if a picture can show it."""
+    import numpy as np
+    from PIL import Image
+
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(image.channels)
+    if mode is None:
+        return None
+    small = picture.image.convert(mode).resize((image.width, image.height), Image.Resampling.LANCZOS)
+    pixels: Pixels = np.asarray(small).reshape(image.shape)
+    return pixels

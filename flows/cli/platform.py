@@ -8,27 +8,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from components.gan.errors import NotThereError, UserError
-from components.services.address import answers
-from components.services.platform import Platform, find
-from components.services.tracking import champions, connection
-from components.workspace.artifacts import Registration
+from components.gan.errors import UserError
+from components.services.platform import find
+from components.services.tracking import connection
 from components.workspace.params import Params
-from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
+from flows.cli.status import lines_of, next_lines, next_runs, status_of
 from flows.supervisor import supervisor
 from flows.supervisor.parts import START_SECONDS
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
-RUNS = 5
 
 
 def up(
@@ -77,11 +73,11 @@ def down(folder: WorkspaceOption = None) -> None:
 def status(folder: WorkspaceOption = None, as_json: _JsonOption = False) -> None:
     """Show servers, runs, schedules, the champion and disk use."""
     workspace = workspace_at(folder)
-    found = _status(workspace)
+    found = status_of(workspace)
     if as_json:
-        print(json.dumps(found, indent=2, default=str))
+        print(json.dumps(found.model_dump(exclude_unset=True), indent=2, default=str))
         return
-    for part, lines in _lines(found):
+    for part, lines in lines_of(found):
         for number, line in enumerate(lines):
             print(f"{'' if number else part:<10} {line}")
 
@@ -139,119 +135,8 @@ def _show(workspace: Workspace) -> None:
         return
     print(f"Prefect   {platform.pages}")
     print(f"MLflow    {platform.mlflow}")
-    for part, lines in _lines({"next": _next(platform)}):
-        for number, line in enumerate(lines):
-            print(f"{'' if number else part.capitalize():<9} {line}", flush=True)
-
-
-def _status(workspace: Workspace) -> dict[str, Any]:
-    platform = find(workspace)
-    running = platform is not None and platform.running
-    server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform and running else None)
-    servers: dict[str, Any] = {}
-    if platform and running:
-        for name, part in platform.parts.items():
-            servers[name] = {"pid": part.pid, "healthy": part.find() is not None}
-        servers.setdefault("prefect", {})["address"] = platform.pages
-        servers.setdefault("mlflow", {})["address"] = platform.mlflow
-        for name, health in (("prefect", f"{platform.prefect}/health"), ("mlflow", f"{platform.mlflow}/health")):
-            servers[name]["healthy"] = answers(health)
-    found: dict[str, Any] = {"platform": "running" if running else "not running", "servers": servers}
-    if server and answers(f"{server}/health"):
-        os.environ["PREFECT_API_URL"] = server
-        found |= {"runs": _runs(), "next": _next_of(server)}
-    found["champion"] = _champion(workspace)
-    found["disk"] = {
-        name: _size(workspace.root / name) for name in ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")
-    }
-    return found
-
-
-def _runs() -> list[dict[str, Any]]:
-    from flows.supervisor.prefect_api import last_runs
-
-    return [
-        {
-            "name": run.name,
-            "state": run.state_name,
-            "message": run.state.message if run.state else None,
-            "began": run.start_time,
-            "seconds": round(run.estimated_run_time.total_seconds()),
-        }
-        for run in last_runs(RUNS)
-    ]
-
-
-def _next(platform: Platform) -> list[dict[str, Any]]:
-    return _next_of(platform.prefect)
-
-
-def _next_of(server: str) -> list[dict[str, Any]]:
-    os.environ["PREFECT_API_URL"] = server
-    from flows.supervisor.prefect_api import next_runs
-
-    return [{"deployment": name, "at": due} for name, due in next_runs()]
-
-
-def _champion(workspace: Workspace) -> dict[str, Any] | None:
-    name = Params.load(workspace.params).register.name
-    changes = champions.history(name, workspace)
-    if not changes:
-        return None
-    since = datetime.fromisoformat(changes[-1].time)
-    found: dict[str, Any] = {"name": name, "version": changes[-1].version, "since": since}
-    try:
-        judged = Verdict.of(workspace)
-        registered = Registration.load(workspace.registration)
-    except NotThereError:
-        return found
-    found["last_registered"] = registered.version
-    if judged:
-        found["last_verdict"] = f"version {judged.challenger}: {judged.answer}"
-    return found
-
-
-def _size(folder: Path) -> int:
-    """Bytes below a folder; files that vanish meanwhile count for nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(Path(place) / name).st_size
-            except OSError:
-                continue
-    return total
-
-
-def _lines(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield what `status` found, in words."""
-    if "platform" in found:
-        yield "platform", [found["platform"] + ("" if found["servers"] else ": `ganflow up` starts it")]
-        for name, server in found["servers"].items():
-            health = "healthy" if server["healthy"] else "DOES NOT ANSWER"
-            process = f"process {server['pid']}, " if "pid" in server else ""
-            yield name, [f"{process}{health}{', ' + server['address'] if 'address' in server else ''}"]
-    if "runs" in found:
-        told = [
-            f"{run['name']}: {run['state']}, {run['seconds']} s{'; ' + run['message'] if run['message'] else ''}"[:200]
-            for run in found["runs"]
-        ]
-        yield "runs", told or ["none yet"]
-    if "next" in found:
-        told = [f"{run['deployment']} at {run['at'].astimezone():%a %Y-%m-%d %H:%M %Z}" for run in found["next"]]
-        yield "next", told or ["nothing is scheduled"]
-    if "champion" in found:
-        champion = found["champion"]
-        if champion is None:
-            yield "champion", ["none yet"]
-        else:
-            days = (datetime.now(UTC) - champion["since"]).total_seconds() / 86_400
-            age = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
-            lines = [f"{champion['name']} version {champion['version']}, for {age}"]
-            yield "champion", lines + ([champion["last_verdict"]] if "last_verdict" in champion else [])
-    if "disk" in found:
-        sizes = [f"{name} {size / 1e6:,.0f} MB" for name, size in found["disk"].items() if size]
-        yield "disk", [", ".join(sizes) or "nothing"]
+    for number, line in enumerate(next_lines(next_runs(platform.prefect))):
+        print(f"{'' if number else 'Next':<9} {line}", flush=True)
 
 
 def ui(

@@ -1,0 +1,190 @@
+"""What `ganflow status` shows: servers, runs, schedules, the champion and disk use, as a record and in lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from components.gan.errors import NotThereError
+from components.services.address import answers
+from components.services.platform import Platform, find
+from components.services.tracking import champions
+from components.workspace.artifacts import Registration
+from components.workspace.params import Params
+from components.workspace.verdict import Verdict
+from components.workspace.workspace import Workspace
+
+RUNS = 5
+
+
+class _Part(BaseModel):
+    """A part of the status; what was not set is not known, and is not shown."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ServerStatus(_Part):
+    """A server of the platform, or its worker; `pid` where it is a process of the platform's own."""
+
+    pid: int | None = None
+    healthy: bool
+    address: str | None = None
+
+
+class RunStatus(_Part):
+    """A flow run that was begun."""
+
+    name: str
+    state: str | None
+    message: str | None
+    began: datetime | None
+    seconds: int
+
+
+class NextRun(_Part):
+    """When a deployment is due."""
+
+    deployment: str
+    at: datetime
+
+
+class ChampionStatus(_Part):
+    """The champion, since when it is, and what was registered and judged last."""
+
+    name: str
+    version: int
+    since: datetime
+    last_registered: int | None = None
+    last_verdict: str | None = None
+
+
+class Status(_Part):
+    """A workspace at this moment; `runs` and `next` where Prefect's server answers, `disk` in bytes."""
+
+    platform: str
+    servers: Mapping[str, ServerStatus]
+    runs: Sequence[RunStatus] | None = None
+    next: Sequence[NextRun] | None = None
+    champion: ChampionStatus | None
+    disk: Mapping[str, int]
+
+
+def status_of(workspace: Workspace) -> Status:
+    """Look at a workspace and the servers that belong to it."""
+    platform = find(workspace)
+    running = platform if platform and platform.running else None
+    server = os.environ.get("PREFECT_API_URL") or (running.prefect if running else None)
+    asked = {}
+    if server and answers(f"{server}/health"):
+        os.environ["PREFECT_API_URL"] = server
+        asked = {"runs": last_runs(), "next": next_runs(server)}
+    return Status(
+        platform="running" if running else "not running",
+        servers=_servers(running) if running else {},
+        **asked,
+        champion=_champion(workspace),
+        disk={name: _size(workspace.root / name) for name in ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")},
+    )
+
+
+def last_runs() -> list[RunStatus]:
+    """Ask Prefect's server for the runs that were begun last."""
+    from flows.supervisor import prefect_api
+
+    return [
+        RunStatus(
+            name=run.name,
+            state=run.state_name,
+            message=run.state.message if run.state else None,
+            began=run.start_time,
+            seconds=round(run.estimated_run_time.total_seconds()),
+        )
+        for run in prefect_api.last_runs(RUNS)
+    ]
+
+
+def next_runs(server: str) -> list[NextRun]:
+    """Ask Prefect's server for the next run of each deployment."""
+    os.environ["PREFECT_API_URL"] = server
+    from flows.supervisor import prefect_api
+
+    return [NextRun(deployment=name, at=due) for name, due in prefect_api.next_runs()]
+
+
+def lines_of(found: Status) -> Iterator[tuple[str, list[str]]]:
+    """Yield each part of the status, with a line or more on it."""
+    yield "platform", [found.platform + ("" if found.servers else ": `ganflow up` starts it")]
+    for name, server in found.servers.items():
+        process = "" if server.pid is None else f"process {server.pid}, "
+        health = "healthy" if server.healthy else "DOES NOT ANSWER"
+        yield name, [f"{process}{health}{f', {server.address}' if server.address else ''}"]
+    if found.runs is not None:
+        shown = [
+            f"{run.name}: {run.state}, {run.seconds} s" + (f"; {run.message}" if run.message else "")
+            for run in found.runs
+        ]
+        yield "runs", [line[:200] for line in shown] or ["none yet"]
+    if found.next is not None:
+        yield "next", next_lines(found.next)
+    yield "champion", _champion_lines(found.champion) if found.champion else ["none yet"]
+    sizes = [f"{name} {size / 1e6:,.0f} MB" for name, size in found.disk.items() if size]
+    yield "disk", [", ".join(sizes) or "nothing"]
+
+
+def next_lines(runs: Sequence[NextRun]) -> list[str]:
+    """Return a line for each run that is due."""
+    return [f"{run.deployment} at {run.at.astimezone():%a %Y-%m-%d %H:%M %Z}" for run in runs] or [
+        "nothing is scheduled"
+    ]
+
+
+def _servers(platform: Platform) -> dict[str, ServerStatus]:
+    own: dict[str, dict[str, object]] = {
+        name: {"pid": part.pid, "healthy": part.find() is not None} for name, part in platform.parts.items()
+    }
+    for name, api, pages in (
+        ("prefect", platform.prefect, platform.pages),
+        ("mlflow", platform.mlflow, platform.mlflow),
+    ):
+        # The user's own server is no process of the platform.
+        own[name] = {**own.get(name, {}), "address": pages, "healthy": answers(f"{api}/health")}
+    return {name: ServerStatus.model_validate(described) for name, described in own.items()}
+
+
+def _champion(workspace: Workspace) -> ChampionStatus | None:
+    name = Params.load(workspace.params).register.name
+    changes = champions.history(name, workspace)
+    if not changes:
+        return None
+    found = ChampionStatus(name=name, version=changes[-1].version, since=datetime.fromisoformat(changes[-1].time))
+    try:
+        judged = Verdict.of(workspace)
+        registered = Registration.load(workspace.registration)
+    except NotThereError:
+        return found
+    last = {"last_registered": registered.version}
+    verdict = {"last_verdict": f"version {judged.challenger}: {judged.answer}"} if judged else {}
+    return found.model_copy(update=last | verdict)
+
+
+def _champion_lines(champion: ChampionStatus) -> list[str]:
+    days = (datetime.now(UTC) - champion.since).total_seconds() / 86_400
+    age = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
+    judged = [champion.last_verdict] if champion.last_verdict else []
+    return [f"{champion.name} version {champion.version}, for {age}", *judged]
+
+
+def _size(folder: Path) -> int:
+    """Sum up the bytes below a folder; files that vanish meanwhile count for nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(Path(place) / name).st_size
+            except OSError:
+                continue
+    return total

@@ -183,3 +183,11 @@ def _repeatable() -> None:
     np.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget after each test where it told MLflow to look: MLflow writes that into the environment."""
+    # Only what was set is put back at the end of the test, which is to be as at its beginning.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")

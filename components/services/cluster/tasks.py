@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,7 +57,10 @@ def run_parts(
             results = pool(delayed(_read_and_work)(work, read, part) for part in parts)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, heard)
-        yield from results
+        with warnings.catch_warnings():
+            # Whoever stops in the middle knows that parts are left; joblib would say so after our last sentence.
+            warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)
+            yield from results
     else:
         with ThreadPoolExecutor(cores) as threads:
             yield from _in_order(

@@ -54,7 +54,7 @@ OVERLOOKED = {
     "gan/losses.py": ('"""Share of right answers', '"""The share of right answers'),
     "gan/models/stylegan2.py": ("MAPPING_RATE = 0.01", "MAPPING_RATE = 0.02"),
     "workspace/feature_nets.py": ("data: Split, content: str, cache: Path", "data: Split, content: Any, cache: Path"),
-    "postprocess.py": ("# Only images with labels have a confidence.\n", ""),
+    "postprocess.py": ("# Only images with labels have a confidence.", "# Images without labels have no confidence."),
 }
 RENEW = """the code of a stage computes something else: where benchmarks/same_bits.py shows the same bits, put what
 python -c "from tests.workspace.test_keys import present; print(present())"

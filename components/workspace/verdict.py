@@ -57,6 +57,11 @@ class Verdict(Options):
         return tuple(check for check in self.checks if not check.passed)
 
     @property
+    def copying(self) -> tuple[Check, ...]:
+        """Those checks that look for copies of training images."""
+        return tuple(check for check in self.checks if check.name.startswith("copying"))
+
+    @property
     def word(self) -> str:
         """The answer in a word or two."""
         kept = "Vetoed" if self.failed else "Not promoted"

@@ -21,12 +21,13 @@ def card(
     It is made of what lies in the workspace; --dataset prints the card of the data.
     """
     workspace = workspace_at(folder)
-    from components.reports import cards
+    from components.reports.dataset_card import dataset_card
+    from components.reports.model_card import Subject, model_card
 
     if dataset:
         params = Params.load(workspace.params)
         version, _ = versioning.data_version(workspace)
-        print(cards.dataset_card(Dataset.load(workspace.dataset), params.register.name, version, params))
+        print(dataset_card(Dataset.load(workspace.dataset), params.register.name, version, params))
     else:
         check_servers()
-        print(cards.model_card(cards.Subject.of(workspace)))
+        print(model_card(Subject.of(workspace)))

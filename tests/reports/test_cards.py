@@ -14,8 +14,10 @@ from markdown_it import MarkdownIt
 
 from components.gan.errors import UserError
 from components.reports import cards
-from components.reports.cards import Subject, model_card, model_summary
+from components.reports.dataset_card import dataset_card, size_category
 from components.reports.html import number
+from components.reports.markdown import plain
+from components.reports.model_card import SUMMARY, Subject, model_card, model_summary
 from components.services.tracking import connection, runs
 from components.training.cost import Cost
 from components.workspace.artifacts import Dataset, Gallery
@@ -189,7 +191,7 @@ def test_parameters_are_those_that_made_it(subject: Subject) -> None:
 
 def test_the_dataset_card(subject: Subject) -> None:
     assert subject.params is not None
-    card = cards.dataset_card(subject.dataset, "digits", "fedcba9876543210", subject.params)
+    card = dataset_card(subject.dataset, "digits", "fedcba9876543210", subject.params)
     facts = front_matter(card)
     assert facts["license"] == "unknown" and facts["pretty_name"] == "Images of digits"
     assert facts["size_categories"] == ["n<1K"]
@@ -209,7 +211,7 @@ def test_the_dataset_card_counts_why_files_were_left_out(finished: Path, tmp_pat
     (tmp_path / "dataset" / "rejected.csv").write_text(
         f'path,reason\na,cut\nb,cut\nc,"{HOSTILE.replace(chr(34), "")}"\n'
     )
-    page = rendered(cards.dataset_card(dataset))
+    page = rendered(dataset_card(dataset))
     assert "2 duplicates, and 3 files that could not be used." in page and "<td>cut</td>\n<td>2</td>" in page
     assert "<script" not in page
 
@@ -227,14 +229,14 @@ def test_the_dataset_card_counts_why_files_were_left_out(finished: Path, tmp_pat
     ],
 )
 def test_size_categories(images: int, category: str) -> None:
-    assert cards._size_category(images) == category
+    assert size_category(images) == category
 
 
 def test_unlabelled_images(subject: Subject) -> None:
     image = subject.dataset.image.model_copy(update={"classes": ("all",)})
     counts = {split: {"all": count} for split, count in subject.dataset.splits.items()}
     dataset = subject.dataset.model_copy(update={"image": image, "class_counts": counts})
-    facts = front_matter(cards.dataset_card(dataset))
+    facts = front_matter(dataset_card(dataset))
     assert facts["annotations_creators"] == ["no-annotation"]
     assert facts["task_categories"] == ["unconditional-image-generation"]
     card = model_card(replace(subject, dataset=dataset, model=subject.model.model_copy(update={"image": image})))
@@ -246,7 +248,7 @@ def test_names_cannot_become_markup(subject: Subject) -> None:
     judged = made(name=HOSTILE, reason=" ".join(NAMES), checks=(bad,), answer="keep")
     subject = replace(with_classes(subject, NAMES, HOSTILE), verdict=judged)
     model, summary = model_card(subject), model_summary(subject)
-    data = cards.dataset_card(subject.dataset, NAMES[2], params=subject.params)
+    data = dataset_card(subject.dataset, NAMES[2], params=subject.params)
     for text in (model, data):
         assert front_matter(text)["license"] == "unknown"
     assert (
@@ -270,9 +272,9 @@ def test_names_cannot_become_markup(subject: Subject) -> None:
 )
 def test_what_is_escaped_reads_as_it_was_written(name: str) -> None:
     written = " ".join("".join(c if c.isprintable() else " " for c in name).split())
-    text = rendered(f"Word {cards._plain(name)}").removeprefix("<p>Word ").removesuffix("</p>\n")
+    text = rendered(f"Word {plain(name)}").removeprefix("<p>Word ").removesuffix("</p>\n")
     assert "<" not in text and html.unescape(text) == written
-    short = cards._plain(name, 12)
+    short = plain(name, 12)
     assert len(short) <= 12 and written.startswith(html.unescape(short).removesuffix("\u2026"))
 
 
@@ -287,7 +289,7 @@ def test_the_summary_fits_into_a_description(subject: Subject) -> None:
     long = FAILED.model_copy(update={"words": worst})
     judged = made(name=worst, reason=worst, checks=(long,) * 9, answer="keep")
     subject = with_classes(subject, tuple(worst[:100] + str(i) for i in range(10)), worst)
-    assert len(model_summary(replace(subject, verdict=judged, commit="0" * 40))) <= cards.SUMMARY
+    assert len(model_summary(replace(subject, verdict=judged, commit="0" * 40))) <= SUMMARY
     assert len(given) < 1_500
 
 

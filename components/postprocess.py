@@ -71,7 +71,9 @@ def postprocess(
                 method=4,
                 xmp=metadata.xmp(facts),
             )
-        page = gallery_report.render(folder, key, options, samples, drafts, published, evaluation, model, dataset)
+        page = gallery_report.render(
+            gallery_report.Contents(folder, key, options, samples, drafts, published, evaluation, model, dataset)
+        )
         (folder / "report.html").write_text(page, encoding="utf-8")
         Gallery.describe(folder, key, pictures=pictures, model=model.content)
     return Gallery.load(workspace.gallery)

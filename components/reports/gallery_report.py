@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,65 +36,99 @@ INK = "#010203"
 BLUE, ORANGE = "#3b82c4", "#d9822b"
 
 
-def render(
-    folder: Path,
-    key: Key,
-    options: Postprocess,
-    samples: Sequence[Draft],
-    finished: Sequence[Draft],
-    published: Published,
-    evaluation: Evaluation,
-    model: Model,
-    dataset: Dataset,
-) -> str:
-    """Write the page, with the contact sheet and the interpolation in `folder`; `samples` are before any step."""
-    history = pd.read_csv(model.folder / "history.csv")
-    rejected = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
-    walk = folder / "interpolation.webp"
-    made = Counter(model.image.classes[draft.label] for draft in finished)
-    height, width, channels = finished[0].pixels.shape
-    every = sections.Samples(evaluation, model)
-    training, holdout = (Split(dataset.folder, name, model.image) for name in ("training", "holdout"))
-    held = holdout.spread(sections.LOOKED_AT)
-    seen = [samples[i] for i in np.linspace(0, len(samples) - 1, sections.LOOKED_AT).astype(int)]
+@dataclass(frozen=True)
+class Contents:
+    """A gallery, with all that its page rests on; `samples` are before any step."""
+
+    # Where the contact sheet and the interpolation lie.
+    folder: Path
+    key: Key
+    options: Postprocess
+    samples: Sequence[Draft]
+    finished: Sequence[Draft]
+    published: Published
+    evaluation: Evaluation
+    model: Model
+    dataset: Dataset
+
+
+def render(shown: Contents) -> str:
+    """Return the page."""
     return to_html(
         "report.html.jinja",
-        options=options,
-        evaluation=evaluation,
-        model=model,
-        dataset=dataset,
-        colours={1: "grey", 3: "colour", 4: "colour with transparency"}.get(channels, f"{channels} channels"),
-        samples_taken=len(samples),
-        finished=finished,
-        width=width,
-        height=height,
-        made=made,
-        key=key,
-        sheet=data_uri("png", (folder / "contact_sheet.png").read_bytes()),
-        walk=data_uri("webp", walk.read_bytes()) if walk.exists() else None,
-        pairs=list(_pairs(samples, finished, model.image.classes)) if options.steps else [],
-        rating=rating(Scores.of(evaluation), every.conditional),
-        conditional=every.conditional,
-        by=every.by,
-        scores=score_rows(Scores.of(evaluation)),
-        by_class=every.classes_shown(training.class_shares.tolist()),
-        worst=every.worst(),
-        best=every.best(),
-        neighbours=sections.neighbours(samples, training, model.image.classes),
-        directions=sections.directions(published, samples),
-        real_looks=sections.saliency_tiles(published, holdout.pixels(held), holdout.labels[held].tolist()),
-        made_looks=sections.saliency_tiles(published, np.stack([s.pixels for s in seen]), [s.label for s in seen]),
-        curves=curves(history, model.images),
-        symptoms=symptoms([{str(name): value for name, value in row.items()} for row in history.to_dict("records")]),
-        rejected=rejected.head(ROWS).to_dict("records"),
-        rejected_count=len(rejected),
-        classes=model.image.classes[:ROWS],
+        options=shown.options,
+        evaluation=shown.evaluation,
+        model=shown.model,
+        dataset=shown.dataset,
+        key=shown.key,
+        **_pictures(shown),
+        **_quality(shown),
+        **_training(shown),
+        **_data(shown),
         parameters={
-            "Training": dict(_flat(model.training.model_dump(mode="json"))),
-            "Execution": dict(_flat(model.execution.model_dump(mode="json"))),
-            "Finishing": dict(_flat(options.model_dump(mode="json"))),
+            "Training": dict(_flat(shown.model.training.model_dump(mode="json"))),
+            "Execution": dict(_flat(shown.model.execution.model_dump(mode="json"))),
+            "Finishing": dict(_flat(shown.options.model_dump(mode="json"))),
         },
     )
+
+
+def _pictures(shown: Contents) -> dict[str, object]:
+    """Show what was finished."""
+    height, width, channels = shown.finished[0].pixels.shape
+    walk, classes = shown.folder / "interpolation.webp", shown.model.image.classes
+    return {
+        "finished": shown.finished,
+        "samples_taken": len(shown.samples),
+        "width": width,
+        "height": height,
+        "colours": {1: "grey", 3: "colour", 4: "colour with transparency"}.get(channels, f"{channels} channels"),
+        "sheet": data_uri("png", (shown.folder / "contact_sheet.png").read_bytes()),
+        "walk": data_uri("webp", walk.read_bytes()) if walk.exists() else None,
+        "pairs": list(_pairs(shown.samples, shown.finished, classes)) if shown.options.steps else [],
+    }
+
+
+def _quality(shown: Contents) -> dict[str, object]:
+    """Show how good the model is, what it varies, and what its discriminator looks at."""
+    model, samples, published = shown.model, shown.samples, shown.published
+    scores = Scores.of(shown.evaluation)
+    every = sections.Samples(shown.evaluation, model)
+    training, holdout = (Split(shown.dataset.folder, name, model.image) for name in ("training", "holdout"))
+    held = holdout.spread(sections.LOOKED_AT)
+    seen = [samples[i] for i in np.linspace(0, len(samples) - 1, sections.LOOKED_AT).astype(int)]
+    return {
+        "rating": rating(scores, every.conditional),
+        "conditional": every.conditional,
+        "by": every.by,
+        "scores": score_rows(scores),
+        "by_class": every.classes_shown(training.class_shares.tolist()),
+        "worst": every.worst(),
+        "best": every.best(),
+        "neighbours": sections.neighbours(samples, training, model.image.classes),
+        "directions": sections.directions(published, samples),
+        "real_looks": sections.saliency_tiles(published, holdout.pixels(held), holdout.labels[held].tolist()),
+        "made_looks": sections.saliency_tiles(published, np.stack([s.pixels for s in seen]), [s.label for s in seen]),
+    }
+
+
+def _training(shown: Contents) -> dict[str, object]:
+    """Show the course of the training, and what is wrong with it."""
+    history = pd.read_csv(shown.model.folder / "history.csv")
+    rows = [{str(name): value for name, value in row.items()} for row in history.to_dict("records")]
+    return {"curves": curves(history, shown.model.images), "symptoms": symptoms(rows)}
+
+
+def _data(shown: Contents) -> dict[str, object]:
+    """Show the classes, and what was left out of them."""
+    rejected = pd.read_csv(shown.dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
+    classes = shown.model.image.classes
+    return {
+        "classes": classes[:ROWS],
+        "made": Counter(classes[draft.label] for draft in shown.finished),
+        "rejected": rejected.head(ROWS).to_dict("records"),
+        "rejected_count": len(rejected),
+    }
 
 
 def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup]]:

@@ -196,10 +196,11 @@ def test_what_is_younger_than_told_stays_with_all_that_it_reaches(workspace: Wor
     training, ray = workspace.state / "training", workspace.state / "training" / "ray"
     for name in (HEX, HEX[::-1]):
         (ray / name).mkdir(parents=True)
-        two_days_ago = time.time() - 2 * 86_400
-        os.utime(ray / name, (two_days_ago, two_days_ago))
     (training / HEX).mkdir()
-    assert [item.path for item in cleanup(Clean(keep_days=1), workspace).items] == [ray / HEX[::-1]]
+    # Younger than all else, whatever the speed: of tomorrow. (What is older cannot be made: a change of times is one.)
+    tomorrow = time.time() + 86_400
+    os.utime(training / HEX, (tomorrow, tomorrow))
+    assert [item.path for item in cleanup(Clean(keep_days=0), workspace).items] == [ray / HEX[::-1]]
 
 
 def test_nothing_is_removed_beside_a_run(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,12 +19,12 @@ from ..ranks import several
 from .second_order import conv2d
 
 
-class Generator(nn.Module):
+class Generator(nn.Module, ABC):
     """A network that makes images of inputs, and says what in it listens to the latent."""
 
+    @abstractmethod
     def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
-        """Images (B, C, H, W); `truncation` in (0, 1] pulls them towards typical ones, 1 leaves them as they are."""
-        raise NotImplementedError
+        """Make images (B, C, H, W); `truncation` in (0, 1] pulls them towards typical ones, 1 leaves them alone."""
 
     def latent_weights(self) -> Tensor | None:
         """Weights (outputs, size) of the first layers that read the style (see `style`); None where none is linear."""

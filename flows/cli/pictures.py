@@ -12,7 +12,7 @@ from components.gan.errors import UserError
 from components.workspace.artifacts import Gallery
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
+from flows.cli.shared import ModelOption, SetOption, WorkspaceOption, check_servers, ready, workspace_at
 
 CountOption = Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="number of images")]
 ClassOption = Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")]
@@ -26,9 +26,6 @@ OutOption = Annotated[
         metavar="FOLDER",
         help="relative to the workspace, or s3://bucket/prefix; default: a folder of its own in renders/",
     ),
-]
-ModelOption = Annotated[
-    str, typer.Option(metavar="VERSION", help="a version's number, champion, challenger, or workspace: the one there")
 ]
 RawOption = Annotated[bool, typer.Option("--raw", help="as the model makes them, without finishing steps")]
 

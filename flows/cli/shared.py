@@ -29,6 +29,10 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000"),
 ]
 
+ModelOption = Annotated[
+    str, typer.Option(metavar="VERSION", help="a version's number, champion, challenger, or workspace: the one there")
+]
+
 
 def workspace_at(folder: Path | None) -> Workspace:
     """Return this folder's workspace, or the one named, with the project's parameters and data if it lacks them."""

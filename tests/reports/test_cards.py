@@ -310,8 +310,8 @@ def test_the_command_prints_cards(finished: Path, tmp_path: Path, capsys: pytest
     assert front_matter(out)["model-index"][0]["name"] == "ganflow, version 1"
     assert "Version 1 became champion" in out
 
-    def printed(dataset: bool = False) -> str:
-        card(root, dataset)
+    def printed(dataset: bool = False, model: str = "workspace") -> str:
+        card(model, dataset, root)
         return capsys.readouterr().out
 
     verdict = root / "mlruns" / "verdict" / "verdict.json"
@@ -320,9 +320,16 @@ def test_the_command_prints_cards(finished: Path, tmp_path: Path, capsys: pytest
     verdict.write_text(made(challenger=3).model_dump_json())
     assert "has not judged it yet" in printed()
     assert "# Images of ganflow" in printed(dataset=True)
+    # Whatever became of the workspace, that of a version is as the gate wrote it.
     shutil.rmtree(root / "artifacts" / "model")
+    assert printed(model="champion") == printed(model="challenger") == printed(model="1") == out
+    assert "# Images of ganflow" in printed(dataset=True, model="1")
     with pytest.raises(UserError, match="there is no model"):
         printed()
+    with pytest.raises(UserError, match="has no version 7: it has 1"):
+        printed(model="7")
+    with pytest.raises(UserError, match="--model: 'best' names no model"):
+        printed(model="best")
 
 
 def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from ...workspace.workspace import Workspace
 from . import champions, registry
 
 
-def _known(name: str) -> str:
+def known_model(name: str) -> str:
+    """Return `name` if it can name a model; else raise ValueError."""
     if not re.fullmatch("champion|challenger|workspace|[1-9][0-9]{0,8}", name):
         raise ValueError(f"{name!r} names no model: write a version's number, champion, challenger or workspace")
     return name
 
 
-ModelName = Annotated[str, AfterValidator(_known)]
+ModelName = Annotated[str, AfterValidator(known_model)]
 
 
 class NamedModel(NamedTuple):
@@ -44,13 +45,24 @@ def named_model(wanted: ModelName, name: str, workspace: Workspace) -> NamedMode
     if wanted == "workspace":
         model = Model.load(workspace.model)
         return NamedModel(load_published(model.folder, "the workspace's model"), name, None, model.key.id)
-    if wanted == "champion":
-        version = champions.champion(name, workspace)
-        if version is None:
-            raise NotThereError(
-                f"{name} has no champion: run `ganflow run`, which makes a model and makes it champion if it passes "
-                "the checks, or name another model by --model"
-            )
-    else:
-        version = registry.find_version(name, wanted, workspace)
+    version = named_version(wanted, name, workspace)
     return NamedModel(load_published(version.folder, str(version)), name, version.version, version.key)
+
+
+def named_version(wanted: ModelName, name: str, workspace: Workspace) -> registry.ModelVersion:
+    """Return the version of the registered model `name` with the number or alias `wanted`.
+
+    Raises:
+        NotThereError: there is none.
+        UnreachableError: the registry does not answer.
+    """
+    if wanted != "champion":
+        return registry.find_version(name, wanted, workspace)
+    # What an interrupted change of the champion still lacks is done first.
+    version = champions.champion(name, workspace)
+    if version is None:
+        raise NotThereError(
+            f"{name} has no champion: run `ganflow run`, which makes a model and makes it champion if it passes "
+            "the checks, or name another model by --model"
+        )
+    return version

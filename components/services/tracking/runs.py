@@ -105,6 +105,20 @@ def attach(
             client.update_model_version(name, str(version), description)
 
 
+def attached(name: str, version: int, file: str, workspace: Workspace) -> str | None:
+    """Return the text of a `file` that was attached to the run of a version; None if there is none.
+
+    Raises:
+        UserError: the server cannot be reached or refuses.
+    """
+    with registry_lock(workspace), server_errors(), tempfile.TemporaryDirectory() as folder:
+        client = open_client(workspace)
+        run_id = client.get_model_version(name, str(version)).run_id
+        if file not in {found.path for found in client.list_artifacts(run_id)}:
+            return None
+        return Path(client.download_artifacts(run_id, file, folder)).read_text(encoding="utf-8")
+
+
 def _log_data(client: MlflowClient, run_id: str, workspace: Workspace, data: UsedData) -> None:
     from mlflow.entities import Dataset as UsedDataset
     from mlflow.entities import DatasetInput, InputTag

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import os
+
+# Threads that wait shall leave the processor to the other processes of a test: spinning takes several times as long
+# where more of them are at work than there are processors. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import gzip
 import random
 import struct
 import subprocess

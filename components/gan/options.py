@@ -8,15 +8,23 @@ stage's code; `models.build` makes the networks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
 
 # How a seed becomes a latent. Models that do not say so are from before there was the second way.
 LatentsName = Literal["torch-mt19937", "philox4x32-10/as241"]
 Size = Literal["small", "base", "large"]
 Recipe = Mapping[str, Any]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class AddedWith:
+    """Marks an option that came after results had been made as if it had `value`: with that it is in no key."""
+
+    value: JsonValue
 
 
 class Options(BaseModel):
@@ -26,8 +34,17 @@ class Options(BaseModel):
 
     @property
     def hashed(self) -> dict[str, Any]:
-        """What a result depends on."""
-        return self.model_dump(mode="json")
+        """What a result depends on, as JSON; options marked by `AddedWith` only where they differ from its value."""
+        hashed = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Options):
+                hashed[name] = value.hashed
+            elif isinstance(value, tuple) and all(isinstance(item, Options) for item in value):
+                hashed[name] = [item.hashed for item in value]
+            if any(isinstance(mark, AddedWith) and mark.value == hashed[name] for mark in field.metadata):
+                del hashed[name]
+        return hashed
 
 
 class ImageFormat(Options):

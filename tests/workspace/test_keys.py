@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
-from components.gan.options import NETWORKS
+from components.gan.options import NETWORKS, AddedWith, Options
 from components.workspace import graph
 from components.workspace.graph import STAGES, code_hash, is_same, options_hash, stage_named
 from components.workspace.params import Params, Train
@@ -150,6 +151,25 @@ def test_the_options_of_a_training_are_hashed_as_they_always_were(network: str) 
     train = Params.model_validate({"train": {"network": {"name": network}, "storage": "/bucket"}}).train
     assert train.hashed == train.model_dump(mode="json", exclude={"storage", "size"})
     assert options_hash(train) == options_hash(Train(**train.loop.model_dump()))
+
+
+def test_an_option_that_came_later_is_in_no_key_with_the_value_that_all_had_before() -> None:
+    class Inner(Options):
+        pixels: Annotated[int, AddedWith(100)] = 100
+
+    class Old(Options):
+        steps: tuple[Inner, ...] = ()
+        width: int = 8
+
+    class New(Old):
+        inner: Annotated[Inner, AddedWith({})] = Inner()
+        # The default is another by now: who relies on it gets another key.
+        mirror: Annotated[bool, AddedWith(False)] = True
+
+    assert options_hash(New(mirror=False)) == options_hash(Old())
+    assert New().hashed == {"steps": [], "width": 8, "mirror": True}
+    changed = New(inner=Inner(pixels=7), steps=(Inner(), Inner(pixels=5)), mirror=False)
+    assert changed.hashed == {"steps": [{}, {"pixels": 5}], "width": 8, "inner": {"pixels": 7}}
 
 
 def test_what_29edf2a_made_stays(old_workspace: Path) -> None:

@@ -26,7 +26,8 @@ from .gan.sampling import labels_by_name
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep
 from .pictures.tiles import grid, tile_size
-from .services.cluster import placement, session, tasks, trainer
+from .services import signals
+from .services.cluster import placement, session, tasks
 from .services.picture_folder import PictureBatch, PictureFolder, Steps
 from .services.storage import Storage
 from .services.tracking.named_model import ModelName, named_model
@@ -88,7 +89,7 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
     Raises:
         UserError: there is no such model or class, `out` holds something else or cannot be written, or a step cannot
             treat such images.
-        StoppedError: the user pressed Ctrl-C or sent SIGTERM; what is made stays.
+        StoppedError: the user pressed Ctrl-C, closed the terminal or sent SIGTERM; what is made stays.
     """
     model, name, version, key = named_model(request.model, params.register.name, workspace)
     steps = request.steps
@@ -119,7 +120,7 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
         lacking = [number for number, files in enumerate(names) if not folder.there.issuperset(files)]
         if folder.hashes is None or lacking:
             try:
-                with trainer.sigterm_as_interrupt():
+                with signals.as_interrupt():
                     made = _fill(folder, model, lacking)
                     folder.finish(made, (name for files in names for name in files))
             except KeyboardInterrupt:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from components.gan.errors import UserError
+from components.gan.errors import StoppedError, UserError
+from components.services import signals
 from flows.cli import cards, data, maintenance, parameters, pictures, platform, provenance, run, stages, sweep
 
 DATA, PIPELINE, MODELS = "Data", "Pipeline", "Models and parameters"
@@ -46,7 +48,14 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; what is wrong is told in one sentence, with exit code 2 (130 for Ctrl-C)."""
     try:
-        app()
+        with signals.as_interrupt():
+            app()
+    except SystemExit as end:
+        if end.code == StoppedError.exit_code:
+            # The terminal may be what ended.
+            with suppress(OSError):
+                print("ganflow: stopped; what is done is kept, and the same command goes on with it", file=sys.stderr)
+        raise
     except UserError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
@@ -56,7 +65,8 @@ def main() -> None:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    print(f"ganflow: {sentence}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"ganflow: {sentence}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ to be compared with that of an undisturbed run.
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -132,11 +133,11 @@ def mlflow_gone(folder: Path) -> Found:
     return {"recovery_seconds": round(gone, 1), "images_again": 0, "points": len(steps)}
 
 
-def _stopped(folder: Path, which: signal.Signals) -> Found:
+def _stopped(folder: Path, which: signal.Signals, group: bool = False) -> Found:
     run = Run(workspace(folder / "w"), "train").trained()
     before, since = run.images(), time.monotonic()
     children = run.tree.children(recursive=True)
-    run.process.send_signal(which)
+    (os.killpg if group else os.kill)(run.process.pid, which)
     code = run.process.wait(60)
     stopped = time.monotonic() - since
     assert code == 130, run.output
@@ -157,6 +158,11 @@ def ctrl_c(folder: Path) -> Found:
 
 def sigterm(folder: Path) -> Found:
     return _stopped(folder, signal.SIGTERM)
+
+
+def terminal_closed(folder: Path) -> Found:
+    """All processes that were started from it are told, as by the shell that ends."""
+    return _stopped(folder, signal.SIGHUP, group=True)
 
 
 def disk_full(folder: Path) -> Found:
@@ -257,6 +263,7 @@ FAULTS: Mapping[str, Callable[[Path], Found]] = {
     "MLflow's server gone for a while": mlflow_gone,
     "Ctrl-C": ctrl_c,
     "SIGTERM": sigterm,
+    "terminal closed": terminal_closed,
     "disk full": disk_full,
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict, TypeVar
 
 from ...gan.errors import StoppedError
+from .. import signals
 from .placement import Placement
 from .session import wait
 
@@ -48,7 +49,7 @@ def search(
     et al. 2020).
 
     Raises:
-        StoppedError: the user pressed Ctrl-C.
+        StoppedError: the user pressed Ctrl-C, closed the terminal or sent SIGTERM.
     """
     wait()
     # Ctrl-C is ours to answer, files of results are not wanted, and a result may have no score.
@@ -108,7 +109,8 @@ def search(
         run_config=tune.RunConfig(name="sweep", storage_path=str(folder), verbose=0, callbacks=[messenger]),
     )
     try:
-        tuner.fit()
+        with signals.as_interrupt():
+            tuner.fit()
     except (KeyboardInterrupt, SystemExit):
         logging.disable()
         raise StoppedError("with the trials that are left") from None

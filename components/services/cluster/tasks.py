@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from .. import signals
 from .placement import nodes
 from .session import address, wait
 
@@ -49,10 +50,10 @@ def run_parts(
         from joblib import Parallel, delayed
 
         pool = Parallel(n_jobs=cores, return_as="generator", batch_size=1, pre_dispatch=cores + 1)
-        # What starts here never hears of Ctrl-C, which a terminal sends to all: the pool ends it. The tracker would
-        # start with the pool, and unblock the signal.
+        # What starts here never hears what a terminal sends to all: the pool ends it. The tracker would start with the
+        # pool, and unblock Ctrl-C.
         resource_tracker.ensure_running()
-        heard = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        heard = signals.hide_from_children()
         try:
             results = pool(delayed(_read_and_work)(work, read, part) for part in parts)
         finally:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ...gan.errors import StoppedError, UserError
 from ...gan.options import Execution
+from .. import signals
 from .session import wait
 from .worker import COLLECTIVE_SECONDS
 
@@ -35,7 +35,8 @@ def fit(
 
     Raises:
         UserError: the workers kept failing, with the last reason.
-        StoppedError: the user pressed Ctrl-C or sent SIGTERM; `stop` was called, and the workers were given a moment.
+        StoppedError: the user pressed Ctrl-C, closed the terminal or sent SIGTERM; `stop` was called, and the workers
+            were given a moment.
     """
     wait()
     with warnings.catch_warnings():
@@ -65,12 +66,15 @@ def fit(
     # Not in this thread, where Ray would answer Ctrl-C itself, by ending its workers at once.
     running = _Background(trainer.fit)
     try:
-        with sigterm_as_interrupt():
+        with signals.as_interrupt():
             try:
                 running.join()
             except KeyboardInterrupt:
-                print("stopping: the training writes a checkpoint first; Ctrl-C again ends it at once", file=sys.stderr)
                 stop()
+                # The terminal may be what ended.
+                with suppress(OSError):
+                    told = "stopping: the training writes a checkpoint first; Ctrl-C again ends it at once"
+                    print(told, file=sys.stderr)
                 running.join(STOP_SECONDS)
                 raise
     except (KeyboardInterrupt, SystemExit):
@@ -100,20 +104,3 @@ class _Background(threading.Thread):
             self._work()
         except Exception as error:
             self.error = error
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Answer SIGTERM like Ctrl-C. To be entered after Ray has started, which sets a handler of its own."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

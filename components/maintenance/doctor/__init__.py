@@ -31,6 +31,7 @@ def examine(workspace: Workspace, environment: Mapping[str, str] = os.environ) -
     yield versions.versions(installed, _PROJECT / "constraints.txt")
     yield versions.dvc_cache(Path(environment.get("DVC_SITE_CACHE_DIR") or "/var/tmp/dvc"))
     yield from exposure.ports(ours)
+    yield exposure.ray_token(Path(environment.get("HOME") or "/"))
     yield from exposure.authentication(environment)
     yield exposure.secrets(workspace.params, workspace.root / "prefect.yaml")
     yield from machine.disk([workspace.root, temporary])
@@ -38,7 +39,8 @@ def examine(workspace: Workspace, environment: Mapping[str, str] = os.environ) -
     yield machine.open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield machine.clock(time.time(), [workspace.ledger, workspace.state / "holder.json"], environment)
     yield leftovers.staging(workspace, time.time())
-    yield leftovers.ray_sessions(temporary / "ray", ours)
+    for folder in (temporary / "ray", temporary / f"ganflow-{os.getuid()}" / "r"):
+        yield leftovers.ray_sessions(folder, ours)
     yield from leftovers.orphans(ours, environment)
     yield leftovers.platform(workspace)
     yield from reachability.servers(environment)

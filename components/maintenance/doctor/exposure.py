@@ -25,27 +25,32 @@ _SECRETS = re.compile(
 
 
 def ports(processes: Sequence[psutil.Process]) -> Iterator[Diagnosis]:
-    """Of these processes the ports that other machines can reach without a password."""
+    """Of these processes the ports that other machines can reach: without a password, and how many with one."""
     check = "open ports"
     reached: dict[str, list[str]] = {}
+    guarded: dict[str, int] = {}
     for process in processes:
         with suppress(psutil.Error):
             beyond = sorted(
                 {
                     f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
                     for ip, port in listening(process)
-                    if not ip_address(ip).is_loopback
+                    if not _is_loopback(ip)
                 }
             )
             tool = tool_of(process)
-            if tool and beyond and not _asks_for_password(process, tool):
+            if tool and beyond and _asks_for_password(process, tool):
+                guarded[tool] = guarded.get(tool, 0) + len(beyond)
+            elif tool and beyond:
                 reached.setdefault(tool, []).append(f"process {process.pid} at {', '.join(beyond)}")
     for tool, where in reached.items():
         words = f"{tool} answers other machines without a password: {some(where)}"
         remedy = "start Ray with RAY_AUTH_MODE=token" if tool == "Ray" else "start it with --host 127.0.0.1"
         yield Diagnosis(check, False, words, remedy)
     if not reached:
-        yield Diagnosis(check, True, "no port of Ray, Prefect or MLflow here is open to other machines unguarded")
+        behind = "".join(f"; {count} of {tool} are, and ask for a password" for tool, count in guarded.items())
+        words = f"no port of Ray, Prefect or MLflow here is open to other machines unguarded{behind}"
+        yield Diagnosis(check, True, words)
 
 
 def _asks_for_password(process: psutil.Process, tool: str) -> bool:
@@ -62,6 +67,19 @@ def _asks_for_password(process: psutil.Process, tool: str) -> bool:
             if asks:
                 return True
     return False
+
+
+def ray_token(home: Path) -> Diagnosis:
+    """Whether others can read the token that Ray keeps for clusters that the user starts; ganflow's own needs none."""
+    file = home / ".ray" / "auth_token"
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return Diagnosis("Ray's token", None, f"there is no {file}")
+    if mode & 0o077:
+        words = f"other users may read {file}, and so run code in the clusters that ask for it"
+        return Diagnosis("Ray's token", False, words, f"chmod 600 {file}")
+    return Diagnosis("Ray's token", True, f"only you can read {file}")
 
 
 def authentication(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
@@ -113,7 +131,9 @@ def _credentials(name: str, environment: Mapping[str, str]) -> bool:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
+        # ::ffff:127.0.0.1, as a socket of both versions has it.
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return host == "localhost"
 

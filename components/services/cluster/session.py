@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
+import signal
 import threading
 from concurrent.futures import Future
 from pathlib import Path
 
 from ...gan.errors import UnreachableError
+from .. import signals
+from .folder import folder
 
 # In seconds: how soon a worker that died is seen, one that is frozen given up, the ends of others waited for, and a
 # range of workers started with those that found room.
@@ -83,9 +87,16 @@ def _run() -> None:
     }
     for name, value in (quiet | _PATIENCE).items():
         os.environ.setdefault(name, value)
+    # A terminal that is closed tells all its processes to end: Ray's are needed for the last checkpoint.
+    signals.hide_from_children((signal.SIGHUP, signal.SIGQUIT))
     try:
+        if address() is None:
+            _guard()
         import ray
+        from ray._private import ray_constants
 
+        # Of one machine Ray listens on no network: so it does by itself where firewalls ask at every start.
+        ray_constants.ENABLE_RAY_CLUSTER = address() is not None
         # Ray's own handler, registered by its import, would end it under a start that is not over: ours comes first.
         atexit.register(stop)
         if _stop.is_set():
@@ -103,6 +114,8 @@ def _run() -> None:
             log_to_driver=False,
             logging_level="ERROR",
             include_dashboard=False,
+            # Ray opens the folder that it is given to everybody.
+            **({} if address() else {"_temp_dir": str(folder() / "r")}),
         )
     except BaseException as error:
         _ready.set_exception(error)
@@ -110,6 +123,12 @@ def _run() -> None:
     _ready.set_result(None)
     _stop.wait()
     ray.shutdown()
+
+
+def _guard() -> None:
+    """Have Ray ask for a token of this session, which stands in no file: no home directory is needed to keep it."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def use_network_of_node() -> None:

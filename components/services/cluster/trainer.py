@@ -13,7 +13,8 @@ from pathlib import Path
 from ...gan.errors import StoppedError, UserError
 from ...gan.options import Execution
 from .. import signals
-from .session import wait
+from .folder import folder as session_folder
+from .session import address, wait
 from .worker import COLLECTIVE_SECONDS
 
 # How often workers are started again, in all, before the training is given up.
@@ -42,12 +43,18 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
+
+        from .rendezvous import GuardedTorchConfig
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     gpu = execution.device == "cuda"
     trainer = TorchTrainer(
         work,
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
+        torch_config=GuardedTorchConfig(
+            backend="nccl" if gpu else "gloo",
+            timeout_s=COLLECTIVE_SECONDS,
+            folder=str(session_folder()) if address() is None else None,
+        ),
         scaling_config=ScalingConfig(
             num_workers=workers if workers[0] < workers[1] else workers[0],
             # How often machines that have come are looked for.

@@ -81,10 +81,15 @@ def staging(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one sentence."""
+    """Turn a full or read-only disk, or one without locks, into one sentence."""
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise UserError(
+                f"the disk of {where} has no file locks (flock), by which runs know of each other: put the workspace "
+                "on another disk, or mount this one with locks"
+            ) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
             raise
         reason = os.strerror(error.errno).lower()

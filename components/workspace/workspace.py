@@ -98,7 +98,7 @@ class Workspace:
 @cache
 def _lock(root: Path) -> FileLock:
     """One for each workspace and process: a stage takes what its flow holds already."""
-    return FileLock(root / ".ganflow" / "lock", thread_local=False)
+    return FileLock(root / ".ganflow" / "lock", thread_local=False, fallback_to_soft=False)
 
 
 def _busy(root: Path, holder: Path) -> BusyError:

@@ -15,7 +15,7 @@ from ..address import masked
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from .connection import open_client, uri
-from .runs import ensure_run, log_metrics, log_params, metrics_of, run_name_of
+from .runs import claim, ensure_run, finish, log_metrics, log_params, metrics_of, run_name_of
 
 
 class TrainingLog:
@@ -44,13 +44,13 @@ class TrainingLog:
     def close(self, samples: Path) -> None:
         """Send what is left, and mark the run as finished."""
 
-        def finish() -> None:
+        def send_all() -> None:
             self._send(samples)
-            self._client.update_run(self._run_id, status="FINISHED")
+            finish(self._client, self._what[0], self._run_id)
 
         if self._system:
             self._system.finish()
-        self._try(finish)
+        self._try(send_all)
         if self._waiting:
             print("MLflow cannot be reached; `register` will log the rest of the curves", file=sys.stderr)
 
@@ -76,7 +76,7 @@ class TrainingLog:
         self._client = open_client(workspace)
         self._run_id = ensure_run(self._client, workspace, key, run_name_of(training, key))
         log_params(self._client, self._run_id, training, dataset)
-        self._client.update_run(self._run_id, status="RUNNING")
+        claim(self._client, workspace, self._run_id)
         self._watch_system(workspace)
         if "ended" in self._client.get_run(self._run_id).data.tags:
             self._client.delete_tag(self._run_id, "ended")
@@ -126,7 +126,7 @@ class SweepLog:
         self._client, self._workspace, self._dataset = open_client(workspace), workspace, dataset
         self._run_id = ensure_run(self._client, workspace, self._key, "sweep", {"kind": "sweep"})
         log_params(self._client, self._run_id, training, dataset)
-        self._client.update_run(self._run_id, status="RUNNING")
+        claim(self._client, workspace, self._run_id)
 
     def add(self, key: str, name: str, training: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
         """Log the trial with this key: its parameters and curves."""
@@ -159,4 +159,4 @@ class SweepLog:
 
     def _close(self, table: str) -> None:
         self._client.log_text(self._run_id, table, "results.csv")
-        self._client.update_run(self._run_id, status="FINISHED")
+        finish(self._client, self._workspace, self._run_id)

@@ -17,10 +17,14 @@ from ...workspace.artifacts import Evaluation, Gallery, Model
 from ...workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
+from ..process import Claim, drop_claim
 from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
 from .database import EXPERIMENT, read_rows
+
+# The tag that says who worked on a run last.
+_CLAIM = "ganflow.claim"
 
 
 def ensure_run(
@@ -140,25 +144,47 @@ def any_running(workspace: Workspace) -> bool:
         query = "SELECT run_uuid FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
         return bool(read_rows(workspace, query))
     with server_errors():
-        client = open_client(workspace)
-        return bool(
-            client.search_runs([ensure_experiment(client, workspace)], "attributes.status = 'RUNNING'", max_results=1)
-        )
+        return bool(_running(open_client(workspace), workspace))
+
+
+def claim(client: MlflowClient, workspace: Workspace, run_id: str) -> None:
+    """Mark the run as running, by this process and for this workspace."""
+    client.set_tag(run_id, _CLAIM, Claim.make(workspace, run_id).token)
+    client.update_run(run_id, status="RUNNING")
+
+
+def finish(client: MlflowClient, workspace: Workspace, run_id: str) -> None:
+    """Mark the run as finished, which nobody works on any more."""
+    client.update_run(run_id, status="FINISHED")
+    drop_claim(workspace, run_id)
 
 
 def end_dead_runs(workspace: Workspace) -> Iterator[str]:
-    """Mark runs of this workspace's trainings that MLflow believes to be running as killed; a sentence for each.
+    """Mark runs of this workspace that MLflow believes to be running as killed; a sentence for each.
 
-    To be called by who holds the workspace, so that no training runs.
+    To be called by who holds the workspace, so that nothing trains in it. Others train the same model at the same time,
+    in copies of the workspace or on other machines: on a server a run is theirs once they have begun to write to it.
     """
-    ours = {folder.name for folder in (workspace.state / "training").glob("*")}
     with registry_lock(workspace), server_errors():
         client = open_client(workspace)
-        for run in client.search_runs([ensure_experiment(client, workspace)], "attributes.status = 'RUNNING'"):
-            if run.data.tags.get("key", "").partition("-")[0] in ours or address() == "embedded":
-                client.set_tag(run.info.run_id, "ended", "its process is gone; the same command goes on with it")
-                client.set_terminated(run.info.run_id, "KILLED")
-                yield f"MLflow's run {run.info.run_name} is marked killed, because nothing trains it"
+        for run in _running(client, workspace):
+            client.set_tag(run.info.run_id, "ended", "its process is gone; the same command goes on with it")
+            client.set_terminated(run.info.run_id, "KILLED")
+            drop_claim(workspace, run.info.run_id)
+            yield f"MLflow's run {run.info.run_name} is marked killed, because nothing trains it"
+
+
+def _running(client: MlflowClient, workspace: Workspace) -> list[Run]:
+    """Runs that MLflow believes to be running and that this workspace was the last to work on."""
+    found = client.search_runs([ensure_experiment(client, workspace)], "attributes.status = 'RUNNING'")
+    if address() == "embedded":
+        return list(found)
+    claims = {run.info.run_id: Claim.read(workspace, run.info.run_id) for run in found}
+    return [
+        run
+        for run in found
+        if (claim := claims[run.info.run_id]) and claim.is_of(workspace) and claim.token == run.data.tags.get(_CLAIM)
+    ]
 
 
 def complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: Evaluation, gallery: Gallery) -> None:

@@ -48,6 +48,16 @@ def cancel_missed() -> Iterator[str]:
                 yield f"{name}: {len(missed)} missed runs are cancelled, one is made up for"
 
 
+def cancel_runs_of(root: str) -> int:
+    """Cancel what is due in a workspace that was at `root` and is not there any more, or not this one; how many."""
+    with get_client(sync_client=True) as client:
+        waiting = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+        found = [run for run in runs(client, FlowRunFilter(state=waiting)) if run.parameters.get("workspace") == root]
+        for run in found:
+            client.set_flow_run_state(run.id, Cancelled(message="The workspace was copied or moved to another place."))
+    return len(found)
+
+
 def runs(client: SyncPrefectClient, chosen: FlowRunFilter) -> Iterator[FlowRun]:
     """All flow runs that are asked for."""
     found: list[FlowRun] = []

@@ -11,7 +11,7 @@ from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows import stages
-from flows.runs import introduce, named
+from flows.runs import introduced, named
 from flows.supervisor import ephemeral_server
 
 
@@ -21,8 +21,8 @@ def pipeline(params: Params | None = None, workspace: Path = Path()) -> Verdict:
     opened = Workspace(workspace.absolute())
     with opened.exclusive():
         ephemeral_server.note(opened)
-        introduce()
-        return run_stages(params or Params.load(opened.params), opened)
+        with introduced(opened):
+            return run_stages(params or Params.load(opened.params), opened)
 
 
 def run_stages(params: Params, workspace: Workspace) -> Verdict:

@@ -20,7 +20,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from components.generate import Generated, preview
 from components.reports.html import image_uri, number
 from components.services.picture_folder import MANIFEST
-from components.services.platform import find
+from components.services.platform import running
 from components.services.tracking import connection, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
@@ -87,8 +87,8 @@ def verdict(judged: Verdict, workspace: Workspace) -> None:
         f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
     )
     run_id = runs.run_of(judged.challenger_key, workspace)
-    running = find(workspace)
-    server = running.mlflow if running and connection.address() == "embedded" else connection.address()
+    platform = running(workspace)
+    server = platform.mlflow if platform and connection.address() == "embedded" else connection.address()
     links = ""
     if server.startswith("http"):
         version = f"{server}/#/models/{judged.name}/versions/{judged.challenger}"

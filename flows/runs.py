@@ -20,6 +20,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Crashed, Failed
 
 from components.gan.errors import BusyError, StoppedError, UserError
+from components.services import signals
+from components.services.process import Claim, drop_claim
 from components.workspace.workspace import Workspace
 from flows.supervisor import ephemeral_server
 
@@ -59,11 +61,28 @@ def turn(workspace: Workspace) -> Iterator[None]:
         yield
 
 
-def introduce() -> None:
-    """Tell the server which process this flow run is."""
-    if flow_run.id:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(UUID(flow_run.id), infrastructure_pid=f"{socket.gethostname()}:{os.getpid()}")
+@contextmanager
+def introduced(workspace: Workspace) -> Iterator[None]:
+    """Let server and workspace know which process this flow run is, which ends in order however it is told to.
+
+    Raises:
+        UserError: the workspace is not there.
+    """
+    if not workspace.root.is_dir():
+        raise UserError(f"{workspace.root} is not there any more: start the platform where it is now by `ganflow up`")
+    signals.pass_on_as_terminate()
+    run = flow_run.id
+    if not run:
+        yield
+        return
+    given = os.environ.get("PREFECT__FLOW_RUN_ID") == run
+    Claim.make(workspace, run, f"PREFECT__FLOW_RUN_ID={run}" if given else "")
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(run), infrastructure_pid=f"{socket.gethostname()}:{os.getpid()}")
+    try:
+        yield
+    finally:
+        drop_claim(workspace, run)
 
 
 def state_of(work: Callable[P, str]) -> Callable[P, State[str]]:
@@ -71,9 +90,11 @@ def state_of(work: Callable[P, str]) -> Callable[P, State[str]]:
 
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> State[str]:
-        introduce()
+        given = signature(work).bind(*args, **kwargs)
+        given.apply_defaults()
         try:
-            return Completed(message=work(*args, **kwargs))
+            with introduced(Workspace(given.arguments["workspace"].absolute())):
+                return Completed(message=work(*args, **kwargs))
         except StoppedError as stopped:
             return Crashed(name=STOPPED, message=str(stopped))
         except UserError as error:

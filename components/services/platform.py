@@ -1,52 +1,39 @@
-"""The record of what `ganflow up` keeps running for a workspace: which processes, and where the servers answer."""
+"""The record of what `ganflow up` keeps running for a workspace: which processes, and where the servers answer.
+
+That a platform runs is told by a lock, which the kernel frees when its supervisor ends, however it ends, and which is
+seen from other containers and machines too. The record says which process holds it.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import socket
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import psutil
+from filelock import FileLock, Timeout
 from pydantic import Field
 
+from ..gan.errors import BusyError
 from ..gan.options import Options
 from ..workspace.files import disk_errors
 from ..workspace.workspace import Workspace
-
-
-class Process(Options):
-    """A process that is known again after its number was given to another one."""
-
-    pid: int
-    started: float
-
-    @classmethod
-    def of(cls, pid: int) -> Process:
-        """Describe the process that has this number now."""
-        return cls(pid=pid, started=psutil.Process(pid).create_time())
-
-    def find(self) -> psutil.Process | None:
-        """Return the process if it still lives."""
-        with suppress(psutil.Error):
-            found = psutil.Process(self.pid)
-            if found.create_time() == self.started and is_alive(found):
-                return found
-        return None
+from .process import Process, folder_id
 
 
 class Platform(Options):
     """What runs for a workspace, as `.ganflow/platform.json` records it: processes, and addresses of the servers."""
 
     supervisor: Process
+    # What the kernel knows the workspace by, and how it was called: a copy of the workspace has a copy of the record.
+    folder: str
+    root: str
+    host: str = Field(default_factory=socket.gethostname)
     parts: Mapping[str, Process] = Field(default_factory=dict)
     prefect: str
     mlflow: str
     ready: bool = False
-
-    @property
-    def running(self) -> bool:
-        """Whether somebody keeps it running."""
-        return self.supervisor.find() is not None
 
     @property
     def pages(self) -> str:
@@ -55,7 +42,7 @@ class Platform(Options):
 
     @classmethod
     def read(cls, workspace: Workspace) -> Platform:
-        """Return what is recorded, running or not.
+        """Return what is recorded, running or not, of this workspace or of one that it is a copy of.
 
         Raises:
             OSError: nothing is recorded.
@@ -78,11 +65,63 @@ class Platform(Options):
 
 
 def find(workspace: Workspace) -> Platform | None:
-    """Return the platform of the workspace, running or not; None if there is no record of one, or not a whole one."""
+    """Return the platform of the workspace, running or not; None if there is no whole record of it, or a copied one."""
     try:
-        return Platform.read(workspace)
+        platform = Platform.read(workspace)
+        return platform if platform.folder == folder_id(workspace) else None
     except (OSError, ValueError):
         return None
+
+
+def running(workspace: Workspace) -> Platform | None:
+    """Return the platform of the workspace if it runs where its processes can be seen and ended."""
+    platform = find(workspace)
+    return platform if platform and is_held(workspace) and platform.supervisor.find() else None
+
+
+def hold(workspace: Workspace) -> AbstractContextManager[object]:
+    """Hold the right to run the workspace's platform, until the block ends or else the process does.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    file = lock(workspace)
+    with disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Others look at it for a moment.
+            return FileLock(file, fallback_to_soft=False).acquire(timeout=1)
+        except Timeout:
+            raise BusyError(f"the platform of {workspace.root} {where(workspace)}") from None
+
+
+def is_held(workspace: Workspace) -> bool:
+    """Whether a platform of the workspace runs: here, in another container, or on another machine."""
+    file = lock(workspace)
+    if not file.exists():
+        return False
+    with file.open("rb") as opened:
+        try:
+            # Shared: two that look do not take each other for a platform.
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            # A disk without locks, on which no platform can have been started.
+            return False
+    return False
+
+
+def where(workspace: Workspace) -> str:
+    """Say where the platform runs that holds the lock, and what can be done about it."""
+    try:
+        found = Platform.read(workspace)
+    except (OSError, ValueError):
+        return "starts or ends at this moment: try again in a few seconds"
+    if running(workspace):
+        return f"runs already (process {found.supervisor.pid}): `ganflow down` ends it"
+    seen = f"runs in another container or machine (on {found.host}, process {found.supervisor.pid} there)"
+    return f"{seen}, which cannot be reached from here: use `ganflow` there"
 
 
 def record(workspace: Workspace) -> Path:
@@ -90,8 +129,6 @@ def record(workspace: Workspace) -> Path:
     return workspace.state / "platform.json"
 
 
-def is_alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that ended and that nobody has waited for does not."""
-    with suppress(psutil.Error):
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    return False
+def lock(workspace: Workspace) -> Path:
+    """Return the file that the supervisor holds locked."""
+    return workspace.state / "platform.lock"

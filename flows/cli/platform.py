@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from components.gan.errors import UserError
-from components.services.platform import find
+from components.gan.errors import BusyError, UserError
+from components.services.platform import find, hold, running
 from components.services.tracking import connection
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
 from flows.cli.status import lines_of, next_lines, next_runs, status_of
 from flows.supervisor import supervisor
+from flows.supervisor.logs import last_line, log_of
 from flows.supervisor.parts import START_SECONDS
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
@@ -42,12 +45,14 @@ def up(
     workspace = workspace_at(folder)
     Params.load(workspace.params)
     check_servers()
-    platform = find(workspace)
-    if platform and platform.running:
+    if platform := running(workspace):
         print(f"The platform runs already (process {platform.supervisor.pid}).")
         _wait_until_ready(workspace, platform.supervisor.pid)
         _show(workspace)
         return
+    with hold(workspace):
+        # It runs elsewhere otherwise, which is said here at once.
+        pass
     if detach:
         _detached(workspace, prefect_port, mlflow_port)
         _show(workspace)
@@ -96,35 +101,41 @@ def drift(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  #
 def _tell(line: str, workspace: Workspace) -> None:
     """Print a line of the supervisor; an empty one when everything runs."""
     if line:
-        print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
+        # A platform goes on when the terminal that it was started from is gone.
+        with suppress(OSError):
+            print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
     else:
         _show(workspace)
         print("Ctrl-C ends all of it.", flush=True)
 
 
 def _detached(workspace: Workspace, prefect_port: int, mlflow_port: int) -> None:
-    log = workspace.state / "platform" / "platform.log"
+    log = log_of(workspace, "platform")
     log.parent.mkdir(parents=True, exist_ok=True)
     ports = ["--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)]
     command = [str(Path(sys.executable).parent / "ganflow"), "up", "--workspace", str(workspace.root), *ports]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
+        since = output.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    _wait_until_ready(workspace, process.pid, process, log)
+    _wait_until_ready(workspace, process.pid, process, since)
 
 
 def _wait_until_ready(
-    workspace: Workspace, pid: int, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+    workspace: Workspace, pid: int, process: subprocess.Popen[bytes] | None = None, since: int = 0
 ) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         platform = find(workspace)
         if platform and platform.supervisor.pid == pid and platform.ready:
             return
-        if process and process.poll() is not None:
-            said = log.read_text(errors="replace").strip().splitlines() if log else []
-            raise UserError(said[-1].removeprefix("ganflow: ") if said else "the platform did not start")
+        if process and process.poll() == BusyError.exit_code and platform:
+            # Another one was faster, at this very moment.
+            pid, process = platform.supervisor.pid, None
+        elif process and process.poll() is not None:
+            said = last_line(log_of(workspace, "platform"), since)
+            raise UserError(said.removeprefix("ganflow: ") or "the platform did not start")
         time.sleep(0.2)
     raise UserError("the platform is not ready after two minutes: `ganflow down`, then `ganflow up` again")
 
@@ -157,4 +168,19 @@ def ui(
     print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    subprocess.run([*command, "--backend-store-uri", connection.uri(workspace)], env=quiet, check=False)
+    # In a session of its own, because it does not end its own child when it is killed.
+    pages = subprocess.Popen(
+        [*command, "--backend-store-uri", connection.uri(workspace)], env=quiet, start_new_session=True
+    )
+    try:
+        pages.wait()
+    except KeyboardInterrupt:
+        with suppress(OSError):
+            print("The pages have ended.")
+    finally:
+        with suppress(OSError):
+            os.killpg(pages.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            pages.wait(5)
+        with suppress(OSError):
+            os.killpg(pages.pid, signal.SIGKILL)

@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 from components.gan.errors import NotThereError
 from components.services.address import answers
-from components.services.platform import Platform, find
+from components.services.platform import Platform, is_held, running, where
+from components.services.process import folder_id
 from components.services.tracking import champions
 from components.workspace.artifacts import Registration
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
+from flows.supervisor.members import members
 
 RUNS = 5
 
@@ -66,6 +68,7 @@ class Status(_Part):
     """A workspace at this moment; `runs` and `next` where Prefect's server answers, `disk` in bytes."""
 
     platform: str
+    remedy: str | None = None
     servers: Mapping[str, ServerStatus]
     runs: Sequence[RunStatus] | None = None
     next: Sequence[NextRun] | None = None
@@ -75,20 +78,34 @@ class Status(_Part):
 
 def status_of(workspace: Workspace) -> Status:
     """Look at a workspace and the servers that belong to it."""
-    platform = find(workspace)
-    running = platform if platform and platform.running else None
-    server = os.environ.get("PREFECT_API_URL") or (running.prefect if running else None)
+    platform = running(workspace)
+    server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform else None)
     asked = {}
     if server and answers(f"{server}/health"):
         os.environ["PREFECT_API_URL"] = server
         asked = {"runs": last_runs(), "next": next_runs(server)}
     return Status(
-        platform="running" if running else "not running",
-        servers=_servers(running) if running else {},
+        **_state(workspace),
+        servers=_servers(platform) if platform else {},
         **asked,
         champion=_champion(workspace),
         disk={name: _size(workspace.root / name) for name in ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")},
     )
+
+
+def _state(workspace: Workspace) -> dict[str, str]:
+    """Return in a word whether the platform runs, and what can be done where that is not plain."""
+    if running(workspace):
+        return {"platform": "running"}
+    if is_held(workspace):
+        return {"platform": "running elsewhere", "remedy": f"it {where(workspace)}"}
+    if left := members(folder_id(workspace)):
+        numbers = ", ".join(str(process.pid) for process in left)
+        words = (
+            f"its supervisor was killed and left processes {numbers}; `ganflow up` starts it anew, `ganflow down` ends"
+        )
+        return {"platform": "not running", "remedy": f"{words} them"}
+    return {"platform": "not running"}
 
 
 def last_runs() -> list[RunStatus]:
@@ -117,7 +134,8 @@ def next_runs(server: str) -> list[NextRun]:
 
 def lines_of(found: Status) -> Iterator[tuple[str, list[str]]]:
     """Yield each part of the status, with a line or more on it."""
-    yield "platform", [found.platform + ("" if found.servers else ": `ganflow up` starts it")]
+    remedy = found.remedy or "`ganflow up` starts it"
+    yield "platform", [found.platform + ("" if found.platform == "running" else f": {remedy}")]
     for name, server in found.servers.items():
         process = "" if server.pid is None else f"process {server.pid}, "
         health = "healthy" if server.healthy else "DOES NOT ANSWER"

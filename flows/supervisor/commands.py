@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import yaml
-
+from components.services.process import folder_id
 from components.services.tracking import connection
 from components.workspace.workspace import Workspace
 
 POOL = "ganflow"
-MAX_LOG_BYTES = 10_000_000
-# In the environment of every process of the platform of that workspace.
+# In the environment of every process of the platform: what the kernel knows the workspace's folder by.
 MARK = "GANFLOW_PLATFORM"
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +46,15 @@ def parts(workspace: Workspace, prefect_port: int, mlflow_port: int) -> list[Par
     return [*found, Part("worker", command)]
 
 
+def mark(workspace: Workspace) -> str:
+    """Return the line of the environment that tells the processes of this workspace's platform.
+
+    Raises:
+        OSError: the workspace is not there.
+    """
+    return f"{MARK}={folder_id(workspace)}"
+
+
 def environment(workspace: Workspace, prefect: str) -> dict[str, str]:
     """Return the environment of all parts; `prefect` is the address of Prefect's API."""
     quiet = {
@@ -62,30 +68,4 @@ def environment(workspace: Workspace, prefect: str) -> dict[str, str]:
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     named = {"PREFECT_HOME": str(workspace.state / "prefect"), **os.environ, "PREFECT_API_URL": prefect, "PATH": path}
-    return {**quiet, **named, MARK: str(workspace.root.resolve())}
-
-
-def deployments(workspace: Workspace) -> Path:
-    """Write the workspace's prefect.yaml, or the project's, with deployments that work in this workspace; its copy."""
-    own = workspace.root / "prefect.yaml"
-    described: dict[str, Any] = yaml.safe_load((own if own.exists() else PROJECT / "prefect.yaml").read_text())
-    # Into a file: written to the worker, which would pass it on, a run would die at its next line after the worker did.
-    log = log_of(workspace, "runs")
-    output = f'exec "$0" -m prefect.engine >>{shlex.quote(str(log))} 2>&1'
-    command = shlex.join(["sh", "-c", output, sys.executable])
-    for deployment in described["deployments"]:
-        deployment["parameters"] = {**(deployment.get("parameters") or {}), "workspace": str(workspace.root)}
-        pool = deployment.get("work_pool") or {}
-        variables = {"command": command, **(pool.get("job_variables") or {})}
-        deployment["work_pool"] = {"name": POOL, **pool, "job_variables": variables}
-    file = workspace.state / "platform" / "prefect.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(described, sort_keys=False))
-    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-        log.unlink()
-    return file
-
-
-def log_of(workspace: Workspace, name: str) -> Path:
-    """Where the part, or `runs`, writes what it has to say."""
-    return workspace.state / "platform" / f"{name}.log"
+    return {**quiet, **named, MARK: folder_id(workspace)}

@@ -6,27 +6,39 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from pydantic import TypeAdapter
 
-from components.services.platform import Process
+from components.gan.options import Options
+from components.services.process import Process, folder_id
 from components.workspace.workspace import Workspace
 
-_SERVERS = TypeAdapter(list[Process])
+
+class _Servers(Options):
+    """The servers that a run in a workspace has started, and what the kernel knows the workspace by."""
+
+    folder: str
+    servers: tuple[Process, ...]
 
 
 def note(workspace: Workspace) -> None:
     """Remember the servers that this process has started, if any."""
-    started = [Process.of(child.pid) for child in psutil.Process().children(recursive=True) if _is_server(child)]
-    _record(workspace).write_bytes(_SERVERS.dump_json(started))
+    started = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(OSError):
+            started += [Process.of(child.pid)] if _is_server(child) else []
+    noted = _Servers(folder=folder_id(workspace), servers=tuple(started))
+    _record(workspace).write_text(noted.model_dump_json())
 
 
 def end_orphans(workspace: Workspace) -> None:
     """End the servers whose process was killed. Called by the process that holds the workspace."""
     try:
-        noted = _SERVERS.validate_json(_record(workspace).read_bytes())
+        noted = _Servers.model_validate_json(_record(workspace).read_bytes())
     except (OSError, ValueError):
         return
-    for server in noted:
+    if noted.folder != folder_id(workspace):
+        # A copy: what it names are the servers of the workspace that it was copied from.
+        return
+    for server in noted.servers:
         if (process := server.find()) and _is_server(process):
             with suppress(psutil.Error):
                 process.kill()

@@ -8,41 +8,42 @@ from contextlib import suppress
 
 import psutil
 
-from components.services.platform import Process, is_alive
-from components.workspace.workspace import Workspace
+from components.services.process import Process, is_alive
 from flows.supervisor.commands import MARK
 
 # Seconds that runs have to end, and then servers: with what comes between, less than the ten of `ganflow down`.
 STOP_RUNS_SECONDS, STOP_SECONDS = 6.0, 1.5
 
 
-def members(workspace: Workspace) -> list[psutil.Process]:
-    """All processes of the workspace's platform but its supervisor; also those whose parent was killed."""
+def members(folder: str) -> list[psutil.Process]:
+    """All processes of the workspace's platform but its supervisor; also those whose parent was killed.
+
+    `folder`: what the kernel knows the workspace by, as `folder_id` returns it.
+    """
     found: dict[int, psutil.Process] = {}
-    mark = str(workspace.root.resolve())
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and is_alive(process):
+            if process.environ().get(MARK) == folder and is_alive(process):
                 # Ray's change their title, and with it what can be read of their environment.
                 found |= {member.pid: member for member in [process, *_children(process)]}
     return [process for pid, process in found.items() if pid != os.getpid()]
 
 
-def end(workspace: Workspace, parts: Mapping[str, Process]) -> None:
+def end(folder: str, parts: Mapping[str, Process]) -> None:
     """End runs first, which write a checkpoint while the server can still be told of it; then worker and servers."""
     # The worker would take the next run; it does not end by SIGTERM as long as one runs.
-    runs = [process for process in members(workspace) if _is_run(process)]
+    runs = [process for process in members(folder) if _is_run(process)]
     for process in runs:
         with suppress(psutil.Error):
             process.terminate()
     psutil.wait_procs(runs, STOP_RUNS_SECONDS)
-    everything = members(workspace)
+    everything = members(folder)
     found = [process for part in parts.values() if (process := part.find())]
     for process in found:
         with suppress(psutil.Error):
             process.terminate()
     psutil.wait_procs(found, STOP_SECONDS)
-    for process in {*everything, *members(workspace)}:
+    for process in {*everything, *members(folder)}:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(everything, STOP_SECONDS)

@@ -11,9 +11,11 @@ from contextlib import suppress
 
 from components.gan.errors import UnreachableError, UserError
 from components.services.address import answers, masked
-from components.services.platform import Platform, Process
+from components.services.platform import Platform, lock, record
+from components.services.process import Process
 from components.workspace.workspace import Workspace
-from flows.supervisor.commands import Part, log_of
+from flows.supervisor.commands import Part, mark
+from flows.supervisor.logs import bound, last_line, log_of
 
 START_SECONDS = 120
 # A part that ends within the first number of seconds is started again after ever longer pauses, up to the second: it
@@ -34,13 +36,17 @@ class Parts:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._quick_ends: dict[str, int] = {}
         self._due: dict[str, float] = {}
+        self._log_start: dict[str, int] = {}
+        self._started: dict[str, float] = {}
+        self._lock = lock(workspace).stat().st_ino
         self.platform.write(self._workspace)
 
     def start(self, part: Part) -> None:
         """Start the part, in a session of its own, so that Ctrl-C reaches only who ends them in order."""
         log = log_of(self._workspace, part.name)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        with log.open("ab") as output:
+            self._log_start[part.name], self._started[part.name] = output.tell(), time.monotonic()
             process = subprocess.Popen(
                 part.command,
                 cwd=self._workspace.root,
@@ -51,7 +57,7 @@ class Parts:
                 start_new_session=True,
             )
         self._parts[part.name], self._processes[part.name] = part, process
-        parts = {**self.platform.parts, part.name: Process.of(process.pid)}
+        parts = {**self.platform.parts, part.name: Process.of(process.pid, mark(self._workspace))}
         self.platform = self.platform.model_copy(update={"parts": parts})
         self.platform.write(self._workspace)
 
@@ -76,9 +82,10 @@ class Parts:
         self.platform.write(self._workspace)
 
     def keep(self, reconcile: Callable[[], Iterable[str]]) -> None:
-        """Start again what ends, and close what died, for ever."""
+        """Start again what ends, and close what died, until the workspace is not there any more."""
         due = time.monotonic()
-        while True:
+        while self._in_place():
+            bound(self._workspace)
             for name, process in list(self._processes.items()):
                 if process.poll() is not None:
                     self._again(name)
@@ -89,10 +96,13 @@ class Parts:
                         self._tell(line)
                 due = time.monotonic() + RECONCILE_SECONDS
             time.sleep(0.5)
+        # The addresses of databases, logs and runs are those of the old place.
+        root = self._workspace.root
+        self._tell(f"{root} was moved or removed: the platform ends; `ganflow up` starts it where the workspace is now")
 
     def _again(self, name: str) -> None:
         """Start the part that ended, at once or, where it ends again and again, when its pause is over."""
-        now = time.time()
+        now = time.monotonic()
         if name in self._due:
             if now >= self._due[name]:
                 del self._due[name]
@@ -102,7 +112,7 @@ class Parts:
         if name != "worker":
             with suppress(OSError):
                 os.killpg(self._processes[name].pid, signal.SIGKILL)
-        quick = now - self.platform.parts[name].started < QUICK_SECONDS
+        quick = now - self._started[name] < QUICK_SECONDS
         ends = self._quick_ends[name] = self._quick_ends.get(name, 0) + 1 if quick else 0
         pause = min(2**ends, MAX_PAUSE_SECONDS) if ends else 0
         self._due[name] = now + pause
@@ -111,5 +121,15 @@ class Parts:
 
     def _last_words(self, name: str) -> str:
         log = log_of(self._workspace, name)
-        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-        return f"{' '.join(lines[-1:])[-300:] or 'it said nothing'} (all of it: {log})"
+        return f"{last_line(log, self._log_start.get(name, 0))[-300:] or 'it said nothing'} (all of it: {log})"
+
+    def _in_place(self) -> bool:
+        """Whether the workspace is still where it was; a record that somebody deleted is written again."""
+        try:
+            if lock(self._workspace).stat().st_ino != self._lock:
+                return False
+        except OSError:
+            return False
+        if not record(self._workspace).exists():
+            self.platform.write(self._workspace)
+        return True

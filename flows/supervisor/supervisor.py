@@ -17,13 +17,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
 from components.gan.errors import BusyError, UserError
 from components.provenance import ledger
+from components.services import signals
 from components.services.address import answers, masked
-from components.services.platform import Platform, Process, find, record
+from components.services.platform import Platform, find, hold, lock, record, running
+from components.services.process import Process, folder_id
 from components.services.tracking import connection
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
@@ -36,22 +39,30 @@ PLAN_SECONDS = 8
 
 def use(workspace: Workspace) -> None:
     """Let this process's flows go to the platform's Prefect server, where one runs and no other is named."""
-    platform = find(workspace)
-    if platform and platform.running and answers(f"{platform.prefect}/health"):
+    platform = running(workspace)
+    if platform and answers(f"{platform.prefect}/health"):
         os.environ.setdefault("PREFECT_API_URL", platform.prefect)
 
 
 def up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str], None]) -> None:
-    """Start all parts, deploy, and keep them running until SIGINT or SIGTERM; then end them all.
+    """Start all parts, deploy, and keep them running until a signal ends it; then end them all.
 
     Raises:
+        BusyError: another process keeps the platform of this workspace running.
         UserError: a port is in use, or a part does not start.
     """
+    with hold(workspace):
+        _up(workspace, prefect_port, mlflow_port, tell)
+
+
+def _up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str], None]) -> None:
     prefect = os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{prefect_port}/api"
     mlflow = f"http://127.0.0.1:{mlflow_port}" if connection.address() == "embedded" else connection.address()
     wanted = commands.parts(workspace, prefect_port, mlflow_port)
-    # What another supervisor, killed meanwhile, has left; and what a killed run made and did not write down.
-    down(workspace)
+    own = any(part.name == "prefect" for part in wanted)
+    if left := _clear(workspace):
+        tell(f"{left} processes of a platform whose supervisor was killed are ended")
+    # What a killed run made and did not write down.
     with suppress(BusyError), workspace.exclusive():
         ledger.record(workspace)
     for part in wanted:
@@ -59,7 +70,13 @@ def up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable
             raise UserError(f"port {part.port} is in use{_user_of(part.port)}: name another by --{part.name}-port")
     environment = commands.environment(workspace, prefect)
     # Written down, and shown: without the password that the user's own server may have in its address.
-    platform = Platform(supervisor=Process.of(os.getpid()), prefect=masked(prefect), mlflow=mlflow)
+    platform = Platform(
+        supervisor=Process.of(os.getpid()),
+        folder=folder_id(workspace),
+        root=str(workspace.root.resolve()),
+        prefect=masked(prefect),
+        mlflow=mlflow,
+    )
     with _ended_by_signals(), _supervised(workspace, platform, environment, tell) as parts:
         # All servers at once, since each takes seconds of imports.
         for part in wanted:
@@ -67,32 +84,40 @@ def up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable
                 parts.start(part)
         parts.wait("prefect", f"{prefect}/health")
         os.environ |= environment
-        from flows.supervisor.prefect_api import cancel_missed, make_pool, notify
+        from flows.supervisor.deployments import Deployed, Plan
+        from flows.supervisor.prefect_api import cancel_missed, cancel_runs_of, make_pool, notify
         from flows.supervisor.reconcile import reconcile
 
         make_pool(commands.POOL)
-        for line in [*cancel_missed(), *reconcile(workspace)]:
+        plan = Plan(workspace)
+        if own and (moved := Deployed.of(workspace).moved_from(workspace)):
+            tell(
+                f"this workspace was copied or moved from {moved}: {cancel_runs_of(moved)} runs due there are cancelled"
+            )
+        for line in [*cancel_missed(), *reconcile(workspace, own), *plan.remove_dropped()]:
             tell(line)
-        deploying = _deploying(workspace, environment)
+        deploying = _deploying(plan.file(), environment)
         for part in wanted:
             if not part.health:
                 parts.start(part)
         for part in wanted:
             if part.health:
                 parts.wait(part.name, part.health)
-        _wait_until_planned(deploying)
+        _wait_until_deployed(deploying)
+        for line in plan.set_schedules():
+            tell(line)
+        _wait_until_planned()
         # At last, because the server overlooks an automation that is made while its services start.
         notify(Params.load(workspace.params).retrain.notify)
         parts.ready()
         tell("")
-        parts.keep(lambda: reconcile(workspace))
+        parts.keep(lambda: reconcile(workspace, own))
 
 
-def _deploying(workspace: Workspace, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Start to deploy all of prefect.yaml."""
-    file = str(commands.deployments(workspace))
+def _deploying(file: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start to deploy all of `file`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file],
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)],
         cwd=commands.PROJECT,
         env={**environment, "PWD": str(commands.PROJECT)},
         stdout=subprocess.PIPE,
@@ -101,17 +126,21 @@ def _deploying(workspace: Workspace, environment: Mapping[str, str]) -> subproce
     )
 
 
-def _wait_until_planned(deploying: subprocess.Popen[str]) -> None:
-    """Wait until all is deployed and the server knows which run comes next.
+def _wait_until_deployed(deploying: subprocess.Popen[str]) -> None:
+    """Wait until all is deployed.
 
     Raises:
         UserError: something in prefect.yaml is wrong.
     """
-    from flows.supervisor.prefect_api import next_runs
-
     said, _ = deploying.communicate(timeout=START_SECONDS)
     if deploying.returncode:
         raise UserError(f"prefect.yaml was not deployed: {' '.join(said.split())[-300:]}")
+
+
+def _wait_until_planned() -> None:
+    """Wait until the server knows which run comes next."""
+    from flows.supervisor.prefect_api import next_runs
+
     # The server plans the runs of new deployments every five seconds.
     planned_until = time.monotonic() + PLAN_SECONDS
     while not next_runs() and time.monotonic() < planned_until:
@@ -119,21 +148,34 @@ def _wait_until_planned(deploying: subprocess.Popen[str]) -> None:
 
 
 def down(workspace: Workspace) -> bool:
-    """End the platform of the workspace, or what is left of it; whether there was something to end."""
-    platform = find(workspace)
-    if platform is None:
-        return False
-    supervisor = platform.supervisor.find()
-    if supervisor and supervisor.pid != os.getpid():
+    """End the platform of the workspace, or what is left of it; whether there was something to end.
+
+    Raises:
+        BusyError: it runs where this process can end nothing.
+    """
+    platform = running(workspace)
+    supervisor = platform.supervisor.find() if platform else None
+    if supervisor:
         supervisor.terminate()
         with suppress(psutil.TimeoutExpired):
             supervisor.wait(STOP_RUNS_SECONDS + 2 * STOP_SECONDS)
         with suppress(psutil.Error):
             supervisor.kill()
-    left = members(workspace)
-    end(workspace, platform.parts)
+            supervisor.wait(STOP_SECONDS)
+    if not (lock(workspace).exists() or record(workspace).exists()):
+        return False
+    with hold(workspace):
+        return bool(_clear(workspace)) or supervisor is not None
+
+
+def _clear(workspace: Workspace) -> int:
+    """End what a supervisor has left that was killed; how many processes that was. The caller holds the platform."""
+    platform = find(workspace)
+    left = len(members(folder_id(workspace)))
+    end(folder_id(workspace), platform.parts if platform else {})
+    # In a copy of a workspace it is a copy, of what is none of this workspace's business.
     record(workspace).unlink(missing_ok=True)
-    return supervisor is not None or bool(left)
+    return left
 
 
 @contextmanager
@@ -147,18 +189,18 @@ def _supervised(
         tell("Ending the platform")
     finally:
         # A second Ctrl-C shall not leave half of it.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, *signals.STOPS):
             signal.signal(number, signal.SIG_IGN)
-        end(workspace, parts.platform.parts)
+        end(parts.platform.folder, parts.platform.parts)
         record(workspace).unlink(missing_ok=True)
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT, which a background process may have inherited as ignored, both raise KeyboardInterrupt."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    yield
+    """Every signal that ends a process raises KeyboardInterrupt; so does Ctrl-C, which may be inherited as ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with signals.as_interrupt():
+        yield
 
 
 def _taken(port: int) -> bool:

@@ -22,6 +22,8 @@ import pytest
 
 from components.maintenance.doctor import exposure, leftovers, machine, processes, reachability, versions
 from components.maintenance.doctor.diagnosis import Diagnosis
+from components.services.platform import Platform
+from components.services.process import Process, folder_id
 from components.workspace.workspace import Workspace
 from tests.conftest import PROJECT, environment, ganflow
 
@@ -186,6 +188,18 @@ def test_ray_itself_with_and_without_tokens_and_what_it_leaves() -> None:
             psutil.wait_procs(left, 5)
 
 
+def test_a_token_that_others_can_read(tmp_path: Path) -> None:
+    assert exposure.ray_token(tmp_path).ok is None
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text("hush")
+    file.chmod(0o644)
+    wrong = exposure.ray_token(tmp_path)
+    assert wrong.ok is False and wrong.remedy == f"chmod 600 {file}" and "hush" not in str(wrong)
+    file.chmod(0o600)
+    assert exposure.ray_token(tmp_path).ok
+
+
 def test_a_named_server_is_no_orphan() -> None:
     with started("-c", LISTENS, "127.0.0.1", "mlflow", "server") as (process, port):
         parent = os.getpid()
@@ -343,12 +357,12 @@ def test_the_platform(workspace: Workspace) -> None:
     record = workspace.state / "platform.json"
     assert leftovers.platform(workspace).ok is None
     with started("-c", LISTENS, "127.0.0.1") as (process, _):
-        living = {"pid": process.pid, "started": process.create_time()}
-        servers = {"prefect": "http://x/api", "mlflow": "http://x"}
-        record.write_text(json.dumps({"supervisor": living, "parts": {"worker": living}, **servers}))
+        living = Process.of(process.pid)
+        known = {"folder": folder_id(workspace), "root": str(workspace.root), "prefect": "http://x/api"}
+        Platform(supervisor=living, parts={"worker": living}, mlflow="http://x", **known).write(workspace)
         assert leftovers.platform(workspace).ok
-        another = {"pid": process.pid, "started": process.create_time() - 100}
-        record.write_text(json.dumps({"supervisor": another, "parts": {"worker": living}, **servers}))
+        another = living.model_copy(update={"ticks": living.ticks - 100})
+        Platform(supervisor=another, parts={"worker": living}, mlflow="http://x", **known).write(workspace)
         wrong = found([leftovers.platform(workspace)])
         assert wrong.ok is False and "supervisor ended" in wrong.words and "ganflow down" in wrong.remedy
     for damaged in ("{", "[]", '{"supervisor": null}'):

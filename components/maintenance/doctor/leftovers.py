@@ -13,7 +13,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ...services.address import SERVERS, endpoint
-from ...services.platform import Platform, record
+from ...services.platform import Platform, find, is_held, record, running, where
 from ...workspace.workspace import Workspace
 from .diagnosis import Diagnosis, some
 from .processes import listening, tool_of
@@ -118,6 +118,11 @@ def platform(workspace: Workspace) -> Diagnosis:
     except (OSError, ValueError):
         file = record(workspace)
         return Diagnosis("platform", False, f"{file} is damaged", f"delete it: rm {file}")
+    if not find(workspace):
+        words = f"the record of one is of {recorded.root}, which this workspace is a copy of; it does not run here"
+        return Diagnosis("platform", None, words)
+    if is_held(workspace) and not running(workspace):
+        return Diagnosis("platform", None, f"it {where(workspace)}")
     processes = {"supervisor": recorded.supervisor, **recorded.parts}
     if gone := [name for name, process in processes.items() if process.find() is None]:
         remedy = "`ganflow down` ends what is left of it, `ganflow up` starts it again"

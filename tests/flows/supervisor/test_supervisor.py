@@ -21,12 +21,16 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 
 from components.services.address import answers
 from components.services.platform import Platform
+from components.services.process import Process, folder_id
 from components.workspace.workspace import Workspace
+from flows.cli.status import status_of
+from flows.supervisor import supervisor
 from flows.supervisor.members import members
-from tests.conftest import environment, ganflow, refused, succeeded
+from tests.conftest import PROJECT, environment, ganflow, refused, succeeded
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -52,13 +56,18 @@ class Running:
         ports = ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
         return succeeded(ganflow(self.root, "up", "--detach", *ports))
 
-    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+    def post(self, path: str, body: Any) -> httpx.Response:
         while True:
             answer = httpx.post(f"http://127.0.0.1:{self.ports[0]}/api/{path}", json=body, timeout=30)
             # Two at once wrote into Prefect's SQLite: its own clients ask again too.
             if answer.status_code != 503:
                 return answer
             time.sleep(0.2)
+
+    def change(self, method: str, path: str, body: dict[str, Any]) -> None:
+        """Change something, as the pages do."""
+        url = f"http://127.0.0.1:{self.ports[0]}/api/{path}"
+        httpx.request(method, url, json=body, timeout=30).raise_for_status()
 
     def get(self, path: str) -> Any:
         return httpx.get(f"http://127.0.0.1:{self.ports[0]}/api/{path}", timeout=30).raise_for_status().json()
@@ -95,11 +104,24 @@ class Running:
         return [below for process in found for below in [process, *process.children(recursive=True)]]
 
 
+def _yearly(month: int) -> dict[str, str]:
+    return {"cron": f"0 4 1 {month} *", "timezone": "UTC"}
+
+
+def _described(root: Path, **schedules: list[dict[str, str]]) -> None:
+    """Write the workspace's own prefect.yaml: the project's, and further deployments of clean with these schedules."""
+    described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    clean = next(each for each in described["deployments"] if each["name"] == "clean")
+    described["deployments"] += [{**clean, "name": name, "schedules": wanted} for name, wanted in schedules.items()]
+    (root / "prefect.yaml").write_text(yaml.safe_dump(described))
+
+
 # A scenario: the tests run in the order in which they are written, on one platform; the last but one ends it.
 @pytest.fixture(scope="module")
 def running(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("platform") / "copy"
     shutil.copytree(finished, root)
+    _described(root, yearly=[_yearly(1), _yearly(2), _yearly(3)], gone=[_yearly(1)])
     running = Running(root)
     try:
         running.up()
@@ -146,7 +168,7 @@ def test_clean_removes_what_is_left_over_when_told_to(running: Running) -> None:
 
 def test_what_was_killed_is_started_again_in_place_of_what_it_left(running: Running) -> None:
     before = running.platform
-    left = members(Workspace(running.root))
+    left = members(folder_id(Workspace(running.root)))
     for part in before.parts.values():
         # Alone: MLflow's leaves its own child, which holds the port.
         process = part.find()
@@ -231,6 +253,26 @@ def _miss_schedules(root: Path) -> None:
     database.close()
 
 
+def _change_in_the_pages(running: Running) -> None:
+    """What somebody does there who wants something else than prefect.yaml says."""
+
+    def of(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = running.get(f"deployments/name/{name}")
+        return found
+
+    def schedule_of(name: str, cron: str) -> str:
+        found = next(each for each in of(name)["schedules"] if each["schedule"]["cron"] == cron)
+        return f"deployments/{of(name)['id']}/schedules/{found['id']}"
+
+    running.change("PATCH", schedule_of("retrain/retrain", "0 3 * * *"), {"active": False})
+    running.change("PATCH", schedule_of("clean/yearly", _yearly(1)["cron"]), {"active": False})
+    moved = {"schedule": {"cron": "0 9 9 9 *", "timezone": "UTC"}}
+    running.change("PATCH", schedule_of("clean/yearly", _yearly(2)["cron"]), moved)
+    running.change("PATCH", f"deployments/{of('render/render')['id']}", {"paused": True})
+    made = [{"schedule": {"cron": "7 7 7 7 *", "timezone": "UTC"}, "active": True}]
+    assert running.post(f"deployments/{of('render/render')['id']}/schedules", made).status_code == 201
+
+
 @pytest.fixture(scope="module")
 def retrained(running: Running, told: list[str]) -> dict[str, Any]:
     """A run of the worker with other parameters, during which everything was killed."""
@@ -243,6 +285,9 @@ def retrained(running: Running, told: list[str]) -> dict[str, Any]:
     while not [ready for new in {*progress.iterdir()} - before for ready in new.glob("checkpoints/0*[0-9]")]:
         assert time.monotonic() < until, running.get(f"flow_runs/{run}")["state"]
         time.sleep(0.1)
+    _change_in_the_pages(running)
+    # The first is another one now, the second as it was, the third and a whole deployment are no more.
+    _described(running.root, yearly=[_yearly(11), _yearly(2)])
     # All of it at once, as when the machine loses its power.
     for process in running.processes():
         with suppress(psutil.NoSuchProcess):
@@ -275,6 +320,27 @@ def test_a_run_whose_machine_died_goes_on_from_its_checkpoint(running: Running, 
     assert "training goes on at image" in (running.root / ".ganflow" / "platform" / "runs.log").read_text()
     database = sqlite3.connect(running.root / "mlruns" / "mlflow.db")
     assert {status for (status,) in database.execute("SELECT status FROM runs")} == {"FINISHED"}
+
+
+def test_pauses_and_changes_of_the_pages_stay_and_those_of_the_file_are_followed(
+    running: Running, retrained: dict[str, Any]
+) -> None:
+    def schedules(name: str) -> set[tuple[str, bool]]:
+        found = running.get(f"deployments/name/{name}")["schedules"]
+        return {(each["schedule"]["cron"], each["active"]) for each in found}
+
+    assert schedules("retrain/retrain") == {("0 3 * * *", False)}
+    assert schedules("clean/clean") == {("0 5 * * 0", True)}
+    assert schedules("clean/yearly") == {(_yearly(11)["cron"], False), ("0 9 9 9 *", True)}
+    assert schedules("render/render") == {("7 7 7 7 *", True)}
+    assert running.get("deployments/name/render/render")["paused"]
+    deployed = running.post("deployments/filter", {}).json()
+    assert {each["name"] for each in deployed} == {"retrain", "drift", "render", "clean", "yearly"}
+    assert [each["name"] for each in deployed if each["paused"]] == ["render"]
+    said = (running.root / ".ganflow" / "platform" / "platform.log").read_text()
+    assert "clean/gone is not in prefect.yaml any more: its deployment is removed" in said
+    assert "clean/yearly: a schedule follows its change in prefect.yaml, and stays paused" in said
+    assert "clean/yearly: a schedule is not in prefect.yaml any more, and is removed" in said
 
 
 @pytest.fixture
@@ -384,9 +450,9 @@ def test_a_stale_record_is_no_platform(tmp_path: Path) -> None:
     process.wait()
     workspace.state.mkdir(parents=True)
     workspace.params.write_text("")
-    gone = {"pid": process.pid, "started": 1.0}
-    record = {"supervisor": gone, "parts": {"worker": gone}, "prefect": "http://x/api", "mlflow": "http://x"}
-    (workspace.state / "platform.json").write_text(json.dumps(record))
-    assert "not running" in succeeded(ganflow(tmp_path, "status"))
-    assert "does not run" in succeeded(ganflow(tmp_path, "down"))
+    gone = Process.of(os.getpid()).model_copy(update={"pid": process.pid})
+    known = {"folder": folder_id(workspace), "root": str(tmp_path), "prefect": "http://x/api", "mlflow": "http://x"}
+    Platform(supervisor=gone, parts={"worker": gone}, **known).write(workspace)
+    assert status_of(workspace).platform == "not running"
+    assert not supervisor.down(workspace)
     assert not (workspace.state / "platform.json").exists()

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from components.gan.errors import StoppedError, UserError
 from components.services import signals
-from flows.cli import cards, data, maintenance, parameters, pictures, platform, provenance, run, stages, sweep
+from flows.cli import cards, data, login, maintenance, parameters, pictures, platform, provenance, run, stages, sweep
 
 DATA, PIPELINE, MODELS = "Data", "Pipeline", "Models and parameters"
 PICTURES, LINEAGE, SCHEDULE, MAINTENANCE = "Pictures", "Lineage", "Schedule and pages", "Maintenance"
@@ -47,6 +47,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; what is wrong is told in one sentence, with exit code 2 (130 for Ctrl-C)."""
+    login.forget_given()
     try:
         with signals.as_interrupt():
             app()
@@ -152,6 +153,8 @@ app.command(
 )(platform.up)
 app.command(epilog="Example: ganflow down", rich_help_panel=SCHEDULE)(platform.down)
 app.command(epilog="Examples: ganflow status | ganflow status --json", rich_help_panel=SCHEDULE)(platform.status)
+app.command(epilog="Examples: ganflow login | ganflow login --open", rich_help_panel=SCHEDULE)(login.login)
+app.command(epilog='Example: eval "$(ganflow env)" && prefect deployment ls', rich_help_panel=SCHEDULE)(login.env)
 app.command(epilog="Example: ganflow drift --set retrain.inbox=~/incoming", rich_help_panel=SCHEDULE)(platform.drift)
 app.command(epilog="Examples: ganflow ui | ganflow ui --port 5001", rich_help_panel=SCHEDULE)(platform.ui)
 

@@ -24,6 +24,7 @@ from components.workspace.workspace import Workspace
 from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
 from flows.cli.status import lines_of, next_lines, next_runs, status_of
 from flows.supervisor import supervisor
+from flows.supervisor.commands import mlflow_pages
 from flows.supervisor.logs import last_line, log_of
 from flows.supervisor.parts import START_SECONDS
 
@@ -146,7 +147,9 @@ def _show(workspace: Workspace) -> None:
         return
     print(f"Prefect   {platform.pages}")
     print(f"MLflow    {platform.mlflow}")
-    for number, line in enumerate(next_lines(next_runs(platform.prefect))):
+    print("Password  `ganflow login` shows what the pages ask for, `ganflow env` sets it for prefect and mlflow")
+    supervisor.use(workspace)
+    for number, line in enumerate(next_lines(next_runs())):
         print(f"{'' if number else 'Next':<9} {line}", flush=True)
 
 
@@ -166,12 +169,11 @@ def ui(
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise UserError(f"port {port} is in use: name another by --port")
     print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    print("`ganflow login` shows the user and the password that it asks for.", flush=True)
+    part = mlflow_pages(workspace, port)
+    quiet = {**os.environ, **part.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # In a session of its own, because it does not end its own child when it is killed.
-    pages = subprocess.Popen(
-        [*command, "--backend-store-uri", connection.uri(workspace)], env=quiet, start_new_session=True
-    )
+    pages = subprocess.Popen(part.command, env=quiet, start_new_session=True)
     try:
         pages.wait()
     except KeyboardInterrupt:

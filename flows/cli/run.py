@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import typer
 from components.gan.errors import StoppedError
 from components.gan.options import DCGAN
 from components.provenance import ledger
-from components.services import versioning
+from components.services import password, versioning
 from components.services.address import masked
 from components.services.cluster import placement, session
 from components.services.tracking import connection, registry
@@ -114,6 +115,10 @@ def _run_flow(params: Params, workspace: Workspace) -> None:
     os.environ.setdefault("PREFECT_HOME", str(workspace.state / "prefect"))
     for name, value in _PREFECT.items():
         os.environ.setdefault(name, value)
+    if not os.environ.get("PREFECT_API_URL"):
+        # Nobody but this flow knows the password of its server, which has no pages.
+        auth = password.prefect_auth(secrets.token_urlsafe(32))
+        os.environ.update(password.for_prefect_server(auth, "http://127.0.0.1"))
     from flows.pipeline import pipeline
 
     try:

@@ -18,6 +18,7 @@ from components.workspace.artifacts import Registration
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
+from flows.supervisor import supervisor
 from flows.supervisor.members import members
 
 RUNS = 5
@@ -82,8 +83,8 @@ def status_of(workspace: Workspace) -> Status:
     server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform else None)
     asked = {}
     if server and answers(f"{server}/health"):
-        os.environ["PREFECT_API_URL"] = server
-        asked = {"runs": last_runs(), "next": next_runs(server)}
+        supervisor.use(workspace)
+        asked = {"runs": last_runs(), "next": next_runs()}
     return Status(
         **_state(workspace),
         servers=_servers(platform) if platform else {},
@@ -124,9 +125,8 @@ def last_runs() -> list[RunStatus]:
     ]
 
 
-def next_runs(server: str) -> list[NextRun]:
+def next_runs() -> list[NextRun]:
     """Ask Prefect's server for the next run of each deployment."""
-    os.environ["PREFECT_API_URL"] = server
     from flows.supervisor import prefect_api
 
     return [NextRun(deployment=name, at=due) for name, due in prefect_api.next_runs()]

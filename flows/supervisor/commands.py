@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
+from components.services import password
 from components.services.process import folder_id
 from components.services.tracking import connection
+from components.services.tracking.database import relocate
 from components.workspace.workspace import Workspace
 
 POOL = "ganflow"
@@ -27,6 +31,8 @@ class Part(NamedTuple):
     command: list[str]
     port: int | None = None
     health: str | None = None
+    # Beside what all parts have.
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 def parts(workspace: Workspace, prefect_port: int, mlflow_port: int) -> list[Part]:
@@ -35,15 +41,31 @@ def parts(workspace: Workspace, prefect_port: int, mlflow_port: int) -> list[Par
     local = ["--host", "127.0.0.1", "--port"]
     found = []
     if not os.environ.get("PREFECT_API_URL"):
-        command = [*python, "prefect", "server", "start", *local, str(prefect_port)]
-        found.append(Part("prefect", command, prefect_port, f"http://127.0.0.1:{prefect_port}/api/health"))
+        command, origin = [*python, "prefect", "server", "start", *local, str(prefect_port)], _origin(prefect_port)
+        guard = password.for_prefect_server(password.prefect_auth(password.ensure(workspace)), origin)
+        found.append(Part("prefect", command, prefect_port, f"{origin}/api/health", guard))
     if connection.address() == "embedded":
-        store = ["--backend-store-uri", connection.uri(workspace)]
-        store += ["--artifacts-destination", f"{workspace.mlruns}/artifacts"]
-        command = [*python, "mlflow", "server", *local, str(mlflow_port), "--workers", "1", *store]
-        found.append(Part("mlflow", command, mlflow_port, f"http://127.0.0.1:{mlflow_port}/health"))
+        found.append(mlflow_pages(workspace, mlflow_port))
     command = [*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
     return [*found, Part("worker", command)]
+
+
+def mlflow_pages(workspace: Workspace, port: int) -> Part:
+    """Return the server that shows the workspace's own experiments, wherever the workspace lies now.
+
+    Raises:
+        UserError: its database is of another version of MLflow, or there is no space left.
+    """
+    relocate(workspace)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--app-name", "basic-auth", "--backend-store-uri", connection.uri(workspace)]
+    command += ["--artifacts-destination", f"{workspace.mlruns}/artifacts"]
+    guard = password.for_mlflow_server(password.ensure(workspace), workspace)
+    return Part("mlflow", command, port, f"{_origin(port)}/health", guard)
+
+
+def _origin(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def mark(workspace: Workspace) -> str:
@@ -55,8 +77,8 @@ def mark(workspace: Workspace) -> str:
     return f"{MARK}={folder_id(workspace)}"
 
 
-def environment(workspace: Workspace, prefect: str) -> dict[str, str]:
-    """Return the environment of all parts; `prefect` is the address of Prefect's API."""
+def environment(workspace: Workspace, prefect: str, own: bool) -> dict[str, str]:
+    """Return the environment of all parts; `prefect` is the address of Prefect's API, `own` whether it is a part."""
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -68,4 +90,7 @@ def environment(workspace: Workspace, prefect: str) -> dict[str, str]:
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     named = {"PREFECT_HOME": str(workspace.state / "prefect"), **os.environ, "PREFECT_API_URL": prefect, "PATH": path}
+    if own:
+        # What the user has set is for another server.
+        named["PREFECT_API_AUTH_STRING"] = password.prefect_auth(password.ensure(workspace))
     return {**quiet, **named, MARK: folder_id(workspace)}

@@ -50,7 +50,7 @@ class Parts:
             process = subprocess.Popen(
                 part.command,
                 cwd=self._workspace.root,
-                env=self._environment,
+                env={**self._environment, **part.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

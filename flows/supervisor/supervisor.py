@@ -23,7 +23,7 @@ import psutil
 
 from components.gan.errors import BusyError, UserError
 from components.provenance import ledger
-from components.services import signals
+from components.services import password, signals
 from components.services.address import answers, masked
 from components.services.platform import Platform, find, hold, lock, record, running
 from components.services.process import Process, folder_id
@@ -40,8 +40,16 @@ PLAN_SECONDS = 8
 def use(workspace: Workspace) -> None:
     """Let this process's flows go to the platform's Prefect server, where one runs and no other is named."""
     platform = running(workspace)
-    if platform and answers(f"{platform.prefect}/health"):
-        os.environ.setdefault("PREFECT_API_URL", platform.prefect)
+    if platform and not os.environ.get("PREFECT_API_URL") and answers(f"{platform.prefect}/health"):
+        enter(workspace, platform)
+
+
+def enter(workspace: Workspace, platform: Platform) -> None:
+    """Let this process ask the platform's Prefect server."""
+    os.environ["PREFECT_API_URL"] = platform.prefect
+    # A platform of before there was a password asks for none.
+    if any(name == "prefect" for name in platform.parts) and (known := password.known(workspace)):
+        os.environ["PREFECT_API_AUTH_STRING"] = password.prefect_auth(known)
 
 
 def up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callable[[str], None]) -> None:
@@ -68,7 +76,7 @@ def _up(workspace: Workspace, prefect_port: int, mlflow_port: int, tell: Callabl
     for part in wanted:
         if part.port and _taken(part.port):
             raise UserError(f"port {part.port} is in use{_user_of(part.port)}: name another by --{part.name}-port")
-    environment = commands.environment(workspace, prefect)
+    environment = commands.environment(workspace, prefect, own)
     # Written down, and shown: without the password that the user's own server may have in its address.
     platform = Platform(
         supervisor=Process.of(os.getpid()),

@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from ...workspace.workspace import Workspace
-from . import exposure, leftovers, machine, processes, reachability, versions
+from . import exposure, guards, leftovers, machine, processes, reachability, versions
 from .diagnosis import Diagnosis
 
 _PROJECT = Path(__file__).resolve().parents[3]
@@ -33,6 +33,7 @@ def examine(workspace: Workspace, environment: Mapping[str, str] = os.environ) -
     yield from exposure.ports(ours)
     yield exposure.ray_token(Path(environment.get("HOME") or "/"))
     yield from exposure.authentication(environment)
+    yield from guards.guards(ours, environment)
     yield exposure.secrets(workspace.params, workspace.root / "prefect.yaml")
     yield from machine.disk([workspace.root, temporary])
     yield machine.shared_memory(Path("/dev/shm"))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from components.maintenance.doctor.diagnosis import Diagnosis
+from components.maintenance.doctor.guards import guards
 from components.workspace.workspace import Workspace
 from flows.supervisor import ephemeral_server
+from tests.harness.trainings import Run
 
 
 def test_what_a_killed_run_left_is_ended_by_its_workspace_alone(tmp_path: Path) -> None:
@@ -34,3 +38,18 @@ def test_what_a_killed_run_left_is_ended_by_its_workspace_alone(tmp_path: Path) 
         for process in started:
             process.kill()
             process.wait()
+
+
+def test_the_temporary_server_of_a_run_refuses_strangers(make_workspace: Callable[..., Path]) -> None:
+    run = Run(make_workspace(), "run")
+    try:
+
+        def asked() -> list[Diagnosis]:
+            children = run.tree.children(recursive=True)
+            return [found for found in guards(children, {}) if found.ok is not None]
+
+        run.until(lambda: bool(asked()))
+        assert all(found.ok and "Prefect" in found.words for found in asked())
+        run.trained(1)
+    finally:
+        run.kill_everything()

@@ -36,7 +36,7 @@ from components.services.process import Process, folder_id
 from components.workspace.workspace import Workspace
 from flows.supervisor import commands, supervisor
 workspace = Workspace(Path(sys.argv[1]))
-environment = commands.environment(workspace, "http://127.0.0.1:9/api")
+environment = commands.environment(workspace, "http://127.0.0.1:9/api", own=True)
 platform = Platform(
     supervisor=Process.of(os.getpid()), folder=folder_id(workspace), root=sys.argv[1],
     prefect="http://127.0.0.1:9/api", mlflow="http://127.0.0.1:9",

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ import psutil
 import pytest
 import yaml
 
+from components.maintenance.doctor.guards import guards
+from components.services import password
 from components.services.address import answers
 from components.services.platform import Platform
 from components.services.process import Process, folder_id
 from components.workspace.workspace import Workspace
+from flows.cli.login import given
 from flows.cli.status import status_of
 from flows.supervisor import supervisor
 from flows.supervisor.members import members
@@ -56,9 +60,24 @@ class Running:
         ports = ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
         return succeeded(ganflow(self.root, "up", "--detach", *ports))
 
+    @property
+    def auth(self) -> tuple[str, str]:
+        """User and password of its servers."""
+        known = password.known(Workspace(self.root))
+        assert known
+        return password.USER, known
+
+    @cached_property
+    def client(self) -> httpx.Client:
+        """What asks Prefect's server as its pages do: with the password, and the token against foreign pages."""
+        client = httpx.Client(base_url=f"http://127.0.0.1:{self.ports[0]}/api/", auth=self.auth, timeout=30)
+        token = client.get("csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
+        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
+        return client
+
     def post(self, path: str, body: Any) -> httpx.Response:
         while True:
-            answer = httpx.post(f"http://127.0.0.1:{self.ports[0]}/api/{path}", json=body, timeout=30)
+            answer = self.client.post(path, json=body)
             # Two at once wrote into Prefect's SQLite: its own clients ask again too.
             if answer.status_code != 503:
                 return answer
@@ -66,11 +85,10 @@ class Running:
 
     def change(self, method: str, path: str, body: dict[str, Any]) -> None:
         """Change something, as the pages do."""
-        url = f"http://127.0.0.1:{self.ports[0]}/api/{path}"
-        httpx.request(method, url, json=body, timeout=30).raise_for_status()
+        self.client.request(method, path, json=body).raise_for_status()
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"http://127.0.0.1:{self.ports[0]}/api/{path}", timeout=30).raise_for_status().json()
+        return self.client.get(path).raise_for_status().json()
 
     def start(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Ask for a run, as Prefect's form does."""
@@ -139,6 +157,58 @@ def test_a_second_up_finds_the_running_platform(running: Running) -> None:
     listening = {each.laddr.port: each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
     # Nothing of it can be reached from elsewhere.
     assert {*running.ports} <= listening.keys() and {*listening.values()} <= {"127.0.0.1", "::1"}
+
+
+STRANGER = {"Origin": "http://stranger.example", "Content-Type": "application/json"}
+COMMAND = {"state": {"type": "SCHEDULED"}, "job_variables": {"command": 'sh -c "id > ran.txt"'}}
+
+
+def test_strangers_are_refused(running: Running) -> None:
+    """Neither another user of the machine nor a page that is open in the browser learns or starts anything."""
+    prefect, mlflow = (f"http://127.0.0.1:{port}" for port in running.ports)
+    clean = running.get("deployments/name/clean/clean")["id"]
+    asked = [
+        ("POST", f"{prefect}/api/deployments/filter", {}),
+        ("POST", f"{prefect}/api/deployments/{clean}/create_flow_run", COMMAND),
+        ("GET", f"{prefect}/api/csrf-token?client=stranger", None),
+        ("GET", f"{prefect}/api/admin/settings", None),
+        ("POST", f"{mlflow}/api/2.0/mlflow/experiments/search", {"max_results": 1}),
+        ("GET", f"{mlflow}/ajax-api/2.0/mlflow/experiments/search?max_results=1", None),
+        ("POST", f"{mlflow}/api/2.0/mlflow/users/create", {"username": "me", "password": "x" * 20}),
+        ("GET", f"{mlflow}/get-artifact?path=x&run_uuid=0", None),
+    ]
+    wrong = ("ganflow", "a password of somebody else")
+    for method, url, body in asked:
+        for headers in ({}, STRANGER, STRANGER | {"Host": "stranger.example"}):
+            for auth in (None, wrong):
+                answer = httpx.request(method, url, json=body, headers=headers, auth=auth, timeout=30)
+                assert answer.status_code in (401, 403), (method, url, headers, answer.status_code)
+    # A page of theirs is not let ask with what the browser knows either, and a form without the token changes nothing.
+    allowed = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    for server in (prefect, mlflow):
+        answer = httpx.options(f"{server}/api/2.0/mlflow/experiments/search", headers=STRANGER | allowed)
+        assert "access-control-allow-origin" not in answer.headers
+    url = f"{prefect}/api/deployments/{clean}/create_flow_run"
+    assert httpx.post(url, json=COMMAND, auth=running.auth, timeout=30).status_code == 403
+    local = [psutil.Process(each.pid) for each in running.processes()]
+    found = [found for found in guards(local, {}) if found.ok is not None]
+    assert len(found) == 2 and all(each.ok for each in found), found
+
+
+def test_the_password_stands_in_its_file_alone(running: Running) -> None:
+    _, known = running.auth
+    kept = password.file(Workspace(running.root))
+    assert kept.stat().st_mode & 0o777 == 0o600
+    holding = [file for file in running.root.rglob("*") if file.is_file() and known.encode() in file.read_bytes()]
+    assert holding == [kept]
+    assert not any(known in word for process in running.processes() for word in process.cmdline())
+    assert known not in succeeded(ganflow(running.root, "status")) + running.up()
+    assert "terminal only" in refused(running.root, "login")
+    exported = succeeded(ganflow(running.root, "env"))
+    # Prefect's own command, as it is typed in such a shell; ganflow finds its servers as before.
+    line = f"{exported}\nprefect deployment ls && ganflow status"
+    shell = subprocess.run(["sh", "-c", line], cwd=running.root, env=environment(), capture_output=True, text=True)
+    assert "retrain/retrain" in succeeded(shell) and "healthy" in shell.stdout
 
 
 def test_a_port_in_use_is_named_with_its_user(running: Running, make_workspace: Any) -> None:
@@ -230,7 +300,7 @@ def told(running: Running) -> Iterator[list[str]]:
         f"url = 'http://127.0.0.1:{server.server_port}';"
         "Block(name='ops', url=url, json_data={'text': '{{body}}'}).save('ops')"
     )
-    api = environment(PREFECT_API_URL=f"http://127.0.0.1:{running.ports[0]}/api")
+    api = environment(**given(Workspace(running.root), running.platform))
     subprocess.run([sys.executable, "-c", block], env=api, check=True, cwd=running.root)
     with (running.root / "params.yaml").open("a") as params:
         params.write("retrain: {notify: custom-webhook/ops}\n")
@@ -366,7 +436,7 @@ def test_the_run_tells_progress_samples_scores_and_verdict(
 def test_the_pages_show_it(
     running: Running, retrained: dict[str, Any], artifacts: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import HttpCredentials, sync_playwright
 
     # GANFLOW_SCREENSHOTS=docs makes those that README shows.
     shots = Path(os.environ.get("GANFLOW_SCREENSHOTS") or tmp_path)
@@ -378,8 +448,14 @@ def test_the_pages_show_it(
     errors: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        user, known = running.auth
+        asked = HttpCredentials(username=user, password=known, origin=mlflow)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000}, http_credentials=asked)
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(prefect)
+        page.locator("input[type=password]").fill(f"{user}:{known}")
+        page.keyboard.press("Enter")
+        page.get_by_text("Flow Runs").first.wait_for()
         page.goto(f"{prefect}/runs/flow-run/{retrained['id']}")
         page.get_by_text(retrained["name"]).first.wait_for()
         page.get_by_text("Completed").first.wait_for()

@@ -1,0 +1,95 @@
+"""The commands `ganflow login` and `ganflow env`: the way into the servers that ganflow started for a workspace."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from components.gan.errors import NotThereError, UserError
+from components.services import password
+from components.services.platform import Platform, running
+from components.workspace.workspace import Workspace
+from flows.cli.shared import WorkspaceOption, workspace_at
+
+# What `ganflow env` set, so that ganflow itself goes on finding the platform by its record.
+GIVEN = "GANFLOW_ENV"
+
+
+def login(
+    folder: WorkspaceOption = None,
+    pages: Annotated[bool, typer.Option("--open", help="open the pages in the browser too")] = False,
+) -> None:
+    """Show the addresses, user and password of the pages, on a terminal only."""
+    workspace = workspace_at(folder)
+    if not sys.stdout.isatty():
+        raise UserError(
+            "a password is shown on a terminal only, never written to a file or a log: programs take it by "
+            '`eval "$(ganflow env)"`'
+        )
+    known, platform = _known(workspace), running(workspace)
+    if platform and "prefect" in platform.parts:
+        print(f"Prefect   {platform.pages}\n          asks once for      {password.prefect_auth(known)}")
+    mlflow = platform.mlflow if platform else "the pages of `ganflow ui`"
+    if platform is None or "mlflow" in platform.parts:
+        print(f"MLflow    {mlflow}\n          user               {password.USER}\n          password           {known}")
+    if pages and platform:
+        for address in (platform.pages, platform.mlflow):
+            webbrowser.open(address)
+
+
+def env(folder: WorkspaceOption = None) -> None:
+    """Print what `prefect` and `mlflow` typed by hand need: eval "$(ganflow env)"."""
+    workspace = workspace_at(folder)
+    if sys.stdout.isatty():
+        raise UserError('this is for a shell, and holds a password: type eval "$(ganflow env)"')
+    platform = running(workspace)
+    if platform is None:
+        raise NotThereError("no platform of this workspace runs: `ganflow up --detach` starts it")
+    for name, value in given(workspace, platform).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def given(workspace: Workspace, platform: Platform) -> dict[str, str]:
+    """Return the variables by which the tools find the platform's servers and are let in."""
+    found: dict[str, str] = {}
+    if "prefect" in platform.parts:
+        auth = password.prefect_auth(_known(workspace))
+        found |= {"PREFECT_API_URL": platform.prefect, "PREFECT_API_AUTH_STRING": auth}
+    if "mlflow" in platform.parts:
+        found |= {
+            "MLFLOW_TRACKING_URI": platform.mlflow,
+            "MLFLOW_TRACKING_USERNAME": password.USER,
+            "MLFLOW_TRACKING_PASSWORD": _known(workspace),
+        }
+    addresses = (found[name] for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI") if name in found)
+    return found | {GIVEN: " ".join(addresses)}
+
+
+def forget_given() -> None:
+    """Take what `ganflow env` set out of the environment: ganflow finds its own servers, and none is one too many.
+
+    What the user has set to something else since then stays.
+    """
+    addresses = os.environ.pop(GIVEN, "").split()
+    for name, beside in (
+        ("PREFECT_API_URL", ("PREFECT_API_AUTH_STRING",)),
+        ("MLFLOW_TRACKING_URI", ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")),
+    ):
+        if os.environ.get(name) in addresses:
+            for variable in (name, *beside):
+                os.environ.pop(variable, None)
+
+
+def _known(workspace: Workspace) -> str:
+    known = password.known(workspace)
+    if known is None:
+        raise NotThereError(
+            f"there is no password of this workspace that you alone can read ({password.file(workspace)}): "
+            "`ganflow down`, then `ganflow up`, or `ganflow ui`, makes one"
+        )
+    return known

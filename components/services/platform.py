@@ -7,11 +7,13 @@ seen from other containers and machines too. The record says which process holds
 from __future__ import annotations
 
 import fcntl
+import json
 import socket
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 from pydantic import Field
 
@@ -85,6 +87,11 @@ def hold(workspace: Workspace) -> AbstractContextManager[object]:
     Raises:
         BusyError: another process holds it.
     """
+    if older := _older(workspace):
+        raise BusyError(
+            f"a platform that an older ganflow started runs (process {older}): end it by `kill {older}`, then run the "
+            "same command again"
+        )
     file = lock(workspace)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +100,20 @@ def hold(workspace: Workspace) -> AbstractContextManager[object]:
             return FileLock(file, fallback_to_soft=False).acquire(timeout=1)
         except Timeout:
             raise BusyError(f"the platform of {workspace.root} {where(workspace)}") from None
+
+
+def _older(workspace: Workspace) -> int | None:
+    """Return the supervisor's process number where a platform runs that was recorded before it was told by a lock."""
+    with suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):
+        supervisor = json.loads(record(workspace).read_bytes())["supervisor"]
+        process = psutil.Process(int(supervisor["pid"]))
+        command = process.cmdline()
+        # This may be a copy of the folder that it was started for.
+        named = command[command.index("--workspace") + 1] if "--workspace" in command else "."
+        same = abs(process.create_time() - float(supervisor["started"])) < 1
+        if same and "up" in command and Path(process.cwd(), named).resolve() == workspace.root.resolve():
+            return int(process.pid)
+    return None
 
 
 def is_held(workspace: Workspace) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -219,3 +220,24 @@ def test_the_last_line_is_that_of_this_start(tmp_path: Path) -> None:
     # It was emptied meanwhile.
     assert last_line(log, 7) == "new"
     assert os.fspath(log)
+
+
+def test_a_platform_of_an_older_ganflow_is_named_and_left_alone(tmp_path: Path) -> None:
+    """Its record tells the supervisor by number and start alone."""
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.state.mkdir(parents=True)
+    older = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)", "up", "--workspace", str(workspace.root)]
+    )
+    try:
+        started = psutil.Process(older.pid).create_time()
+        described = {"supervisor": {"pid": older.pid, "started": started}, "parts": {}, "prefect": "", "mlflow": ""}
+        (workspace.state / "platform.json").write_text(json.dumps(described))
+        shutil.copytree(workspace.root, tmp_path / "copy")
+        with pytest.raises(BusyError, match=f"older ganflow started runs .process {older.pid}.: end it by `kill"):
+            supervisor.down(workspace)
+        assert older.poll() is None and not supervisor.down(Workspace(tmp_path / "copy"))
+    finally:
+        older.kill()
+        older.wait()
+    assert not supervisor.down(workspace)

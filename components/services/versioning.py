@@ -17,7 +17,9 @@ import yaml
 from ..gan.errors import UserError
 from ..workspace.data_hashes import md5_of_files
 from ..workspace.workspace import Workspace
+from . import site_cache
 from .address import masked
+from .git_environment import NO_FETCH, harmless
 
 # DVC takes hours for more small files.
 MANY_FILES = 20_000
@@ -27,6 +29,9 @@ def add(workspace: Workspace, many: int = MANY_FILES) -> str:
     """Track `data/` by `dvc add`, where the workspace lies in a git repository; one sentence on what was done.
 
     `many`: more files than that are left alone, because DVC is very slow on them.
+
+    Raises:
+        UserError: the workspace's settings of DVC would run code that came with it.
     """
     git = next((folder for folder in (workspace.root, *workspace.root.parents) if (folder / ".git").exists()), None)
     if git is None:
@@ -34,7 +39,7 @@ def add(workspace: Workspace, many: int = MANY_FILES) -> str:
     files = sum(len(names) for _, _, names in os.walk(workspace.data))
     if files > many:
         return f"data/ is not tracked: DVC is slow on {files:,} files; pack them as tar shards, then `dvc add data`"
-    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    site_cache.prepare(workspace.root)
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -44,6 +49,8 @@ def add(workspace: Workspace, many: int = MANY_FILES) -> str:
         repo = Repo(str(workspace.root)) if inside else Repo.init(str(workspace.root), subdir=workspace.root != git)
         with repo:
             repo.add(str(workspace.data))
+        if not inside:
+            site_cache.prepare(workspace.root)
     except (DvcException, OSError) as error:
         return f"data/ is not tracked: {masked(' '.join(str(error).split()))}; run `dvc add data`"
     return "data/ is tracked by data.dvc: commit it with params.yaml"
@@ -53,13 +60,15 @@ def pull(workspace: Workspace) -> None:
     """Get the data that `data.dvc` names from its remote, where they are not there already.
 
     Raises:
-        UserError: the remote has them not or cannot be reached, or `data/` has changes that would be lost.
+        UserError: the remote has them not or cannot be reached, `data/` has changes that would be lost, `data.dvc` names
+            other files than `data`, or the settings of DVC would run code that came with the workspace.
     """
     if not (workspace.root / "data.dvc").exists() or not any(
         (f / ".dvc").is_dir() for f in (workspace.root, *workspace.root.parents)
     ):
         return
-    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    _check_outs(workspace)
+    site_cache.prepare(workspace.root)
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -75,6 +84,17 @@ def pull(workspace: Workspace) -> None:
         ) from None
 
 
+def _check_outs(workspace: Workspace) -> None:
+    """Refuse a `data.dvc` by which DVC would write elsewhere than into `data/`, such as into the home directory."""
+    try:
+        described = yaml.safe_load((workspace.root / "data.dvc").read_bytes())
+        paths, folder = [out["path"] for out in described["outs"]], described.get("wdir", ".")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError):
+        return
+    if paths != [workspace.data.name] or folder != ".":
+        raise UserError("data.dvc names other files than data, which would be written: run `dvc add data` anew")
+
+
 def record(workspace: Workspace, stages: Sequence[str]) -> str:
     """Write what lies in the workspace to `dvc.lock`, as if `dvc repro` had made it; one sentence on what was done.
 
@@ -85,7 +105,7 @@ def record(workspace: Workspace, stages: Sequence[str]) -> str:
     """
     if not (workspace.root / "dvc.yaml").exists() or not (workspace.root / ".dvc").is_dir():
         return "not recorded: the workspace is not under DVC"
-    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    site_cache.prepare(workspace.root)
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -115,7 +135,7 @@ def own_cache(workspace: Workspace, hold: bool) -> Iterator[Path | None]:
     if not objects.is_dir():
         yield None
         return
-    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    site_cache.prepare(workspace.root)
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -212,8 +232,11 @@ def code_commit() -> str | None:
 
 def _git(folder: Path, *arguments: str, stdin: str = "") -> str | None:
     try:
-        command = ["git", "-C", str(folder), *arguments]
-        asked = subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", check=True)
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+        environment = {**os.environ, **harmless(), **NO_FETCH}
+        asked = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, errors="replace", check=True, env=environment
+        )
         return asked.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -7,6 +7,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 PYTHON ?= python3
+# With a site cache that nobody else can write: DVC runs code from it.
+DVC := cache=$$($(BIN)/python -m components.services.site_cache) && DVC_SITE_CACHE_DIR="$$cache" dvc
 
 .PHONY: run up test test-long audit ui repro install
 
@@ -35,12 +37,12 @@ ui: $(BIN)/.installed
 	@ganflow ui
 
 repro: $(BIN)/.installed data
-	@dvc repro
+	@$(DVC) repro
 
 install: $(BIN)/.installed
 
 data: | $(BIN)/.installed
-	@dvc pull data.dvc
+	@$(DVC) pull data.dvc
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganflow needs Python 3.11 or newer")'

@@ -1,6 +1,6 @@
 """The folder of DVC's site cache, from whose pickles DVC runs code: this user's own, and in no workspace.
 
-By default it is one that every user of the machine can write, and diskcache, which reads it, has no version without this
+By default every user of the machine can write it, and diskcache, which reads it, has no version without this
 fault (CVE-2025-69872). `python -m components.services.site_cache` readies the workspace in this folder for a `dvc` that
 is not started by ganflow, and prints where the cache is.
 """

@@ -60,8 +60,8 @@ def pull(workspace: Workspace) -> None:
     """Get the data that `data.dvc` names from its remote, where they are not there already.
 
     Raises:
-        UserError: the remote has them not or cannot be reached, `data/` has changes that would be lost, `data.dvc` names
-            other files than `data`, or the settings of DVC would run code that came with the workspace.
+        UserError: the remote has them not or cannot be reached, `data/` has changes that would be lost, `data.dvc`
+            names other files than `data`, or the settings of DVC would run code that came with the workspace.
     """
     if not (workspace.root / "data.dvc").exists() or not any(
         (f / ".dvc").is_dir() for f in (workspace.root, *workspace.root.parents)

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from components.gan.errors import BusyError, UserError
+from components.services import site_cache
 from components.services.platform import find, hold, running
 from components.services.tracking import connection
 from components.workspace.params import Params
@@ -54,6 +55,8 @@ def up(
     with hold(workspace):
         # It runs elsewhere otherwise, which is said here at once.
         pass
+    # Its worker's flows, and what they start, find it in their environment.
+    site_cache.prepare(workspace.root)
     if detach:
         _detached(workspace, prefect_port, mlflow_port)
         _show(workspace)

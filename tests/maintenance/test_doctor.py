@@ -126,12 +126,15 @@ def test_versions(tmp_path: Path) -> None:
 
 
 def test_dvc_cache(tmp_path: Path) -> None:
-    (tmp_path / "repo").mkdir()
-    tmp_path.chmod(0o755)
-    assert versions.dvc_cache(tmp_path).ok
-    (tmp_path / "repo").chmod(0o777)
-    wrong = found([versions.dvc_cache(tmp_path)])
-    assert wrong.ok is False and f"chmod o-w {tmp_path / 'repo'}," in wrong.remedy
+    cache, root = tmp_path / "cache", tmp_path / "workspace"
+    assert versions.dvc_cache(cache, root).ok
+    cache.mkdir(mode=0o755)
+    assert versions.dvc_cache(cache, root).ok
+    wrong = found([versions.dvc_cache(cache, tmp_path)])
+    assert wrong.ok is False and "came with the workspace" in wrong.words
+    cache.chmod(0o777)
+    wrong = found([versions.dvc_cache(cache, root)])
+    assert wrong.ok is False and "others can write it" in wrong.words and "DVC_SITE_CACHE_DIR" in wrong.remedy
 
 
 # --- who can reach what ---

@@ -62,32 +62,43 @@ def dvc(workspace: Workspace, *arguments: str, **variables: str) -> subprocess.C
     return subprocess.run(command, cwd=workspace.root, env=named, capture_output=True, text=True, check=False)
 
 
+def forget(workspace: Workspace) -> None:
+    """Leave the data in the remote alone."""
+    shutil.rmtree(workspace.data, ignore_errors=True)
+    shutil.rmtree(workspace.root / ".dvc" / "cache", ignore_errors=True)
+
+
 @pytest.fixture
 def planted(tracked: Workspace, tmp_path: Path) -> Path:
     """A site cache whose every entry makes the folder `ran` when it is read, as an unguarded `dvc` shows."""
     cache, ran = tmp_path / "planted", tmp_path / "ran"
-    shutil.rmtree(tracked.data)
-    dvc(tracked, "checkout", **{VARIABLE: str(cache)})
-    assert (tracked.data / "image").exists()
-    shutil.rmtree(tracked.data)
+    config = tracked.root / ".dvc" / "config"
+    config.write_text(f"[core]\n    remote = r\n['remote \"r\"']\n    url = {tmp_path}/remote\n")
+    assert dvc(tracked, "push").returncode == 0
+    forget(tracked)
+    assert dvc(tracked, "pull", **{VARIABLE: str(cache)}).returncode == 0
     databases = list(cache.rglob("cache.db"))
     assert databases
     for file in databases:
         with sqlite3.connect(file) as database:
             database.execute("UPDATE Cache SET mode = 4, value = ?, filename = NULL", (pickle.dumps(Marker(ran)),))
         database.close()
-    dvc(tracked, "checkout", **{VARIABLE: str(cache)})
+    forget(tracked)
+    dvc(tracked, "pull", **{VARIABLE: str(cache)})
     assert ran.is_dir()
     ran.rmdir()
-    shutil.rmtree(tracked.data, ignore_errors=True)
+    forget(tracked)
     return cache
 
 
 def test_pickles_that_others_planted_are_not_read(
-    tracked: Workspace, planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tracked: Workspace,
+    planted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     config, local = tracked.root / ".dvc" / "config", tracked.root / ".dvc" / "config.local"
-    own = local.read_text()
     # By the environment, in a folder like DVC's default.
     planted.chmod(0o777)
     monkeypatch.setenv(VARIABLE, str(planted))
@@ -96,21 +107,22 @@ def test_pickles_that_others_planted_are_not_read(
     monkeypatch.delenv(VARIABLE)
     # By a setting that came with the workspace, beside another one.
     planted.chmod(0o755)
-    local.write_text(f"['remote \"kept\"']\n    url = elsewhere\n[CORE]\n    Site_Cache_Dir = {planted}\n    jobs = 1\n")
+    local.write_text(
+        f"['remote \"kept\"']\n    url = elsewhere\n[CORE]\n    Site_Cache_Dir = {planted}\n    jobs = 1\n"
+    )
     versioning.pull(tracked)
     assert (tracked.data / "image").read_bytes() == b"12345"
     assert f"named '{planted}' as DVC's site cache; it names your own now" in capfd.readouterr().err
-    assert str(planted) not in local.read_text() and "elsewhere" in local.read_text() and "jobs = 1" in local.read_text()
-    shutil.rmtree(tracked.data)
-    assert dvc(tracked, "checkout").returncode == 0
+    assert (
+        str(planted) not in local.read_text() and "elsewhere" in local.read_text() and "jobs = 1" in local.read_text()
+    )
+    forget(tracked)
+    assert dvc(tracked, "pull").returncode == 0
     # By one that is committed.
-    shutil.rmtree(tracked.data)
-    with config.open("a") as added:
-        added.write(f"[core]\n    site_cache_dir = {planted}\n")
-    with pytest.raises(UserError, match="sets core.site_cache_dir, .*delete that setting"):
+    forget(tracked)
+    config.write_text(config.read_text().replace("[core]\n", f"[core]\n    site_cache_dir = {planted}\n"))
+    with pytest.raises(UserError, match=r"sets core.site_cache_dir, .*delete that setting"):
         versioning.pull(tracked)
-    local.write_text(own)
-    assert dvc(tracked, "checkout").returncode == 0
     assert not (tmp_path / "ran").exists()
 
 
@@ -185,14 +197,14 @@ def test_nothing_but_data_is_pulled(tracked: Workspace, tmp_path: Path, path: st
     described = tracked.root / "data.dvc"
     shutil.rmtree(tracked.data)
     described.write_text(described.read_text().replace("path: data", f"path: {path.format(tmp=tmp_path)}"))
-    with pytest.raises(UserError, match="data.dvc names other files than data"):
+    with pytest.raises(UserError, match=r"data.dvc names other files than data"):
         versioning.pull(tracked)
     assert not list(tmp_path.rglob("victim"))
 
 
 def test_settings_of_a_repository_start_no_program(tracked: Workspace, tmp_path: Path) -> None:
     ran, program = tmp_path / "ran", tmp_path / "program"
-    program.write_text(f"#!/bin/sh\necho \"$0 $*\" >>{ran}\n")
+    program.write_text(f'#!/bin/sh\necho "$0 $*" >>{ran}\n')
     program.chmod(0o755)
 
     def git(*arguments: str) -> None:

@@ -29,7 +29,9 @@ def examine(workspace: Workspace, environment: Mapping[str, str] = os.environ) -
     installed: dict[str, str] = {canonicalize_name(each.name): each.version for each in distributions()}
     yield versions.advisories(installed, date.today())
     yield versions.versions(installed, _PROJECT / "constraints.txt")
-    yield versions.dvc_cache(Path(environment.get("DVC_SITE_CACHE_DIR") or "/var/tmp/dvc"))
+    settings = reachability.dvc_settings(workspace.root)
+    set_to = settings and settings[1].get("core", "site_cache_dir", fallback=None)
+    yield versions.dvc_cache(Path(environment.get("DVC_SITE_CACHE_DIR") or set_to or "/var/tmp/dvc"), workspace.root)
     yield from exposure.ports(ours)
     yield exposure.ray_token(Path(environment.get("HOME") or "/"))
     yield from exposure.authentication(environment)

@@ -65,16 +65,28 @@ def _unreachable(place: str, workspace: Workspace, environment: Mapping[str, str
 
 
 def _remote(root: Path) -> str | None:
-    """Where DVC's default remote is, by its own files: its import takes seconds."""
+    """Where DVC's default remote is."""
+    settings = dvc_settings(root)
+    if settings is None:
+        return None
+    dvc, config = settings
+    try:
+        name = config.get("core", "remote", fallback=None)
+        url = name and config.get(f"'remote \"{name}\"'", "url", fallback=None)
+    except configparser.Error:
+        return None
+    # A folder is named from where the file lies.
+    return str(dvc / url) if url and "://" not in url else url
+
+
+def dvc_settings(root: Path) -> tuple[Path, configparser.ConfigParser] | None:
+    """DVC's folder and settings in it, by its own files: its import takes seconds. None: there are none to be read."""
     dvc = next((at / ".dvc" for at in (root, *root.parents) if (at / ".dvc").is_dir()), None)
     if dvc is None:
         return None
     config = configparser.ConfigParser(interpolation=None)
     try:
         config.read([dvc / "config", dvc / "config.local"])
-        name = config.get("core", "remote", fallback=None)
-        url = name and config.get(f"'remote \"{name}\"'", "url", fallback=None)
     except (configparser.Error, UnicodeDecodeError):
         return None
-    # A folder is named from where the file lies.
-    return str(dvc / url) if url and "://" not in url else url
+    return dvc, config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -13,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from ...services.site_cache import why_unsafe
 from .diagnosis import Diagnosis, some
 
 
@@ -86,13 +86,19 @@ def versions(installed: Mapping[str, str], constraints: Path) -> Diagnosis:
     return Diagnosis("versions", True, f"all are those of {constraints.name}")
 
 
-def dvc_cache(folder: Path) -> Diagnosis:
-    """Whether other users may write where DVC reads pickles: CVE-2025-69872 of diskcache has no fixed version."""
+def dvc_cache(folder: Path, root: Path) -> Diagnosis:
+    """Whether `dvc` typed by hand reads pickles that others may have written; ganflow's own calls never do.
+
+    CVE-2025-69872 of diskcache has no fixed version.
+    """
     check = "DVC's cache"
-    places = (folder, folder / "repo")
-    open_to_all = [str(place) for place in places if place.exists() and place.stat().st_mode & stat.S_IWOTH]
-    if open_to_all:
-        words = f"every user of this machine can write {folder}, whose files can make DVC run code (CVE-2025-69872)"
-        remedy = f"chmod o-w {' '.join(open_to_all)}, or name a folder of your own by DVC_SITE_CACHE_DIR"
-        return Diagnosis(check, False, words, remedy)
-    return Diagnosis(check, True, f"{folder} is no other user's to write")
+    if not folder.exists():
+        return Diagnosis(check, True, f"nobody has put anything into {folder}")
+    wrong = why_unsafe(folder)
+    if wrong is None and folder.resolve().is_relative_to(root.resolve()):
+        wrong = "it came with the workspace"
+    if wrong is None:
+        return Diagnosis(check, True, f"{folder} is no other user's to write")
+    words = f"`dvc` runs code from {folder} (CVE-2025-69872), and {wrong}"
+    remedy = "unset DVC_SITE_CACHE_DIR, or have `ganflow up` or `make` write a folder of yours into .dvc/config.local"
+    return Diagnosis(check, False, words, remedy)

@@ -244,7 +244,9 @@ def test_settings_of_a_repository_start_no_program(tracked: Workspace, tmp_path:
     # They do start it.
     for arguments in (["status"], ["log"], ["cat-file", "-p", "1" * 40]):
         ran.unlink(missing_ok=True)
-        subprocess.run(["git", "-C", str(tracked.root), *arguments], capture_output=True, check=False)
+        unguarded = {name: value for name, value in os.environ.items() if not name.startswith("GIT_CONFIG_")}
+        command = ["git", "-C", str(tracked.root), *arguments]
+        subprocess.run(command, env=unguarded, capture_output=True, check=False)
         assert ran.exists(), arguments
     ran.unlink()
     versioning.named_objects(tracked)

@@ -30,7 +30,7 @@ def examine(workspace: Workspace, environment: Mapping[str, str] = os.environ) -
     yield versions.advisories(installed, date.today())
     yield versions.versions(installed, _PROJECT / "constraints.txt")
     settings = reachability.dvc_settings(workspace.root)
-    set_to = settings and settings[1].get("core", "site_cache_dir", fallback=None)
+    set_to = settings[1].get("core", "site_cache_dir", fallback=None) if settings else None
     yield versions.dvc_cache(Path(environment.get("DVC_SITE_CACHE_DIR") or set_to or "/var/tmp/dvc"), workspace.root)
     yield from exposure.ports(ours)
     yield exposure.ray_token(Path(environment.get("HOME") or "/"))

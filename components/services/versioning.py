@@ -60,14 +60,13 @@ def pull(workspace: Workspace) -> None:
     """Get the data that `data.dvc` names from its remote, where they are not there already.
 
     Raises:
-        UserError: the remote has them not or cannot be reached, `data/` has changes that would be lost, `data.dvc`
-            names other files than `data`, or the settings of DVC would run code that came with the workspace.
+        UserError: the remote has them not or cannot be reached, `data/` has changes that would be lost, or
+            the settings of DVC would run code that came with the workspace.
     """
     if not (workspace.root / "data.dvc").exists() or not any(
         (f / ".dvc").is_dir() for f in (workspace.root, *workspace.root.parents)
     ):
         return
-    _check_outs(workspace)
     site_cache.prepare(workspace.root)
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -82,17 +81,6 @@ def pull(workspace: Workspace) -> None:
         raise UserError(
             f"`dvc pull data.dvc` did not work: {reason}; mend that, or the remote in .dvc/config"
         ) from None
-
-
-def _check_outs(workspace: Workspace) -> None:
-    """Refuse a `data.dvc` by which DVC would write elsewhere than into `data/`, such as into the home directory."""
-    try:
-        described = yaml.safe_load((workspace.root / "data.dvc").read_bytes())
-        paths, folder = [out["path"] for out in described["outs"]], described.get("wdir", ".")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError):
-        return
-    if paths != [workspace.data.name] or folder != ".":
-        raise UserError("data.dvc names other files than data, which would be written: run `dvc add data` anew")
 
 
 def record(workspace: Workspace, stages: Sequence[str]) -> str:

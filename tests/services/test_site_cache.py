@@ -192,16 +192,6 @@ def test_make_readies_a_workspace_for_dvc(tracked: Workspace, home: Path) -> Non
     assert asked.stdout.strip() in (tracked.root / ".dvc" / "config.local").read_text()
 
 
-@pytest.mark.parametrize("path", ["../victim", "{tmp}/victim", "sub/victim", "data/../../victim"])
-def test_nothing_but_data_is_pulled(tracked: Workspace, tmp_path: Path, path: str) -> None:
-    described = tracked.root / "data.dvc"
-    shutil.rmtree(tracked.data)
-    described.write_text(described.read_text().replace("path: data", f"path: {path.format(tmp=tmp_path)}"))
-    with pytest.raises(UserError, match=r"data.dvc names other files than data"):
-        versioning.pull(tracked)
-    assert not list(tmp_path.rglob("victim"))
-
-
 def test_settings_of_a_repository_start_no_program(tracked: Workspace, tmp_path: Path) -> None:
     ran, program = tmp_path / "ran", tmp_path / "program"
     program.write_text(f'#!/bin/sh\necho "$0 $*" >>{ran}\n')

@@ -38,7 +38,7 @@ TOOLS = {
     "typer": ("flows/cli/",),
     "ray": ("components/services/cluster/",),
     "mlflow": ("components/services/tracking/",),
-    "dvc": ("components/services/versioning.py",),
+    "dvc": ("components/services/versioning.py", "components/services/site_cache.py"),
     "flows": ("flows/",),
     "pickle": (),
     "torchvision": (),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.workspace.journal import ChainedJournal, Journal, Record
+from components.workspace.journal import ChainedJournal, Journal, Record, _sealed
 
 
 class Change(Record):
@@ -84,3 +85,103 @@ def test_the_chain_goes_on_behind_the_last_whole_line(tmp_path: Path) -> None:
     first, cut, last = journal.links()
     assert (cut.text, last.described) == (None, {"number": 2, "previous": first.hash})
     assert json.loads(last.line)["hash"] == last.hash
+
+
+# --- the witness ---
+
+
+@pytest.fixture
+def witnessed(tmp_path: Path) -> ChainedJournal:
+    journal = ChainedJournal(tmp_path / "chain.jsonl", tmp_path / "elsewhere" / "witness.json")
+    for number in range(5):
+        journal.append({"name": "change", "number": number})
+    return journal
+
+
+def numbers(journal: ChainedJournal) -> list[int]:
+    return [change.number for change in journal.newest(Change)]
+
+
+def test_lines_are_read_newest_first_whatever_the_size_of_a_line(witnessed: ChainedJournal) -> None:
+    witnessed.append({"name": "long" * 100_000, "number": 5})
+    witnessed.append({"name": "last", "number": 6})
+    assert numbers(witnessed) == [6, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("kept", range(5))
+def test_removal_of_the_last_lines_is_noticed_for_good(witnessed: ChainedJournal, kept: int) -> None:
+    lines = witnessed.path.read_bytes().splitlines(keepends=True)
+    witnessed.path.write_bytes(b"".join(lines[:kept]))
+    assert list(witnessed.damage()) == [f"only {kept} of the 5 lines that were written are there as they were"]
+    witnessed.append({"name": "change", "number": 9})
+    assert list(witnessed.damage()) == [f"what stood before line {kept + 1} was changed or removed"]
+    witnessed.append({"name": "change", "number": 10})
+    assert list(witnessed.damage())
+
+
+def test_a_last_line_that_a_stranger_sealed_is_noticed_and_not_read(witnessed: ChainedJournal) -> None:
+    lines = witnessed.path.read_bytes().splitlines(keepends=True)
+    stranger = ChainedJournal(witnessed.path)
+    witnessed.path.write_bytes(b"".join(lines[:4]))
+    stranger.append({"name": "change", "number": 7})
+    assert list(witnessed.damage()) == ["its last line is another one than was written"]
+    assert numbers(witnessed) == []
+    witnessed.path.write_bytes(b"".join(lines))
+    stranger.append({"name": "change", "number": 7})
+    assert list(witnessed.damage()) == ["it has 6 lines, of which ganflow wrote 5"]
+    assert numbers(witnessed) == []
+
+
+def test_a_line_that_nobody_sealed_is_noticed_and_not_read(witnessed: ChainedJournal) -> None:
+    with witnessed.path.open("a") as file:
+        file.write('{"name": "change", "number": 7}\n')
+    assert list(witnessed.damage()) == ["line 6 is not what was written"]
+    assert numbers(witnessed) == []
+
+
+def test_a_crash_at_any_byte_of_an_append_is_no_damage(witnessed: ChainedJournal) -> None:
+    assert witnessed.witness is not None
+    whole, before = witnessed.path.read_bytes(), witnessed.witness.read_bytes()
+    witnessed.append({"name": "change", "number": 5})
+    longer, after = witnessed.path.read_bytes(), witnessed.witness.read_bytes()
+    during = json.dumps({**json.loads(after), "settled": False}).encode()
+    moments = [(whole, before), (whole, during), (longer, during), (longer, after)]
+    moments += [(longer[:cut], during) for cut in range(len(whole) + 1, len(longer), 7)]
+    for content, witness in moments:
+        witnessed.path.write_bytes(content)
+        witnessed.witness.write_bytes(witness)
+        assert not list(witnessed.damage()), len(content)
+        assert numbers(witnessed)[-5:] == [4, 3, 2, 1, 0]
+        witnessed.append({"name": "change", "number": 6})
+        assert not list(witnessed.damage()), len(content)
+        assert numbers(witnessed)[0] == 6
+
+
+def test_lines_from_before_it_was_chained_are_kept_as_they_are_from_then_on(tmp_path: Path) -> None:
+    old = Journal(tmp_path / "chain.jsonl")
+    for number in range(3):
+        old.append({"name": "old", "number": number})
+    journal = ChainedJournal(old.path, tmp_path / "witness.json")
+    assert numbers(journal) == [2, 1, 0]
+    audit = journal.audit()
+    assert (audit.conclude(journal.head()), audit.unchained) == ([], 3)
+    journal.append({"name": "new", "number": 3})
+    audit = journal.audit()
+    assert (audit.conclude(journal.head()), audit.unchained) == ([], 3)
+    assert numbers(journal) == [3, 2, 1, 0]
+    whole = journal.path.read_bytes()
+    for one, other in ((b'"number": 1', b'"number": 8'), (whole.splitlines(keepends=True)[0], b"")):
+        journal.path.write_bytes(whole.replace(one, other))
+        assert list(journal.damage())
+        assert numbers(journal) == [3]
+
+
+@pytest.mark.parametrize("line", ["null", "[]", "1", '"text"', "[" * 100_000, '{"a": ' * 50_000, "{}", "\xff", "NaN"])
+def test_whatever_a_line_is_it_ends_in_no_exception(witnessed: ChainedJournal, line: str) -> None:
+    with witnessed.path.open("ab") as file:
+        file.write(line.encode("latin-1") + b"\n")
+        file.write(_sealed(line.removesuffix("}").encode("latin-1")) + b"\n")
+    assert list(witnessed.damage())
+    assert len(list(witnessed.links())) == 7
+    assert Journal(witnessed.path).records(Change)[0].number == 0
+    numbers(witnessed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue, field_validator
 
 from ..gan.options import ImageFormat
 from ..training.cost import Cost
@@ -16,13 +16,15 @@ from ..workspace.artifacts import Picture
 from ..workspace.journal import Record
 from ..workspace.verdict import Verdict
 
+# Keys, hashes and ids become names of files, and labels are printed: neither may be more than that.
+Name = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,127}$")]
 Kind = Literal["dataset", "model", "evaluation", "gallery", "registration", "verdict"]
 
 
 class DatasetFacts(Record):
     """A data set, and the version of its raw data where that lay there still."""
 
-    source: str = Field(description="hash of the raw data")
+    source: Name = Field(description="hash of the raw data")
     image: ImageFormat
     splits: dict[str, int]
     class_counts: dict[str, dict[str, int]]
@@ -42,10 +44,20 @@ class ModelFacts(Record):
     images: int
     score: float
     generator_parameters: int
-    run_id: str | None
+    run_id: Name | None
     tracking: str
     commit: str | None
     cost: Cost | None
+
+    @field_validator("training")
+    @classmethod
+    def _has_a_network(cls, training: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        network = training.get("network")
+        if not (isinstance(network, dict) and isinstance(network.get("name"), str)):
+            raise ValueError("it does not say which network was trained")
+        if not isinstance(training.get("images"), int):
+            raise ValueError("it does not say how many images were seen")
+        return training
 
     @property
     def network(self) -> str:
@@ -85,10 +97,10 @@ class RegistrationFacts(Record):
 
     name: str
     version: int
-    model_key: str
+    model_key: Name
     tracking: str
-    run_id: str | None = None
-    model_id: str | None = None
+    run_id: Name | None = None
+    model_id: Name | None = None
     place: str | None = Field(None, description="of its files, from `mlruns/`; None on a server")
     tags: Mapping[str, str] = {}
 
@@ -106,16 +118,17 @@ class Entry(Record, Generic[Facts]):
     """What is known of one artifact or verdict.
 
     `key`: of the artifact, its id; `content`: its content hash; `parents`: content hashes by kind; `flow_run`:
-    Prefect's, where a flow made it.
+    Prefect's, where a flow made it; `place`: where its line begins in the ledger, once it stands there.
     """
 
     kind: Kind
-    key: str
-    content: str
-    parents: Mapping[Kind, str]
+    key: Name
+    content: Name
+    parents: Mapping[Kind, Name]
     facts: Facts
     flow_run: str | None
     time: str
+    place: int = Field(0, exclude=True)
 
 
 class DatasetEntry(Entry[DatasetFacts]):
@@ -128,6 +141,13 @@ class ModelEntry(Entry[ModelFacts]):
     """A model."""
 
     kind: Literal["model"] = "model"
+
+    @field_validator("parents")
+    @classmethod
+    def _has_a_dataset(cls, parents: Mapping[Kind, Name]) -> Mapping[Kind, Name]:
+        if "dataset" not in parents:
+            raise ValueError("it does not say which data set it was trained on")
+        return parents
 
 
 class EvaluationEntry(Entry[EvaluationFacts]):
@@ -164,3 +184,9 @@ AnyEntry = Annotated[
 def of_kind(entries: Iterable[AnyEntry], kind: type[E]) -> list[E]:
     """Return the entries of one kind, in their order."""
     return [entry for entry in entries if isinstance(entry, kind)]
+
+
+def kind_of(kind: type[Entry[Any]]) -> Kind:
+    """Return what entries of a class are called."""
+    name: Kind = kind.model_fields["kind"].default
+    return name

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..gan.errors import NotThereError, UserError
 from ..workspace.files import sha256_of
 from ..workspace.workspace import Workspace
-from .entries import DatasetEntry, GalleryEntry, ModelEntry, of_kind
+from .entries import DatasetEntry, E, GalleryEntry, ModelEntry
 from .ledger import Ledger, files_of
 from .queries import Answer, Head, KnownData, KnownVersion, head_of, model_key_of, unique_entries, versions_of
 
@@ -56,15 +56,15 @@ def impact(asked: str, workspace: Workspace) -> Impact:
         NotThereError: no data version with this hash, or with this file, is known.
         UserError: it is neither a file nor such a hash.
     """
-    entries = Ledger(workspace).entries()
-    chosen = _chosen(asked, of_kind(entries, DatasetEntry), workspace)
+    ledger = Ledger(workspace)
+    chosen = _chosen(asked, ledger, workspace)
     contents = {entry.content for entry in chosen}
-    models = unique_entries(e for e in of_kind(entries, ModelEntry) if e.parents["dataset"] in contents)
-    galleries = unique_entries(e for e in of_kind(entries, GalleryEntry) if e.parents["dataset"] in contents)
+    models = unique_entries(_made_of(ledger, ModelEntry, contents))
+    galleries = unique_entries(_made_of(ledger, GalleryEntry, contents))
     versions = [
         MadeVersion(**dict(version), model=model.key)
         for model in models
-        for version in versions_of(model, entries, workspace)
+        for version in versions_of(model, ledger, workspace)
     ]
     return Impact(
         asked=asked,
@@ -80,13 +80,19 @@ def impact(asked: str, workspace: Workspace) -> Impact:
         ],
         versions=sorted(versions, key=lambda version: (version.name, version.version)),
         galleries=[
-            MadeGallery(**head_of(gallery), pictures=len(gallery.facts.pictures), model=model_key_of(entries, gallery))
+            MadeGallery(**head_of(gallery), pictures=len(gallery.facts.pictures), model=model_key_of(ledger, gallery))
             for gallery in galleries
         ],
     )
 
 
-def _chosen(asked: str, datasets: Sequence[DatasetEntry], workspace: Workspace) -> list[DatasetEntry]:
+def _made_of(ledger: Ledger, kind: type[E], contents: Iterable[str]) -> list[E]:
+    """Return the entries of a kind that came from data sets with these contents, oldest first."""
+    found = (entry for content in contents for entry in ledger.find(kind, "of dataset", content))
+    return sorted(found, key=lambda entry: entry.place)
+
+
+def _chosen(asked: str, ledger: Ledger, workspace: Workspace) -> list[DatasetEntry]:
     """Return the data sets that are asked for.
 
     Raises:
@@ -95,25 +101,21 @@ def _chosen(asked: str, datasets: Sequence[DatasetEntry], workspace: Workspace) 
     """
     if Path(asked).is_file():
         digest = bytes.fromhex(sha256_of(Path(asked)))
-        sources = {entry.facts.source for entry in datasets}
-        holding = {source for source in sources if _holds(files_of(workspace, source), digest)}
+        sources = ledger.values("dataset source")
+        holding = [source for source in sources if _holds(files_of(workspace, source), digest)]
         if not holding:
             raise NotThereError(
                 f"no data version that {workspace.root} knows holds the bytes of {asked}: name a file of data/ as it "
                 "was then, not an image inside of an archive, or another folder by --workspace"
             )
-        return [entry for entry in datasets if entry.facts.source in holding]
+        found = (entry for source in holding for entry in ledger.find(DatasetEntry, "source", source))
+        return sorted(found, key=lambda entry: entry.place)
     if not re.fullmatch(rf"[0-9a-fA-F]{{{SHORTEST_PREFIX},}}(\.dir)?", asked):
         raise UserError(
             f"{asked} is neither a file nor a hash of data: give one of at least {SHORTEST_PREFIX} hexadecimal digits, "
             "from `ganflow trace` or data.dvc"
         )
-    chosen = [
-        entry
-        for entry in datasets
-        for hashes in [(entry.facts.source, entry.content, entry.key, entry.facts.dvc or "")]
-        if any(known.startswith(asked.lower()) for known in hashes)
-    ]
+    chosen = ledger.find_prefix(DatasetEntry, ("source", "content", "key", "dvc"), asked.lower())
     if not chosen:
         raise NotThereError(
             f"{workspace.root} knows no data version {asked}: `ganflow trace` and data.dvc show such hashes"
@@ -123,10 +125,15 @@ def _chosen(asked: str, datasets: Sequence[DatasetEntry], workspace: Workspace) 
 
 def _holds(listed: Path, digest: bytes) -> bool:
     """Whether a sorted list of hashes has this one."""
-    if not listed.exists() or not listed.stat().st_size:
+    try:
+        file = os.open(listed, os.O_RDONLY)
+    except OSError:
         return False
-    size = len(digest)
-    with listed.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as hashes:
-        count = len(hashes) // size
-        at = bisect_left(range(count), digest, key=lambda i: hashes[i * size : (i + 1) * size])
-        return at < count and hashes[at * size : (at + 1) * size] == digest
+    try:
+        # Read where it is looked at: there may be a list for each of thousands of runs.
+        size = len(digest)
+        count = os.fstat(file).st_size // size
+        at = bisect_left(range(count), digest, key=lambda i: os.pread(file, size, i * size))
+        return at < count and os.pread(file, size, at * size) == digest
+    finally:
+        os.close(file)

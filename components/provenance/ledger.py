@@ -1,6 +1,7 @@
 """The ledger: what came from what, in lines that are only ever appended, for when everything else is gone.
 
-It is `.ganflow/ledger.jsonl`, a chained journal. Callers of stages write; a stage's result does not depend on it.
+It is `.ganflow/ledger.jsonl`, a chained journal with its witness in `mlruns/`. Callers of stages write; a stage's
+result does not depend on it.
 """
 
 from __future__ import annotations
@@ -8,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
-
-from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
 
 from ..gan.errors import DamagedError, NotThereError, UnreachableError
 from ..services import versioning
@@ -25,13 +23,14 @@ from ..workspace.artifacts import Artifact, Dataset, Evaluation, Gallery, Model,
 from ..workspace.data_hashes import data_content, file_hashes
 from ..workspace.files import disk_errors, sha256_of
 from ..workspace.graph import STAGES, Stage, code_hash, inputs_hash, stage_named
-from ..workspace.journal import ChainedJournal, Link
+from ..workspace.journal import Audit, ChainedJournal
 from ..workspace.verdict import Verdict
 from ..workspace.workspace import Workspace
 from .entries import (
     AnyEntry,
     DatasetEntry,
     DatasetFacts,
+    E,
     EvaluationEntry,
     EvaluationFacts,
     GalleryEntry,
@@ -43,13 +42,15 @@ from .entries import (
     RegistrationFacts,
     VerdictEntry,
     VerdictFacts,
-    of_kind,
+    kind_of,
 )
+from .index import Index, read_entry, unreadable
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)
+# Tells in another folder how far the ledger was written.
+WITNESS = "ledger.json"
 _KINDS: Mapping[type[Artifact], Kind] = {
     Dataset: "dataset",
     Model: "model",
@@ -70,14 +71,49 @@ class _Head(TypedDict):
 
 
 class Ledger:
-    """All entries of a workspace, oldest first."""
+    """All entries of a workspace; what is asked for is found by an index, whatever their number."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._journal = ChainedJournal(workspace.ledger)
+        self.journal = ChainedJournal(workspace.ledger, workspace.mlruns / WITNESS)
+        self._index = Index(self.journal)
 
     def entries(self) -> list[AnyEntry]:
-        """Read those that are what was written; others are left out, and `damage` tells of them."""
-        return [entry for link in self._journal.links() if (entry := _entry(link))]
+        """Read those that are what was written, oldest first; others are left out, and `damage` tells of them."""
+        return list(self.read())
+
+    def read(self) -> Iterator[AnyEntry]:
+        """Read all entries like `entries`, one at a time."""
+        for link in self.journal.links():
+            if link.text is not None and (entry := read_entry(link)):
+                yield entry
+
+    def find(self, kind: type[E], field: str, value: str) -> Iterator[E]:
+        """Read the entries of a kind by their `key`, `content`, `of` a parent or a fact, newest first."""
+        for place in self._index.find(f"{kind_of(kind)} {field}", value):
+            entry = self._read(place)
+            if isinstance(entry, kind):
+                yield entry
+
+    def find_prefix(self, kind: type[E], fields: Iterable[str], start: str) -> list[E]:
+        """Read the entries of a kind of which one of these begins like this, oldest first."""
+        roles = [f"{kind_of(kind)} {field}" for field in fields]
+        places = {place for role in roles for place in self._index.find_prefix(role, start)}
+        return [entry for place in sorted(places) if isinstance(entry := self._read(place), kind)]
+
+    def find_picture(self, pixels: str) -> Iterator[GalleryEntry]:
+        """Read the galleries that have a picture with these pixels, newest first."""
+        for place in self._index.find_picture(pixels):
+            entry = self._read(place)
+            if isinstance(entry, GalleryEntry) and any(p.pixels == pixels for p in entry.facts.pictures):
+                yield entry
+
+    def values(self, role: str) -> list[str]:
+        """Return every value of a role, such as `dataset source`."""
+        return self._index.values(role)
+
+    def names(self, name: str) -> bool:
+        """Whether a hash, key or id stands in it."""
+        return self._index.names(name)
 
     def append(self, entry: AnyEntry) -> bool:
         """Write `entry` down, unless it is there already; whether it was not.
@@ -88,49 +124,66 @@ class Ledger:
         Raises:
             UserError: there is no space left.
         """
-        path = self._journal.path
+        path = self.journal.path
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                if _known(entry, self.entries()):
+            with self._index.lock:
+                if not path.exists():
+                    self._index.forget()
+                if self._known(entry):
                     return False
-                self._journal.append({"entry": entry.model_dump(mode="json")})
+                known = self._index.known()
+                link = self.journal.write({"entry": entry.model_dump(mode="json")}, known.head)
+                self._index.add(link, entry, known)
         return True
 
+    def holds(self, kind: Kind, key: str, content: str) -> bool:
+        """Whether an artifact was written down."""
+        return bool({*self._index.find(f"{kind} key", key)} & {*self._index.find(f"{kind} content", content)})
+
+    def wrong(self) -> Iterator[str]:
+        """Tell what was wrong with which line when it was read last: when it was written, or changed since."""
+        known, head = self._index.known(), self.journal.head()
+        yield from known.wrong
+        if self.journal.path.exists():
+            # One of both is enough to tell.
+            yield from {wrong for each in (head, known.head) if each and (wrong := known.state.wrong(each))}
+
     def damage(self) -> Iterator[str]:
-        """Tell what is wrong with which line; a line that a crash cut off is not."""
-        yield from self._journal.damage()
-        for number, link in enumerate(self._journal.links(), 1):
-            if link.text and _entry(link) is None:
-                yield f"line {number} is of another version of ganflow, which cannot be read"
+        """Read every line again, and tell what is wrong with which; a line that a crash cut off is not."""
+        audit = Audit()
+        unknown = []
+        for number, link in enumerate(self.journal.links(), 1):
+            audit.see(link)
+            if link.text is not None and read_entry(link) is None:
+                unknown.append(unreadable(number))
+        yield from audit.conclude(None)
+        yield from unknown
+        known = self._index.known()
+        if self.journal.path.exists():
+            heads = (self.journal.head(), known.head)
+            yield from {wrong for head in heads if head and (wrong := audit.state.wrong(head))}
 
+    def _read(self, place: int) -> AnyEntry | None:
+        link = self.journal.at(place)
+        return read_entry(link) if link.text is not None else None
 
-def _entry(link: Link) -> AnyEntry | None:
-    try:
-        return _ENTRY.validate_python(link.described.get("entry"))
-    except ValidationError:
-        return None
-
-
-def _known(entry: AnyEntry, entries: list[AnyEntry]) -> bool:
-    if isinstance(entry, RegistrationEntry):
-        same_name = [known for known in of_kind(entries, RegistrationEntry) if known.facts.name == entry.facts.name]
-        return any(_identity(known) == _identity(entry) and known.facts == entry.facts for known in same_name[-1:])
-    return _identity(entry) in map(_identity, entries)
-
-
-def _identity(entry: AnyEntry) -> tuple[Kind, str, str]:
-    return entry.kind, entry.key, entry.content
+    def _known(self, entry: AnyEntry) -> bool:
+        if isinstance(entry, RegistrationEntry):
+            last = next(self.find(RegistrationEntry, "name", entry.facts.name), None)
+            same = last is not None and (last.key, last.content) == (entry.key, entry.content)
+            return same and last is not None and last.facts == entry.facts
+        return self.holds(entry.kind, entry.key, entry.content)
 
 
 def damage(workspace: Workspace) -> Iterator[str]:
     """Yield what is wrong with the ledger and the lists of files that it names."""
     ledger = Ledger(workspace)
     yield from ledger.damage()
-    lists = {entry.facts.source: entry.facts.files for entry in of_kind(ledger.entries(), DatasetEntry)}
-    for source, sha256 in lists.items():
+    for source in ledger.values("dataset source"):
         file = files_of(workspace, source)
-        if sha256 and not (file.exists() and sha256_of(file) == sha256):
+        listed = {entry.facts.files for entry in ledger.find(DatasetEntry, "source", source)} - {None}
+        if listed and not (file.exists() and {sha256_of(file)} == listed):
             yield f"{file.relative_to(workspace.root)} is not what was written"
 
 
@@ -143,11 +196,10 @@ def record(workspace: Workspace, made: Artifact | Verdict | None = None, flow_ru
         UserError: there is no space left.
     """
     ledger = Ledger(workspace)
-    known = set(map(_identity, ledger.entries()))
     chain = _chain(workspace)
     for stage, artifact in chain.items():
         kind = _KINDS[type(artifact)]
-        if (kind, artifact.key.id, artifact.content) not in known or isinstance(artifact, Registration):
+        if isinstance(artifact, Registration) or not ledger.holds(kind, artifact.key.id, artifact.content):
             # What MLflow says of a version may change. While it does not answer, what was written down stays the last
             # word.
             with suppress(UnreachableError):

@@ -12,17 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from ..gan.errors import UnreachableError
 from ..services.tracking import champions, connection, registry
 from ..workspace.workspace import Workspace
-from .entries import (
-    AnyEntry,
-    DatasetEntry,
-    E,
-    Entry,
-    GalleryEntry,
-    ModelEntry,
-    RegistrationEntry,
-    VerdictEntry,
-    of_kind,
-)
+from .entries import DatasetEntry, E, Entry, GalleryEntry, ModelEntry, RegistrationEntry, VerdictEntry, kind_of
+from .index import version_term
+from .ledger import Ledger
 
 
 class Answer(BaseModel):
@@ -84,23 +76,18 @@ class KnownVersion(Answer):
     time: str
 
 
-def last_entry(entries: Sequence[AnyEntry], kind: type[E], key: str) -> E | None:
-    """Return the newest entry of a kind with this key."""
-    return next((entry for entry in reversed(of_kind(entries, kind)) if entry.key == key), None)
-
-
-def parent_of(entries: Sequence[AnyEntry], child: Entry[Any], kind: type[E]) -> E | None:
+def parent_of(ledger: Ledger, child: Entry[Any], kind: type[E]) -> E | None:
     """Return what `child` came from: of equal contents under several keys the last that was written down before it."""
-    content = child.parents[kind.model_fields["kind"].default]
-    at = next(index for index, entry in enumerate(entries) if entry is child)
-    same = [entry for entry in of_kind(entries, kind) if entry.content == content]
-    before = [entry for entry in of_kind(entries[:at], kind) if entry.content == content]
-    return next(iter((before or same)[-1:]), None)
+    content = child.parents.get(kind_of(kind))
+    if content is None:
+        return None
+    same = list(ledger.find(kind, "content", content))
+    return next((entry for entry in same if entry.place < child.place), next(iter(same), None))
 
 
-def model_key_of(entries: Sequence[AnyEntry], gallery: GalleryEntry) -> str | None:
+def model_key_of(ledger: Ledger, gallery: GalleryEntry) -> str | None:
     """Return the key of the model that made a gallery."""
-    model = parent_of(entries, gallery, ModelEntry)
+    model = parent_of(ledger, gallery, ModelEntry)
     return model.key if model else None
 
 
@@ -115,45 +102,48 @@ def head_of(entry: Entry[Any]) -> dict[str, str]:
 
 
 def seconds_of(entry: Entry[Any]) -> float:
-    """Return when it was written down, in seconds since 1970."""
-    return datetime.fromisoformat(entry.time).timestamp()
+    """Return when it was written down, in seconds since 1970; 0 where it does not say."""
+    try:
+        return datetime.fromisoformat(entry.time).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
-def versions_of(model: ModelEntry, entries: Sequence[AnyEntry], workspace: Workspace) -> list[KnownVersion]:
+def versions_of(model: ModelEntry, ledger: Ledger, workspace: Workspace) -> list[KnownVersion]:
     """Return each version of a model, the one that was registered last first."""
     found: dict[tuple[str, int, str], KnownVersion] = {}
-    for entry in reversed(of_kind(entries, RegistrationEntry)):
+    for entry in ledger.find(RegistrationEntry, "model_key", model.key):
         facts = entry.facts
         place = facts.name, facts.version, facts.tracking
-        if facts.model_key == model.key and place not in found:
+        if place not in found:
             commit = facts.tags.get("commit", "none")
             found[place] = KnownVersion(
                 name=facts.name,
                 version=facts.version,
-                aliases=_aliases(*place, entries, workspace),
+                aliases=_aliases(*place, ledger, workspace),
                 tracking=facts.tracking,
                 run=facts.run_id,
                 commit=None if commit == "none" else commit,
-                verdict=_verdict(entries, facts.name, facts.version),
+                verdict=_verdict(ledger, facts.name, facts.version),
                 time=entry.time,
             )
     return list(found.values())
 
 
-def _verdict(entries: Sequence[AnyEntry], name: str, version: int) -> KnownVerdict | None:
-    judged = [e.facts for e in of_kind(entries, VerdictEntry) if (e.facts.name, e.facts.challenger) == (name, version)]
-    if not judged:
+def _verdict(ledger: Ledger, name: str, version: int) -> KnownVerdict | None:
+    judged = next(ledger.find(VerdictEntry, "version", version_term(name, version)), None)
+    if judged is None:
         return None
-    return KnownVerdict(answer=judged[-1].answer, reason=judged[-1].reason, champion=judged[-1].champion)
+    return KnownVerdict(answer=judged.facts.answer, reason=judged.facts.reason, champion=judged.facts.champion)
 
 
-def _aliases(name: str, version: int, where: str, entries: Sequence[AnyEntry], workspace: Workspace) -> list[str]:
+def _aliases(name: str, version: int, where: str, ledger: Ledger, workspace: Workspace) -> list[str]:
     """Ask the registry where there is one, else the journal of champions and what was registered last."""
     if where != connection.address():
         return []
     if where != "embedded" or (workspace.mlruns / "mlflow.db").exists():
         with suppress(UnreachableError):
             return registry.aliases(name, version, workspace)
-    last = [entry.facts.version for entry in of_kind(entries, RegistrationEntry) if entry.facts.name == name][-1]
+    last = next(ledger.find(RegistrationEntry, "name", name)).facts.version
     champion = champions.written_champion(name, workspace)
     return [alias for alias, number in (("challenger", last), ("champion", champion)) if number == version]

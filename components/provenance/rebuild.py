@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,7 +12,7 @@ from ..gan.errors import DamagedError, NotThereError
 from ..services.tracking import rebuild, runs
 from ..workspace.artifacts import Model
 from ..workspace.workspace import Workspace
-from .entries import AnyEntry, DatasetEntry, EvaluationEntry, ModelEntry, RegistrationEntry, of_kind
+from .entries import DatasetEntry, EvaluationEntry, ModelEntry, RegistrationEntry, of_kind
 from .ledger import Ledger
 from .queries import parent_of, seconds_of, unique_entries
 
@@ -24,14 +25,20 @@ def rebuild_registry(workspace: Workspace) -> Iterator[tuple[str, str]]:
     Raises:
         UserError: a server is named, or nothing was ever registered here.
     """
-    entries = Ledger(workspace).entries()
+    ledger = Ledger(workspace)
+    # Without the galleries, which are nearly all of it.
+    entries = [entry for entry in ledger.read() if isinstance(entry, ModelEntry | RegistrationEntry)]
     registrations = [e for e in of_kind(entries, RegistrationEntry) if e.facts.tracking == "embedded"]
+    of_models: dict[str, list[RegistrationEntry]] = defaultdict(list)
+    for entry in registrations:
+        if entry.facts.place:
+            of_models[entry.facts.model_key].append(entry)
     recorded = []
     for model in unique_entries(of_kind(entries, ModelEntry)):
-        own = [entry for entry in registrations if entry.facts.model_key == model.key and entry.facts.place]
+        own = of_models[model.key]
         run_id = own[-1].facts.run_id if own else model.facts.run_id
         if run_id is not None and (own or model.facts.tracking == "embedded"):
-            recorded.append(_recorded_run(model, run_id, own, entries, workspace))
+            recorded.append(_recorded_run(model, run_id, own, ledger, workspace))
     if not recorded:
         raise NotThereError(
             f"{workspace.ledger} knows no run or version: run `ganflow run`, which makes and registers a model"
@@ -48,13 +55,11 @@ def _recorded_run(
     model: ModelEntry,
     run_id: str,
     registrations: Sequence[RegistrationEntry],
-    entries: Sequence[AnyEntry],
+    ledger: Ledger,
     workspace: Workspace,
 ) -> rebuild.RecordedRun:
-    dataset = parent_of(entries, model, DatasetEntry)
-    evaluation = next(
-        (e for e in reversed(of_kind(entries, EvaluationEntry)) if e.parents["model"] == model.content), None
-    )
+    dataset = parent_of(ledger, model, DatasetEntry)
+    evaluation = next(ledger.find(EvaluationEntry, "of model", model.content), None)
     splits = dataset.facts.splits if dataset else {"training": 0, "holdout": 0}
     latest = {(entry.facts.name, entry.facts.version): entry.facts for entry in registrations}
     return rebuild.RecordedRun(
@@ -78,7 +83,7 @@ def _curves(model: ModelEntry, workspace: Workspace) -> list[dict[str, Any]]:
     training = workspace.state / "training" / model.key
     with suppress(OSError, ValueError):
         rows = [json.loads(line) for line in (training / "progress.jsonl").read_text().splitlines()]
-        return [row for row in rows if "images" in row]
+        return [row for row in rows if isinstance(row, dict) and "images" in row]
     # A damaged one gives none either: rebuilding is for when things are lost.
     with suppress(NotThereError, DamagedError):
         present = Model.load(workspace.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,18 +14,16 @@ from ..training.cost import Cost
 from ..workspace.files import sha256_of
 from ..workspace.workspace import Workspace
 from .entries import (
-    AnyEntry,
     DatasetEntry,
     Entry,
     EvaluationEntry,
     GalleryEntry,
     KnownPicture,
     ModelEntry,
-    of_kind,
 )
 from .ledger import Ledger
 from .picture import NearestImage, TracedPicture, nearest_images, read_picture
-from .queries import Answer, Head, KnownData, KnownVersion, head_of, last_entry, model_key_of, parent_of, versions_of
+from .queries import Answer, Head, KnownData, KnownVersion, head_of, model_key_of, parent_of, versions_of
 
 FoundBy = Literal["pixels", "marks"]
 
@@ -135,13 +133,13 @@ def trace(file: Path, workspace: Workspace) -> Trace:
         UserError: it is no picture.
     """
     picture = read_picture(file)
-    entries = Ledger(workspace).entries()
-    chain = _chain(picture, entries)
+    ledger = Ledger(workspace)
+    chain = _chain(picture, ledger)
     if chain is None:
         raise _unknown(file, picture, workspace)
     image = _image(file, picture, chain)
     gallery, evaluation, dataset, model = chain.gallery, chain.evaluation, chain.dataset, chain.model.facts
-    version = _version(chain.model, entries, workspace)
+    version = _version(chain.model, ledger, workspace)
     nearest = nearest_images(picture, image.seed, dataset, evaluation, workspace) if dataset else None
     return Trace(
         image=image,
@@ -169,19 +167,19 @@ def trace(file: Path, workspace: Workspace) -> Trace:
     )
 
 
-def _chain(picture: TracedPicture, entries: Sequence[AnyEntry]) -> _Chain | None:
+def _chain(picture: TracedPicture, ledger: Ledger) -> _Chain | None:
     """Follow the picture's gallery, or else what is written in it; None if neither leads to a model."""
     marks = picture.marks
-    gallery, described, found_by = _in_galleries(picture, entries)
-    model = parent_of(entries, gallery, ModelEntry) if gallery else None
+    gallery, described, found_by = _in_galleries(picture, ledger)
+    model = parent_of(ledger, gallery, ModelEntry) if gallery else None
     if model is None and "model" in marks:
-        model, found_by = last_entry(entries, ModelEntry, marks["model"]), "marks"
+        model, found_by = next(ledger.find(ModelEntry, "key", marks["model"]), None), "marks"
     if model is None:
         return None
-    evaluation = parent_of(entries, gallery, EvaluationEntry) if gallery else None
+    evaluation = parent_of(ledger, gallery, EvaluationEntry) if gallery else None
     if evaluation is None and "evaluation" in marks:
-        evaluation = last_entry(entries, EvaluationEntry, marks["evaluation"])
-    return _Chain(found_by, described, gallery, evaluation, model, parent_of(entries, model, DatasetEntry))
+        evaluation = next(ledger.find(EvaluationEntry, "key", marks["evaluation"]), None)
+    return _Chain(found_by, described, gallery, evaluation, model, parent_of(ledger, model, DatasetEntry))
 
 
 def _image(file: Path, picture: TracedPicture, chain: _Chain) -> ImageTrace:
@@ -200,29 +198,21 @@ def _image(file: Path, picture: TracedPicture, chain: _Chain) -> ImageTrace:
     )
 
 
-def _version(model: ModelEntry, entries: Sequence[AnyEntry], workspace: Workspace) -> VersionTrace | None:
-    versions = versions_of(model, entries, workspace)
+def _version(model: ModelEntry, ledger: Ledger, workspace: Workspace) -> VersionTrace | None:
+    versions = versions_of(model, ledger, workspace)
     return VersionTrace(**dict(versions[0]), others=versions[1:]) if versions else None
 
 
-def _in_galleries(
-    picture: TracedPicture, entries: Sequence[AnyEntry]
-) -> tuple[GalleryEntry | None, KnownPicture | None, FoundBy]:
+def _in_galleries(picture: TracedPicture, ledger: Ledger) -> tuple[GalleryEntry | None, KnownPicture | None, FoundBy]:
     """Return the gallery with the picture, what it says of it, and by what it was found: its pixels, or else its marks.
 
     Of several the one that it names, else the newest.
     """
-    galleries = of_kind(entries, GalleryEntry)[::-1]
-    galleries.sort(key=lambda entry: entry.key != picture.marks.get("gallery"))
-    for gallery in galleries:
-        for described in gallery.facts.pictures:
-            if described.pixels == picture.pixels:
-                return gallery, described, "pixels"
     marks = picture.marks
-    for gallery in galleries:
-        model = model_key_of(entries, gallery)
-        if marks.get("gallery", gallery.key) != gallery.key or marks.get("model") != model:
-            continue
+    holding = sorted(ledger.find_picture(picture.pixels), key=lambda entry: entry.key != marks.get("gallery"))
+    for gallery in holding:
+        return gallery, next(p for p in gallery.facts.pictures if p.pixels == picture.pixels), "pixels"
+    for gallery in _named_galleries(marks, ledger):
         for described in gallery.facts.pictures:
             own = (str(described.seed), described.label, ", ".join(described.steps))
             if own == (marks.get("seed"), marks.get("class"), marks.get("steps")):
@@ -230,6 +220,18 @@ def _in_galleries(
         if "gallery" in marks:
             return gallery, None, "marks"
     return None, None, "marks"
+
+
+def _named_galleries(marks: Mapping[str, str], ledger: Ledger) -> Iterator[GalleryEntry]:
+    """Read the galleries of the model that the picture names, newest first; of those the one that it names."""
+    if "gallery" in marks:
+        found = list(ledger.find(GalleryEntry, "key", marks["gallery"]))
+    else:
+        models = {entry.content for entry in ledger.find(ModelEntry, "key", marks.get("model", ""))}
+        found = [entry for content in models for entry in ledger.find(GalleryEntry, "of model", content)]
+    for gallery in sorted(found, key=lambda entry: -entry.place):
+        if model_key_of(ledger, gallery) == marks.get("model"):
+            yield gallery
 
 
 def _unknown(file: Path, picture: TracedPicture, workspace: Workspace) -> NotThereError:

@@ -44,7 +44,7 @@ def trace(
         return
     for part, lines in trace_page.chain_of(found):
         for number, line in enumerate(lines):
-            print(f"{'' if number else part:<12} {line}")
+            print(_plain(f"{'' if number else part:<12} {line}"))
     if html is not None:
         print(f"{'page':<12} {shown(html)}")
 
@@ -70,7 +70,7 @@ def impact(
         _line("model", model, f"{model.network}, {model.images:,} images seen")
     for version in found.versions:
         aliases = ", ".join(version.aliases) or "no alias"
-        print(f"{'version':<12} {version.name} {version.version} ({aliases}), model {version.model}")
+        print(_plain(f"{'version':<12} {version.name} {version.version} ({aliases}), model {version.model}"))
     for gallery in found.galleries:
         _line("gallery", gallery, f"{gallery.pictures:,} pictures, model {gallery.model}")
 
@@ -83,8 +83,13 @@ def rebuild_registry(folder: _FolderOption = Path()) -> None:
     workspace = Workspace(folder.absolute())
     with workspace.exclusive():
         for part, missing in rebuild.rebuild_registry(workspace):
-            print(f"{'not restored' if missing else 'there':<12} {part}" + (f": {missing}" if missing else ""))
+            print(_plain(f"{'not restored' if missing else 'there':<12} {part}" + (f": {missing}" if missing else "")))
 
 
 def _line(part: str, head: Head, text: str) -> None:
-    print(f"{part:<12} {head.key}, {text}, written down {head.time[:16].replace('T', ' ')} UTC")
+    print(_plain(f"{part:<12} {head.key}, {text}, written down {head.time[:16].replace('T', ' ')} UTC"))
+
+
+def _plain(line: str) -> str:
+    """Return what a ledger says, which may be anyone's, without what a terminal takes for a command."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)

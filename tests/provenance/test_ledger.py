@@ -20,7 +20,6 @@ from components.services.tracking import registry, runs
 from components.training import cost
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration
 from components.workspace.data_hashes import changed_data, data_content
-from components.workspace.journal import ChainedJournal
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, succeeded, unpack_old_workspace
 from tests.reports.test_verdict_page import made
@@ -180,7 +179,8 @@ def test_lines_of_29edf2a_are_read_and_would_be_written_alike(tmp_path: Path) ->
 
 
 def test_a_line_of_a_later_version_is_read_as_far_as_it_is_known(workspace: Workspace) -> None:
-    ledger, journal = Ledger(workspace), ChainedJournal(workspace.ledger)
+    ledger = Ledger(workspace)
+    journal = ledger.journal
     own = ledger.entries()[0].model_dump(mode="json")
     later = {**own, "key": "later", "said": 1, "facts": {**own["facts"], "said": 2}}
     journal.append({"entry": later})

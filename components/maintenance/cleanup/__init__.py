@@ -68,8 +68,9 @@ def _look(options: Clean, workspace: Workspace, held: ExitStack, remove: bool) -
         except UserError as error:
             survey.things = before
             kept[str(error)].append(name)
-    things = survey.things
-    young = {node for node, thing in things.items() if thing.age < options.keep_days}
-    left = unneeded(things, survey.edges, survey.roots | young)
-    items = [thing for node, thing in things.items() if node in left]
+    left = unneeded(survey.things, survey.edges, survey.roots)
+    measured = {node: measure() for node, measure in survey.things.items() if node in left}
+    young = {node for node, item in measured.items() if item.age < options.keep_days}
+    left = unneeded(measured, survey.edges, young)
+    items = [item for node, item in measured.items() if node in left]
     return Found(items, [f"kept ({', '.join(names)}): {reason}" for reason, names in kept.items()])

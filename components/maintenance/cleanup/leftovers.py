@@ -24,6 +24,7 @@ def leftovers(survey: Survey) -> None:
         "drift/.*-*",
         "data/*.tmp",
         "sweeps/*/*.tmp",
+        "*.tmp",
         "gate/*.tmp.npz",
         *(f"{folder}{_TRASH}*" for folder in ("", "training/", "training/*/", "training/ray/", "preprocess/")),
     )
@@ -32,13 +33,17 @@ def leftovers(survey: Survey) -> None:
     for path in left:
         if is_inside(path.parent, survey.workspace):
             survey.add(f"leftover {path}", path, "leftovers", "begun by a process that was killed")
-    survey.things |= {f"leftover {item.path}": item for item in staged(survey.workspace)}
+    for folder in _staged_folders(survey.workspace):
+        survey.add(f"leftover {folder}", folder, "leftovers", "begun by a process that was killed")
 
 
 def staged(workspace: Workspace) -> list[Item]:
     """List what `files.staging` left."""
-    folders = [*workspace.root.glob("artifacts/.*-*"), *workspace.root.glob("mlruns/.*-*")]
-    return [item_of(folder, "leftovers", "begun by a process that was killed") for folder in folders]
+    return [item_of(path, "leftovers", "begun by a process that was killed") for path in _staged_folders(workspace)]
+
+
+def _staged_folders(workspace: Workspace) -> list[Path]:
+    return [*workspace.root.glob("artifacts/.*-*"), *workspace.root.glob("mlruns/.*-*")]
 
 
 def remove(path: Path) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Iterable
 
 from ...gan.errors import UserError
-from ...provenance import ledger
-from ...provenance.entries import RegistrationEntry, of_kind
 from ...services.tracking import champions
 from ...training import begun
 from ...workspace.artifacts import Model
@@ -26,17 +23,17 @@ def trainings(survey: Survey) -> None:
     if (survey.workspace.model / Model.manifest).exists():
         needed.add(Model.load(survey.workspace.model).key.id)
     # Whether it is champion elsewhere only the other server knows.
-    entries = ledger.Ledger(survey.workspace).entries()
-    needed |= {e.facts.model_key for e in of_kind(entries, RegistrationEntry) if e.facts.tracking != "embedded"}
-    known = survey.named | {version.key for version in survey.registry.versions}
+    needed |= {*survey.ledger.values("registered elsewhere")}
+    registered = {version.key for version in survey.registry.versions}
     survey.roots |= {f"training {key}" for key in needed}
     for training in found:
         key, node = training.name, f"training {training.name}"
-        if key in known and (training / "checkpoints").exists():
+        known = key in registered or survey.ledger.names(key)
+        if known and (training / "checkpoints").exists():
             # Its curves and cost are what the ledger and `rebuild-registry` go back to.
             words = "checkpoints of a model that is neither champion nor challenger nor the present one"
             survey.add(node, training / "checkpoints", "trainings", words)
-        elif key not in known and key != "ray":
+        elif not known and key != "ray":
             words = "neither the present parameters go on with it, nor did a known model come from it"
             survey.add(node, training, "trainings", words)
     for run in children(folder / "ray", survey.workspace):
@@ -81,14 +78,13 @@ def gate(survey: Survey) -> None:
     if not (found := children(survey.workspace.state / "gate", survey.workspace)):
         return
     present = {version.name: version.number for version in survey.aliased if "champion" in version.aliases}
-    history = {name: champions.history(name, survey.workspace) for name in present}
     nets = [
         survey.workspace.state / "features" / f"{stem_of(kind, survey.dataset.content)}.safetensors" for kind in KINDS
     ]
     judged = min((net.stat().st_mtime for net in nets if net.exists()), default=0.0)
     for file in found:
         made = file.stat().st_mtime
-        changes = {name: _in_force(history[name], made) for name in present}
+        changes = {name: _in_force(champions.newest_changes(name, survey.workspace), made) for name in present}
         if made >= judged and any(changes[name] in (present[name], None) for name in present):
             survey.roots.add(f"gate {file.name}")
         words = "samples of a former champion, or as a feature net of other data saw them"
@@ -109,13 +105,14 @@ def drift(survey: Survey) -> None:
 def data_lists(survey: Survey) -> None:
     """Look at lists of the data's files: those that the ledger names are needed."""
     if found := children(survey.workspace.state / "data", survey.workspace):
-        survey.roots |= {f"list {name}" for name in survey.named}
         for file in found:
-            node = f"list {file.name.removesuffix('.sha256s')}"
+            source = file.name.removesuffix(".sha256s")
+            node = f"list {source}"
+            if survey.ledger.names(source):
+                survey.roots.add(node)
             survey.add(node, file, "data lists", "hashes of the files of a data version that no model came from")
 
 
-def _in_force(changes: Collection[champions.Change], moment: float) -> int | None:
-    """Tell which version was champion then, in seconds since 1970; None where that is not known."""
-    before = [c.version for c in changes if datetime.fromisoformat(c.time).timestamp() <= moment]
-    return before[-1] if before else None
+def _in_force(changes: Iterable[champions.Change], moment: float) -> int | None:
+    """Tell which version was champion at a moment, by its changes, the newest first; None where that is not known."""
+    return next((change.version for change in changes if change.seconds <= moment), None)

@@ -6,13 +6,12 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from ...gan.errors import UserError
-from ...provenance import ledger
-from ...provenance.entries import DatasetEntry, of_kind
 from ...services import versioning
-from .findings import Kind
+from .findings import Item, Kind
 from .survey import DAY, Survey, children, item_of
 
 
@@ -23,7 +22,7 @@ def mlflow(survey: Survey) -> None:
     models = {
         p.name: p for p in children(folder / "models", survey.workspace) if re.fullmatch("m-[0-9a-f]{32}", p.name)
     }
-    survey.roots |= {f"MLflow {name}" for name in survey.named} | {f"MLflow m-{name}" for name in survey.named}
+    ledger = survey.ledger
     for version in registry.versions:
         node = f"version {version.number} of {version.name}"
         survey.roots.add(node)
@@ -35,13 +34,17 @@ def mlflow(survey: Survey) -> None:
     for kind, parent, there, known in rows:
         for name in there.keys() | known.keys():
             node, deleted = f"MLflow {name}", known.get(name)
-            if name in known and deleted is None:
+            if (name in known and deleted is None) or ledger.names(name.removeprefix("m-")):
                 survey.roots.add(node)
             elif name not in known:
                 survey.add(node, there[name], kind, "MLflow does not know it")
             else:
-                item = item_of(parent / name, kind, "it was deleted in MLflow")
-                survey.things[node] = item._replace(age=min(item.age, (time.time() - (deleted or 0)) / DAY))
+                survey.things[node] = partial(_deleted, parent / name, kind, deleted or 0.0)
+
+
+def _deleted(path: Path, kind: Kind, when: float) -> Item:
+    item = item_of(path, kind, "it was deleted in MLflow")
+    return item._replace(age=min(item.age, (time.time() - when) / DAY))
 
 
 def dvc(survey: Survey, cache: Path | None) -> None:
@@ -54,11 +57,7 @@ def dvc(survey: Survey, cache: Path | None) -> None:
     if not objects:
         return
     now, ever = versioning.named_objects(survey.workspace)
-    now |= (
-        {e.facts.dvc for e in of_kind(ledger.Ledger(survey.workspace).entries(), DatasetEntry) if e.facts.dvc}
-        if survey.named
-        else set()
-    )
+    now |= {*survey.ledger.values("dataset dvc")}
     folders = {name: _listed(path) for name, path in objects.items() if name.endswith(".dir")}
     if missing := sorted(name for name in now if name.endswith(".dir") and name not in folders):
         raise UserError(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 
 from ...gan.errors import UserError
-from ...provenance import ledger
+from ...provenance.ledger import Ledger
 from ...services.tracking import inventory
 from ...workspace.artifacts import Dataset, Key
 from ...workspace.data_hashes import data_content
@@ -42,7 +41,8 @@ class Survey:
 
     def __init__(self, workspace: Workspace, params: Params) -> None:
         self.workspace, self.params = workspace, params
-        self.things: dict[str, Item] = {}
+        # Measured only where nothing reaches them: of what is needed there may be thousands of folders.
+        self.things: dict[str, Callable[[], Item]] = {}
         self.edges: dict[str, set[str]] = defaultdict(set)
         self.roots: set[str] = set()
 
@@ -52,18 +52,20 @@ class Survey:
         return inventory.take_inventory(self.workspace)
 
     @cached_property
-    def named(self) -> set[str]:
-        """Every hash, key and id that stands in the ledger."""
-        workspace = self.workspace
-        if wrong := next(ledger.damage(workspace), None):
+    def ledger(self) -> Ledger:
+        """The ledger, if all that it names is known.
+
+        Raises:
+            UserError: it is damaged or gone.
+        """
+        workspace, found = self.workspace, Ledger(self.workspace)
+        if wrong := next(found.wrong(), None):
             raise UserError(f"the ledger may name them, and is damaged ({wrong}): bring it back from a copy")
-        if workspace.ledger.exists():
-            return {*re.findall(r"[0-9a-f]{16,}", workspace.ledger.read_text(errors="replace"))}
-        if self.registry.versions:
+        if not workspace.ledger.exists() and self.registry.versions:
             raise UserError(
                 "the ledger may name them, and is gone: `ganflow run` writes down what artifacts still tell"
             )
-        return set()
+        return found
 
     @cached_property
     def preprocessed(self) -> Key:
@@ -83,7 +85,7 @@ class Survey:
 
     def add(self, node: str, path: Path, kind: Kind, words: str) -> None:
         """Note a thing that lies there; `words` say why nobody needs it, if nothing reaches it."""
-        self.things[node] = item_of(path, kind, words)
+        self.things[node] = partial(item_of, path, kind, words)
 
 
 def children(folder: Path, workspace: Workspace) -> list[Path]:

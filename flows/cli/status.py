@@ -175,10 +175,10 @@ def _servers(platform: Platform) -> dict[str, ServerStatus]:
 
 def _champion(workspace: Workspace) -> ChampionStatus | None:
     name = Params.load(workspace.params).register.name
-    changes = champions.history(name, workspace)
-    if not changes:
+    change = next(champions.newest_changes(name, workspace), None)
+    if change is None:
         return None
-    found = ChampionStatus(name=name, version=changes[-1].version, since=datetime.fromisoformat(changes[-1].time))
+    found = ChampionStatus(name=name, version=change.version, since=datetime.fromtimestamp(change.seconds, UTC))
     try:
         judged = Verdict.of(workspace)
         registered = Registration.load(workspace.registration)

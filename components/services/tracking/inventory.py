@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ...gan.errors import UserError
 from ...workspace.workspace import Workspace
-from .champions import JOURNAL, read_journal
+from .champions import JOURNAL, Change, read_journal
 from .connection import address, open_client, registry_lock, server_errors
 from .database import EXPERIMENT, check_schema, remove_deleted
 
@@ -71,7 +71,10 @@ def take_inventory(workspace: Workspace) -> Inventory:
     # What is read would lead to removals.
     check_schema(workspace)
     tags = {(name, version, key): value for name, version, key, value in tagged}
-    aliased += {change.name: (change.name, change.version, "champion") for change in read_journal(workspace)}.values()
+    last: dict[str, Change] = {}
+    for change in read_journal(workspace):
+        last.setdefault(change.name, change)
+    aliased += [(change.name, change.version, "champion") for change in last.values()]
     return Inventory(
         [
             KnownVersion(

@@ -26,8 +26,9 @@ from .gan.sampling import labels_by_name
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep
 from .pictures.tiles import grid, tile_size
-from .services import signals
+from .services import signals, versioning
 from .services.cluster import placement, session, tasks
+from .services.destination import Destination
 from .services.picture_folder import PictureBatch, PictureFolder, Steps
 from .services.storage import Storage
 from .services.tracking.named_model import ModelName, named_model
@@ -116,7 +117,9 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
         metadata.names_of(request.seed + number, int(label), classes, model.image.channels)
         for number, label in enumerate(labels)
     ]
-    with PictureFolder.open(batch, request.out or f"renders/{batch.id}", workspace) as folder:
+    others = (params.retrain.inbox, params.train.storage, *versioning.remotes(workspace))
+    place = Destination.of(request.out or f"renders/{batch.id}", workspace, filter(None, others))
+    with PictureFolder.open(batch, {name for files in names for name in files}, place) as folder:
         lacking = [number for number, files in enumerate(names) if not folder.there.issuperset(files)]
         if folder.hashes is None or lacking:
             try:

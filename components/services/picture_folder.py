@@ -7,8 +7,9 @@ each file.
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,7 @@ from ..gan.errors import UserError
 from ..gan.options import Options
 from ..pictures.finishing import PictureStep
 from ..workspace.files import sha256_of
-from ..workspace.workspace import Workspace
-from .storage import Storage
+from .destination import Destination
 
 MANIFEST = "render.json"
 # Files on their way to or from a bucket at a time.
@@ -59,32 +59,39 @@ class PictureBatch(Options):
 class PictureFolder:
     """The folder at `place`, as a user writes it, opened for one batch; `there` are the files that it holds."""
 
-    def __init__(self, batch: PictureBatch, place: str, storage: Storage, scratch: Path) -> None:
-        self.batch, self.place, self.storage, self._scratch = batch, place, storage, scratch
+    def __init__(self, batch: PictureBatch, names: Container[str], place: Destination, scratch: Path) -> None:
+        self.batch, self.place, self.storage, self._scratch = batch, place.named, place.storage, scratch
+        there = place.files()
+        begun = [name for name in there if _is_begun(name, names)]
         # A crash of the machine may leave empty files.
-        self.there = {name for name, size in storage.sizes().items() if size}
+        self.there = {name for name, size in there.items() if size and name not in begun}
         # Of all files, if all were there once.
         self.hashes: Mapping[str, str] | None = None
-        if self.there:
+        if there.keys() - begun:
             self.hashes = self._found().files
-        else:
+            if foreign := min((name for name in there if not _is_of_batch(name, names)), default=None):
+                raise UserError(
+                    f"{self.place} holds {foreign!a}, which is not of this rendering: choose another folder, "
+                    "or move that elsewhere"
+                )
+        for name in begun:
+            # By a process that was killed.
+            self.storage.delete(name)
+        if not self.there:
             self._describe(batch)
 
     @classmethod
     @contextmanager
-    def open(cls, batch: PictureBatch, place: str, workspace: Workspace) -> Iterator[PictureFolder]:
+    def open(cls, batch: PictureBatch, names: Container[str], place: Destination) -> Iterator[PictureFolder]:
         """Write down what is to come, where nothing is; what an interrupted batch left is found again.
 
+        `names`: of all files of the batch.
+
         Raises:
-            UserError: `place` is none, or a folder of the workspace that is not for pictures, or holds something else.
+            UserError: `place` holds something else.
         """
         with tempfile.TemporaryDirectory() as scratch:
-            folder = cls(batch, place, _storage(place, workspace), Path(scratch))
-            if "://" not in place:
-                for left in (workspace.root / place).glob("*.part"):
-                    # Begun by a process that was killed.
-                    left.unlink()
-            yield folder
+            yield cls(batch, names, place, Path(scratch))
 
     def put(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Add files, several at a time, each whole or not at all; the sha256 of each by its name."""
@@ -135,11 +142,11 @@ class PictureFolder:
         self.storage.put(self._scratch / MANIFEST, MANIFEST)
 
 
-def _storage(place: str, workspace: Workspace) -> Storage:
-    if "://" in place:
-        return Storage(place)
-    folder = (workspace.root / place).resolve()
-    for own in (workspace.data, workspace.model.parent, workspace.mlruns, workspace.state):
-        if folder.is_relative_to(own.resolve()):
-            raise UserError(f"{place} lies in {own.name}/, which is not for pictures: choose another folder")
-    return Storage(str(folder))
+def _is_of_batch(name: str, names: Container[str]) -> bool:
+    return name == MANIFEST or name in names or _is_begun(name, names)
+
+
+def _is_begun(name: str, names: Container[str]) -> bool:
+    """Whether it is what `Storage.put` writes before it gives a file of the batch its name."""
+    begun = re.fullmatch(r"(.+)\.[0-9a-f]{32}\.part", name, re.DOTALL)
+    return begun is not None and (begun[1] == MANIFEST or begun[1] in names)

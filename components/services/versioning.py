@@ -9,7 +9,9 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -110,6 +112,20 @@ def record(workspace: Workspace, stages: Sequence[str]) -> str:
             f"the results are complete, but DVC could not record them ({reason}): run `dvc repro`, which will"
         ) from None
     return "recorded in dvc.lock"
+
+
+def remotes(workspace: Workspace) -> list[str]:
+    """Folders and addresses of the remotes that the settings of DVC here name, read without it."""
+    found = []
+    for folder in (workspace.root, *workspace.root.parents):
+        for file in (folder / ".dvc" / "config", folder / ".dvc" / "config.local"):
+            settings = ConfigParser(interpolation=None, strict=False)
+            with suppress(OSError, ValueError, ConfigParserError):
+                settings.read(file, encoding="utf-8")
+            urls = [settings[name]["url"] for name in settings.sections() if settings.has_option(name, "url")]
+            # DVC takes a path from where its file of settings lies.
+            found += [url if "://" in url else str(file.parent / url) for url in urls]
+    return found
 
 
 @contextmanager

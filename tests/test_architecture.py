@@ -54,7 +54,7 @@ NOT_RESULTS = {
         "where and when work is done: the parts of it are the same anywhere, and the model names the workers",
     ),
     **dict.fromkeys(
-        (f"services/tracking/{name}.py" for name in ("connection", "database", "runs")),
+        (f"services/tracking/{name}.py" for name in ("connection", "database", "places", "runs")),
         "reports, and writes nothing into an artifact",
     ),
     "train.py": "starts and watches the workers",

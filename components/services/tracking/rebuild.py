@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 from .champions import current_champion, written_champion
 from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
 from .database import check_schema, rename_model, rename_run, renumber_version
-from .registry import DESCRIPTION, FILES_TAG, files_hash
+from .registry import DESCRIPTION, FILES_TAG, files_hash, is_version, version_of
 from .runs import log_metrics, log_params, metrics_of, run_name_of
 
 # --- what the ledger keeps, and how the registry is made from it again ---
@@ -128,14 +128,14 @@ def _restore_version(
     from mlflow.exceptions import MlflowException
 
     name, number, model_id = version.name, version.version, version.model_id
-    for found in client.search_model_versions(f"name = '{name}'"):
-        if int(found.version) == number:
-            same = found.tags.get("key") == version.tags["key"]
-            return "" if same else f"model {found.tags.get('key')} was registered under its number since"
+    if is_version(client, name, number):
+        key = client.get_model_version(name, str(number)).tags.get("key")
+        same = key == version.tags.get("key")
+        return "" if same else f"model {key} was registered under its number since"
     folder = workspace.mlruns / version.place
     if not folder.resolve().is_relative_to(workspace.mlruns.resolve()) or not folder.is_dir():
         return f"its files are gone from {folder}"
-    if files_hash(folder.absolute().as_uri()) != version.tags.get(FILES_TAG):
+    if files_hash(folder) != version.tags.get(FILES_TAG):
         return f"its files in {folder} are not those that were registered"
     with suppress(MlflowException):
         client.create_registered_model(name, description=DESCRIPTION)
@@ -157,17 +157,15 @@ def _restore_version(
 def _restore_aliases(
     client: MlflowClient, workspace: Workspace, name: str, challenger: int | None
 ) -> Iterator[tuple[str, str]]:
-    versions = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
-    if not versions:
-        return
-    held = client.get_registered_model(name).aliases
-    for alias, version in (("champion", written_champion(name, workspace)), ("challenger", challenger)):
-        if alias in held:
-            version = int(held[alias])
-        elif version in versions:
+    wanted = (("champion", written_champion(name, workspace)), ("challenger", challenger))
+    for alias, version in wanted:
+        held = version_of(client, name, alias)
+        there = version is not None and is_version(client, name, version)
+        if held is not None:
+            version, there = held, True
+        elif version is not None and there:
             client.set_registered_model_alias(name, alias, str(version))
         if version is not None:
-            missing = "" if version in versions else f"version {version} is not there"
-            yield f"{name} {alias}, version {version}", missing
+            yield f"{name} {alias}, version {version}", "" if there else f"version {version} is not there"
     # A change that a crash cut off before is finished now.
     current_champion(client, workspace, name)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...gan.errors import NotThereError
+from ...gan.errors import DamagedError, NotThereError
 from ...workspace.artifacts import Evaluation, Gallery, Model
 from ...workspace.files import sha256_of
 from ...workspace.workspace import Workspace
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 from .connection import address, open_client, registry_lock, server_errors
 from .database import EXPERIMENT, read_rows
+from .places import files_of_version
 from .runs import complete_run, dataset_facts, ensure_run, log_params, run_name_of
 
+# Versions that a refusal names.
+SHOWN = 10
 # Of a model version: the hash of all its files.
 FILES_TAG = "files"
 # Whenever MLflow loads a model it writes into this file as what. It is hashed as after loading by the model's own id,
@@ -44,12 +49,20 @@ class ModelVersion(NamedTuple):
         return f"version {self.version} of {self.name}"
 
 
-def fetched(client: MlflowClient, name: str, number: int) -> ModelVersion:
-    """Return a version with its files, which are fetched if they lie elsewhere."""
-    import mlflow
+def fetched(client: MlflowClient, name: str, number: int, workspace: Workspace) -> ModelVersion:
+    """Return a version with its files, which are fetched if they lie elsewhere.
 
+    Raises:
+        DamagedError: it is none that ganflow registered.
+        RefusedError: its files lie where nothing is read.
+    """
     version = client.get_model_version(name, str(number))
-    folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
+    if "key" not in version.tags:
+        raise DamagedError(
+            f"version {number} of {name} was not registered by ganflow: name another one by --model, or delete it in "
+            "MLflow"
+        )
+    folder = files_of_version(client, version, workspace) / "artifacts"
     return ModelVersion(name, number, version.tags["key"], folder)
 
 
@@ -61,13 +74,42 @@ def find_version(name: str, wanted: str, workspace: Workspace) -> ModelVersion:
     """
     with registry_lock(workspace), server_errors():
         client = open_client(workspace)
-        known = client.search_registered_models(f"name = '{name}'")
-        numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
-        number = int(wanted) if wanted.isdecimal() else known and known[0].aliases.get(wanted)
-        if number and int(number) in numbers:
-            return fetched(client, name, int(number))
-    there = f"it has {', '.join(map(str, numbers))}" if numbers else "`ganflow run` makes a model and registers it"
+        number = int(wanted) if wanted.isdecimal() else version_of(client, name, wanted)
+        if number is not None and is_version(client, name, number):
+            return fetched(client, name, number, workspace)
+        newest = client.search_model_versions(
+            f"name = '{name}'", max_results=SHOWN + 1, order_by=["version_number DESC"]
+        )
+    numbers = [str(version.version) for version in newest]
+    listed = ", ".join(["..."] * (len(numbers) > SHOWN) + numbers[:SHOWN][::-1])
+    there = f"it has {listed}" if numbers else "`ganflow run` makes a model and registers it"
     raise NotThereError(f"{name} has no {f'version {wanted}' if wanted.isdecimal() else wanted}: {there}")
+
+
+def version_of(client: MlflowClient, name: str, alias: str) -> int | None:
+    """Return the number of the version with an alias; None if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return int(client.get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        # The latter is what MLflow says of an alias that was not given.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def is_version(client: MlflowClient, name: str, number: int) -> bool:
+    """Whether the registry has this version."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def register(
@@ -94,7 +136,7 @@ def register(
         version = _version(client, name, model, evaluation, run_id)
         tags = {
             "key": key,
-            FILES_TAG: files_hash(client.get_model_version(name, str(version)).source),
+            FILES_TAG: files_hash(files_of_version(client, client.get_model_version(name, str(version)), workspace)),
             "data": model.dataset,
             "commit": commit or "none",
             "params": model.key.options,
@@ -112,7 +154,7 @@ def is_registered(name: str, version: int, key: str, workspace: Workspace) -> bo
     """Whether the registry holds `version` of `name` with this key."""
     client = open_client(workspace)
     with server_errors():
-        return _versions(client, name).get(key) == version
+        return _version_with_key(client, name, key) == version
 
 
 def damaged_versions(workspace: Workspace) -> Iterator[tuple[str, str | None]]:
@@ -125,45 +167,54 @@ def damaged_versions(workspace: Workspace) -> Iterator[tuple[str, str | None]]:
         return
     client = open_client(workspace)
     with server_errors():
-        versions = [
-            version
-            for model in client.search_registered_models()
-            for version in client.search_model_versions(f"name = '{model.name}'")
-        ]
-    for version in sorted(versions, key=lambda v: (v.name, int(v.version))):
-        wrong = None
-        if FILES_TAG in version.tags:
-            try:
-                if files_hash(version.source) != version.tags[FILES_TAG]:
-                    wrong = "its files are not those that were registered"
-            except Exception as error:
-                wrong = f"its files cannot be read ({' '.join(str(error).split())[:200]})"
-        yield f"{version.name} version {version.version}", wrong
+        names = sorted(model.name for model in _all_of(client.search_registered_models))
+        for name in names:
+            search = partial(client.search_model_versions, f"name = '{name}'", order_by=["version_number ASC"])
+            for version in _all_of(search):
+                yield f"{name} version {version.version}", _wrong_files(client, version, workspace)
 
 
-def files_hash(uri: str) -> str:
+def _all_of(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield everything that a search of MLflow finds, page by page."""
+    found = search()
+    yield from found
+    while found.token:
+        found = search(page_token=found.token)
+        yield from found
+
+
+def _wrong_files(client: MlflowClient, version: Any, workspace: Workspace) -> str | None:
+    """Return what is wrong with the files of a version."""
+    if FILES_TAG not in version.tags:
+        return None
+    try:
+        if files_hash(files_of_version(client, version, workspace)) != version.tags[FILES_TAG]:
+            return "its files are not those that were registered"
+    except Exception as error:
+        return f"its files cannot be read ({' '.join(str(error).split())[:300]})"
+    return None
+
+
+def files_hash(folder: Path) -> str:
     """Hash of the names and bytes of all files of a logged model, however it was loaded last.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    import mlflow
-
-    folder = Path(mlflow.artifacts.download_artifacts(uri))
     # Python leaves its caches beside code that it loads.
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"]
     if not files:
-        raise FileNotFoundError(uri)
+        raise FileNotFoundError(f"there are none in {folder}")
     hashes = {file: sha256_of(folder / file) for file in files}
     hashes[_LOADED_AS] = hashlib.sha256(_LOADED_BY_ID).hexdigest()
     described = [f"{file.as_posix()}\0{sha256}\n" for file, sha256 in sorted(hashes.items())]
     return hashlib.sha256("".join(described).encode()).hexdigest()
 
 
-def _versions(client: MlflowClient, name: str) -> dict[str, int]:
-    """Versions of the registered model by their key; of several the oldest."""
-    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version))
-    return {version.tags["key"]: int(version.version) for version in found if "key" in version.tags}
+def _version_with_key(client: MlflowClient, name: str, key: str) -> int | None:
+    """Return the version of the registered model with the model's key; of several the oldest."""
+    found = client.search_model_versions(f"name = '{name}' and tags.key = '{key}'")
+    return min((int(version.version) for version in found), default=None)
 
 
 def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluation, run_id: str) -> int:
@@ -173,7 +224,7 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
 
     from ...workspace.published import load_published, save_published
 
-    if known := _versions(client, name).get(model.key.id):
+    if known := _version_with_key(client, name, model.key.id):
         return known
     try:
         client.create_registered_model(name, description=DESCRIPTION)
@@ -183,17 +234,19 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
     # MLflow misses type hints and an example of the input: there is no input, and the signature says so.
     with (
         tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as code,
         warnings.catch_warnings(record=True),
         mlflow.start_run(run_id=run_id, log_system_metrics=False),
     ):
         save_published(load_published(model.folder, "the model"), Path(folder))
         # So that a later gate can tell what this model has seen.
         files = [*Path(folder).iterdir(), evaluation.folder / "training_images.npy"]
+        package = _packed_code(Path(code))
         logged = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(_SERVING_CODE),
+            python_model=str(shutil.copyfile(_SERVING_CODE, Path(code) / _SERVING_CODE.name)),
             artifacts={file.name: str(file) for file in files},
-            code_paths=[str(_PACKED_CODE)],
+            code_paths=[str(package)],
             signature=_signature(model),
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _REQUIREMENTS],
         )
@@ -202,11 +255,22 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
         name, logged.model_uri, run_id, tags={"key": model.key.id}, model_id=logged.model_id
     )
     # Somebody else may have made one at the same moment: all keep the oldest.
-    kept = _versions(client, name)[model.key.id]
+    kept = _version_with_key(client, name, model.key.id) or int(version.version)
     if kept != int(version.version):
         client.delete_model_version(name, version.version)
         client.delete_logged_model(logged.model_id)
     return kept
+
+
+def _packed_code(folder: Path) -> Path:
+    """Copy the code that makes images into `folder`, as a package whose name says which code it is."""
+    package = folder / f"ganflow_{files_hash(_PACKED_CODE)[:16]}"
+    for file in _PACKED_CODE.rglob("*.py"):
+        copy = package / file.relative_to(_PACKED_CODE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # Not with its mode: as open to others as the user's umask says.
+        shutil.copyfile(file, copy)
+    return package
 
 
 def _signature(model: Model) -> Any:
@@ -274,7 +338,7 @@ def recorded_version(name: str, version: int, workspace: Workspace) -> StoredVer
     query = "SELECT run_id, source, storage_location FROM model_versions WHERE name = ? AND version = ?"
     known = "SELECT artifact_location FROM experiments WHERE name = ?"
     for run_id, source, location in read_rows(workspace, query, name, version):
-        ((root,),) = read_rows(workspace, known, EXPERIMENT)
-        place = f"artifacts{location.removeprefix(root)}" if location.startswith(root) else None
+        root = next((place for (place,) in read_rows(workspace, known, EXPERIMENT)), None)
+        place = f"artifacts{location.removeprefix(root)}" if root and location and location.startswith(root) else None
         return StoredVersion(run_id, source.removeprefix("models:/"), place, tags(name, version, workspace))
     return None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 from ..process import Claim, drop_claim
 from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
 from .database import EXPERIMENT, read_rows
+from .places import check_place
 
 # The tag that says who worked on a run last.
 _CLAIM = "ganflow.claim"
@@ -43,7 +44,17 @@ def ensure_run(
         ids = found()
         if made != ids[0]:
             client.delete_run(made)
+    _check_files(client, ids[0], workspace)
     return ids[0]
+
+
+def _check_files(client: MlflowClient, run_id: str, workspace: Workspace) -> None:
+    """Make sure that the files of a run lie where they may be read and written.
+
+    Raises:
+        RefusedError: they do not.
+    """
+    check_place(client.get_run(run_id).info.artifact_uri, f"the files of run {run_id}", workspace)
 
 
 def run_name_of(training: Mapping[str, Any], key: str) -> str:
@@ -102,6 +113,7 @@ def attach(
         described = client.get_model_version(name, str(version))
         for file, content in files.items():
             (Path(folder) / file).write_bytes(content.encode() if isinstance(content, str) else content)
+        _check_files(client, described.run_id, workspace)
         client.log_artifacts(described.run_id, folder)
         _log_data(client, described.run_id, workspace, data)
         # Even an equal one would show as a change of the version.
@@ -118,6 +130,7 @@ def attached(name: str, version: int, file: str, workspace: Workspace) -> str | 
     with registry_lock(workspace), server_errors(), tempfile.TemporaryDirectory() as folder:
         client = open_client(workspace)
         run_id = client.get_model_version(name, str(version)).run_id
+        _check_files(client, run_id, workspace)
         if file not in {found.path for found in client.list_artifacts(run_id)}:
             return None
         return Path(client.download_artifacts(run_id, file, folder)).read_text(encoding="utf-8")

@@ -1,11 +1,13 @@
 """The registered model as code: MLflow runs this file where the model is loaded or served.
 
-Only `gan/` is packed with it, so it imports nothing else of the project.
+Only `gan/` is packed with it, under a name that tells its code from that of every other version: a process may load
+several of them, and have a module `gan` of its own. So it imports nothing else of the project.
 """
 
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,16 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Images by the parameters n, seed, truncation and class; the input is not used."""
 
     def load_context(self, context: Any) -> None:
-        from gan.published import MANIFEST, Manifest, Published
-
-        described = json.loads(Path(context.artifacts[MANIFEST]).read_text())
+        # Beside the folder of the artifacts MLflow keeps the code, which it has made importable.
+        (folder,) = Path(next(iter(context.artifacts.values()))).parents[1].glob("code/ganflow_*")
+        package = folder.name
+        published = import_module(f"{package}.published")
+        self._labels_by_name = import_module(f"{package}.sampling").labels_by_name
+        described = json.loads(Path(context.artifacts[published.MANIFEST]).read_text())
         described.pop("seal")
-        manifest = Manifest.model_validate(described)
+        manifest = published.Manifest.model_validate(described)
         weights = {name: manifest.check(name, Path(context.artifacts[name]).read_bytes()) for name in manifest.files}
-        self._model = Published(manifest, weights)
+        self._model = published.Published(manifest, weights)
 
     # Without type hints, which MLflow would take for the schema of the input.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -33,8 +38,6 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: a parameter is out of its range (answered as 400 by a server).
         """
-        from gan.sampling import labels_by_name
-
         given = {"n": 1, "seed": 0, "truncation": 1.0, "class": "", **(params or {})}
         n, seed, truncation = int(given["n"]), int(given["seed"]), float(given["truncation"])
         if not 1 <= n <= MAX_IMAGES:
@@ -42,7 +45,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if not 0 < truncation <= 1:
             raise _invalid(f"truncation = {truncation} must be above 0 and at most 1")
         try:
-            labels = labels_by_name(self._model.image.classes, str(given["class"]), n)
+            labels = self._labels_by_name(self._model.image.classes, str(given["class"]), n)
         except ValueError as error:
             raise _invalid(str(error)) from None
         return self._model.sample(range(seed, seed + n), labels, truncation)

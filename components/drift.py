@@ -62,7 +62,7 @@ def drift(params: Params, workspace: Workspace) -> DriftResult:
     champion = champions.champion(params.register.name, workspace)
     if champion is None:
         raise NotThereError("there is no champion to compare with: run `ganflow run`")
-    data = registry.tags(champion.name, champion.version, workspace)["data"]
+    data = registry.tags(champion.name, champion.version, workspace).get("data", "")
     options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
     files = arrived(params.retrain.inbox, workspace)
     reference = load_reference(data, workspace)

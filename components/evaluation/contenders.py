@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ import pandas as pd
 
 from ..gan.dataset import Pixels, Split
 from ..gan.distances import Features, kernel_distance
-from ..gan.errors import UserError
+from ..gan.errors import DamagedError, UserError
 from ..gan.features import FeatureNet
 from ..gan.options import ImageFormat
 from ..services.tracking.registry import ModelVersion
@@ -133,15 +135,19 @@ def sample_champion(
         )
     known = hashlib.sha256(f"{model.id} {net.sha256} {seeds}".encode() + labels.tobytes()).hexdigest()[:16]
     cached = workspace.state / "gate" / f"{known}.npz"
-    if cached.exists():
-        with np.load(cached, allow_pickle=False) as found:
-            features, shown = found["features"].astype(np.float64), found["shown"]
-    else:
+    features = shown = None
+    # What is damaged is made again.
+    with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(cached, allow_pickle=False) as found:
+        features, shown = found["features"].astype(np.float64), found["shown"]
+    if features is None or shown is None:
         parts = list(sampled(model, net, seeds, labels))
         features, shown = np.concatenate([part.features for part in parts]), parts[0].pixels[shown_on_the_page(labels)]
         cached.parent.mkdir(parents=True, exist_ok=True)
         staged = cached.with_suffix(".tmp.npz")
         np.savez(staged, features=features.astype(np.float32), shown=shown)
         staged.replace(cached)
-    trained_on = np.load(champion.folder / "training_images.npy", allow_pickle=False)
+    try:
+        trained_on = np.load(champion.folder / "training_images.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise DamagedError(f"{champion} is damaged: `ganflow verify` says what mends it") from None
     return Contender(features, shown, trained_on)

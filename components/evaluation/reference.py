@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
+from safetensors import SafetensorError
 
 from ..gan.dataset import Split
 from ..gan.distances import Features
-from ..gan.errors import NotThereError
+from ..gan.errors import DamagedError, NotThereError
 from ..gan.features import Classifier, EfficientNetLite0, FeatureNet
 from ..gan.options import ImageFormat
 from ..workspace.artifacts import Dataset
@@ -47,6 +50,16 @@ def keep_reference(dataset: Dataset, held: Features, workspace: Workspace) -> No
 
 
 def load_reference(data: str, workspace: Workspace) -> Reference:
+    """Return what images are compared with that may differ from those of the data set with the content hash `data`.
+
+    Raises:
+        NotThereError: nothing is known of it any more.
+        DamagedError: what was kept of it is not what was written.
+    """
+    if not re.fullmatch("[0-9a-f]{16,}", data):
+        raise NotThereError(
+            "the champion does not say what it learned from: `ganflow run` and `ganflow promote` make one that does"
+        )
     folder = workspace.state / "drift" / data[:16]
     if not folder.exists():
         dataset = Dataset.load(workspace.dataset)
@@ -58,6 +71,15 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
         holdout = Split(dataset.folder, "holdout", dataset.image)
         held = _net_of(dataset, workspace).read(holdout.pixels(np.arange(len(holdout)))).features
         keep_reference(dataset, held, workspace)
+    try:
+        return _read_reference(folder)
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError):
+        raise DamagedError(
+            f"{folder} is damaged: delete that folder; it is made again while artifacts/dataset is of the same data"
+        ) from None
+
+
+def _read_reference(folder: Path) -> Reference:
     image = ImageFormat.model_validate_json((folder / "image.json").read_text())
     held = np.load(folder / "held.npy", allow_pickle=False).astype(np.float64)
     net_of: Classifier | EfficientNetLite0

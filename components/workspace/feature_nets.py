@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..gan.errors import DamagedError
 from .code import digest_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ def load_feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
             net, weights_file = Classifier(data.image), cache / f"{stem}.safetensors"
             if not weights_file.exists():
                 _publish(weights_file, safetensors.torch.save(dict(train_classifier(data).state_dict())))
-            net.load_state_dict(safetensors.torch.load_file(weights_file))
+            try:
+                net.load_state_dict(safetensors.torch.load_file(weights_file))
+            except (OSError, RuntimeError, ValueError, safetensors.SafetensorError):
+                raise _damaged(weights_file) from None
         else:
             net = EfficientNetLite0()
             weights_file = net.weights
@@ -60,7 +64,14 @@ def load_feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
     finally:
         torch.set_num_threads(threads)
     weights = hashlib.sha256(weights_file.read_bytes()).hexdigest()
-    return FeatureNet(kind, net, weights, np.load(features_file, allow_pickle=False))
+    try:
+        return FeatureNet(kind, net, weights, np.load(features_file, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        raise _damaged(features_file) from None
+
+
+def _damaged(file: Path) -> DamagedError:
+    return DamagedError(f"{file} is damaged: delete it, and it is made again")
 
 
 def stem_of(kind: str, content: str) -> str:

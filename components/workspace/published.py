@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import safetensors.torch
+from safetensors import SafetensorError
+
 from ..gan.errors import DamagedError
 from ..gan.published import FILES, MANIFEST, Manifest, Published
 from .artifacts import Model
@@ -18,9 +21,14 @@ def load_published(folder: Path, called: str) -> Published:
     """
     try:
         manifest = _manifest(folder)
+        if FILES["generator"] not in manifest.files or manifest.files.keys() - FILES.values():
+            raise ValueError("it names other files than weights")
         weights = {name: manifest.check(name, (folder / name).read_bytes()) for name in manifest.files}
+        for content in weights.values():
+            # Their hash says that they are what was written, not that this is what it should be.
+            safetensors.torch.load(content)
         return Published(manifest, weights)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
         raise DamagedError(f"{called} is damaged: `ganflow verify` says what mends it") from None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from components.gan.errors import UserError
+from components.gan.errors import DamagedError, UserError
 from components.gan.options import MLP
 from components.workspace.files import sealed, unsealed
 from components.workspace.published import load_published, save_published
@@ -72,3 +73,60 @@ def test_early_champions_have_a_generator_and_the_first_latents(tmp_path: Path) 
     own = load_published(root / "artifacts" / "model", "it")
     assert list(own.weights) == ["generator.safetensors", "discriminator.safetensors"]
     assert own.discriminator() is not None
+
+
+def safetensors_of(header: bytes, data: bytes = b"") -> bytes:
+    return len(header).to_bytes(8, "little") + header + data
+
+
+NOT_SAFETENSORS = {
+    "empty": b"",
+    "short": b"\0" * 5,
+    "text": b"these are no weights" * 50,
+    "no JSON": safetensors_of(b"[" * 1000),
+    "long header": (2**62).to_bytes(8, "little") + b"{}",
+    "no tensors": safetensors_of(b"{}"),
+    "lying offsets": safetensors_of(b'{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 999]}}'),
+    "huge shape": safetensors_of(
+        b'{"a": {"dtype": "F32", "shape": [99999999999, 9999], "data_offsets": [0, 4]}}', b"12"
+    ),
+    "strange type": safetensors_of(b'{"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}}', b"1234"),
+}
+
+
+@pytest.mark.parametrize("content", NOT_SAFETENSORS.values(), ids=NOT_SAFETENSORS)
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_weights_that_are_none_are_told_though_their_hash_fits(folder: Path, player: str, content: bytes) -> None:
+    name = f"{player}.safetensors"
+    (folder / name).write_bytes(content)
+    described = unsealed((folder / "published.json").read_text())
+    described["files"][name] = hashlib.sha256(content).hexdigest()
+    (folder / "published.json").write_text(sealed(described))
+    with pytest.raises(DamagedError) as told:
+        model = load_published(folder, "it")
+        # Well-formed ones of another network are told where it is built.
+        getattr(model, player)()
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("change", ["another file", "no generator", "no files", "deep", "list", "NaN"])
+def test_a_strange_manifest_is_told_though_its_seal_fits(folder: Path, change: str) -> None:
+    described = unsealed((folder / "published.json").read_text())
+    secret = folder.parent / "secret"
+    secret.write_bytes(b"secret")
+    if change == "another file":
+        described["files"] |= {f"../{secret.name}": hashlib.sha256(b"secret").hexdigest()}
+    elif change == "no generator":
+        del described["files"]["generator.safetensors"]
+    elif change == "no files":
+        described["files"] = {}
+    elif change == "list":
+        described["network"] = []
+    elif change == "NaN":
+        described["image"]["height"] = float("nan")
+    text = sealed(described)
+    if change == "deep":
+        text = text.replace('"network": {', f'"network": {"[" * 100_000}', 1)
+    (folder / "published.json").write_text(text)
+    with pytest.raises(DamagedError, match="it is damaged"):
+        load_published(folder, "it")

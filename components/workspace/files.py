@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -62,9 +63,10 @@ def staging(out: Path) -> Iterator[Path]:
     """
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        # Unlike a temporary folder it is open to others as far as the user's umask says.
+        folder = out.parent / f".{out.name}-{secrets.token_hex(8)}"
+        folder.mkdir()
         try:
-            folder.chmod(0o755)
             yield folder
             sync(folder)
             if out.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -122,9 +123,9 @@ def _place(data: Path, workspace: Workspace, found: Survey, link: bool) -> None:
             f"copying {_size(found.size)} to {workspace.data} leaves no room ({_size(free)} are free): use --link, "
             "which makes a link instead"
         )
-    staged = Path(tempfile.mkdtemp(prefix=".data-", dir=workspace.root))
+    staged = workspace.root / f".data-{secrets.token_hex(8)}"
     try:
-        staged.chmod(0o755)
+        staged.mkdir()
         if data.is_dir():
             shutil.copytree(data, staged, symlinks=True, dirs_exist_ok=True)
         else:

@@ -2,50 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..gan.errors import DamagedError
-from ..provenance.ledger import damage
-from ..services.tracking import registry
+from ..gan.errors import DamagedError, NotThereError
+from ..provenance.entries import DatasetEntry
+from ..provenance.ledger import Ledger, damage, files_of
+from ..services.tracking import champions, connection, registry
 from ..training.checkpoints import TrainingFolder
-from ..workspace.artifacts import Artifact, OtherVersionError
-from ..workspace.data_hashes import changed_data
+from ..workspace.artifacts import Artifact, Dataset, OtherVersionError
+from ..workspace.data_hashes import check_data
 from ..workspace.graph import STAGES
 from ..workspace.workspace import Workspace
 
 
 class Finding(NamedTuple):
-    """One part of a workspace; where something is `wrong` with it, the `remedy`."""
+    """One part of a workspace; where something is `wrong` with it, the `remedy`; in a `note` what could not be told."""
 
     part: str
     wrong: str | None = None
     remedy: str = ""
+    note: str = ""
 
 
 def verify(workspace: Workspace) -> Iterator[Finding]:
-    """Hash data, artifacts, checkpoints, the ledger and registered models again."""
-    changed = changed_data(workspace.data, workspace.state)
-    names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
-    wrong = f"{len(changed)} files have other bytes at the same size and time: {names}" if changed else None
-    yield Finding("data", wrong, "bring them back by `dvc checkout --force data.dvc` or from where they came")
+    """Hash data, artifacts, checkpoints, the journals and registered models again."""
+    ledger = Ledger(workspace)
+    yield _data(workspace, ledger)
     for stage in STAGES:
         folder = stage.folder(workspace)
+        name = folder.relative_to(workspace.root)
         if (folder / stage.artifact.manifest).exists():
-            again = f"`ganflow {stage.name}` makes it again, once {folder.relative_to(workspace.root)} is deleted"
-            yield Finding(str(folder.relative_to(workspace.root)), _damage(stage.artifact, folder), again)
+            again = f"`ganflow {stage.name}` makes it again, once {name} is deleted"
+            yield Finding(str(name), _damage(stage.artifact, folder), again)
+        elif folder.exists() or ledger.values(f"{stage.artifact.__name__.lower()} key"):
+            yield Finding(str(name), "it is missing", f"`ganflow {stage.name}` makes it again")
     for training in sorted((workspace.state / "training").glob("[!.]*/checkpoints")):
-        name = str(training.relative_to(workspace.root))
+        name = training.relative_to(workspace.root)
         damaged = list(TrainingFolder(training.parent).damaged())
         for folder, reason in damaged:
             part = str(folder.relative_to(workspace.root))
             yield Finding(part, reason, "nothing has to be done: the training goes on from the one before")
         if not damaged:
-            yield Finding(name)
+            yield Finding(str(name))
+    yield from _journals(workspace, ledger)
+    yield from _registry(workspace, ledger)
+
+
+def unchecked(workspace: Workspace) -> str:
+    """Name what lies in the workspace and is not hashed again, because nothing says what it was."""
+    parts = {
+        "feature nets, the gate's samples and drift references, which are made again where they are missing": [
+            workspace.state / name for name in ("features", "gate", "drift")
+        ],
+        "DVC's cache and remotes": [workspace.root / ".dvc"],
+        "pictures in renders/, whose hashes stand in their render.json": [workspace.root / "renders"],
+        "curves and pictures of MLflow's runs": [workspace.mlruns / "artifacts"],
+    }
+    return "; ".join(words for words, folders in parts.items() if any(folder.exists() for folder in folders))
+
+
+def _data(workspace: Workspace, ledger: Ledger) -> Finding:
+    """Compare the raw data with what was read last, and with what the present data set was made of."""
+    found = check_data(workspace.data, workspace.state)
+    wrong, note = [], ""
+    if found.changed:
+        wrong.append(f"{_count(found.changed)} other bytes than were read: {_some(found.changed)}")
+    if found.gone:
+        wrong.append(f"{len(found.gone)} of the files that were read are gone: {_some(found.gone)}")
+    try:
+        source = Dataset.load(workspace.dataset).source
+    except (NotThereError, DamagedError):
+        source = found.content
+    if source != found.content and not wrong:
+        listed = files_of(workspace, source)
+        entry = next(ledger.find(DatasetEntry, "source", source), None)
+        if entry and entry.facts.files and listed.exists():
+            lacking = (Counter(_hashes(listed)) - found.present).total()
+            if lacking:
+                wrong.append(f"{lacking} of the files that the data set was made of are gone or have other bytes")
+        else:
+            note = "they are not those of the data set, and no list says which files that had"
+    remedy = (
+        "bring them back by `dvc checkout --force data.dvc` or from where they came, or let `ganflow run` make a data "
+        "set of the present ones"
+    )
+    return Finding("data", "; ".join(wrong) or None, remedy, note)
+
+
+def _hashes(listed: Path) -> Iterator[bytes]:
+    content = listed.read_bytes()
+    return (content[start : start + 32] for start in range(0, len(content), 32))
+
+
+def _count(files: Sequence[str]) -> str:
+    return "1 file has" if len(files) == 1 else f"{len(files)} files have"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(ascii(name)[1:-1] for name in names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _journals(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:
+    """Read the ledger and the journal of champions again, line by line."""
+    again = "bring it back from a copy; without one `ganflow run` writes down again what artifacts still tell"
+    part = str(workspace.ledger.relative_to(workspace.root))
     if workspace.ledger.exists():
-        again = "bring it back from a copy; without one `ganflow run` writes down again what artifacts still tell"
-        yield Finding(str(workspace.ledger.relative_to(workspace.root)), "; ".join(damage(workspace)) or None, again)
+        yield Finding(part, "; ".join(damage(workspace)) or None, again)
+    elif ledger.journal.head():
+        yield Finding(part, "it is gone", again)
+    journal = champions.journal(workspace)
+    if journal.path.exists() or journal.head():
+        again = "bring it back from a copy; without one the alias in MLflow says who is champion, and no rollback works"
+        early = journal.audit()
+        wrong = "; ".join(champions.damage(workspace))
+        early.conclude(journal.head())
+        note = f"{early.unchained} lines from before it was chained" if early.unchained else ""
+        yield Finding(str(journal.path.relative_to(workspace.root)), wrong or None, again, note)
+
+
+def _registry(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:
+    """Hash the files of registered models again."""
+    database = workspace.mlruns / "mlflow.db"
+    if connection.address() == "embedded" and not database.exists():
+        if ledger.values("registration name"):
+            yield Finding(
+                str(database.relative_to(workspace.root)), "it is gone", "`ganflow rebuild-registry` restores it"
+            )
+        return
     for version, wrong in registry.damaged_versions(workspace):
         again = "`ganflow register` makes a new one, once this version is deleted in MLflow"
         yield Finding(version, wrong, again)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..gan.errors import NotThereError
 from .files import digest_of, sha256_of
@@ -36,22 +37,51 @@ def md5_of_files(data: Path, state: Path) -> dict[str, str]:
     )
 
 
-def changed_data(data: Path, state: Path) -> list[str]:
-    """Files under `data` whose bytes are no longer those that were read, though size and time are the same."""
+class DataCheck(NamedTuple):
+    """What was found when every file of the data was read again.
+
+    `changed`: names of files whose bytes are not those that were read last, or cannot be read; `gone`: names of files
+    that were there; `present`: how many files have a sha256; `content`: the hash of all, as `data_content` makes it.
+    """
+
+    changed: list[str]
+    gone: list[str]
+    present: Counter[bytes]
+    content: str
+
+
+def check_data(data: Path, state: Path) -> DataCheck:
+    """Read every file under `data` again, and compare it with what the database remembers."""
     from tqdm import tqdm
 
+    known = _remembered(state)
+    changed, present, content = [], Counter[bytes](), hashlib.sha256()
+    for entry in tqdm(_files(data), desc="data", unit="file", delay=1, disable=None, leave=False):
+        path = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
+        try:
+            digest = sha256_of(Path(entry.path))
+        except OSError:
+            digest = ""
+        present[bytes.fromhex(digest)] += 1
+        content.update(b"%s\0%s\n" % (path, digest.encode()))
+        if known.pop(path, digest) != digest or not digest:
+            changed.append(os.fsdecode(path))
+    return DataCheck(changed, [os.fsdecode(path) for path in sorted(known)], present, content.hexdigest())
+
+
+def _remembered(state: Path) -> dict[bytes, str]:
+    """Return the hash of each file that was read, by its path."""
     database = state / "data-hashes.sqlite"
-    if not database.exists():
-        return []
-    changed = []
-    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as known:
-        rows = known.execute("SELECT path, size, time, sha256 FROM files ORDER BY path").fetchall()
-    for name, size, time, digest in tqdm(rows, desc="data", unit="file", delay=1, disable=None, leave=False):
-        file = data / os.fsdecode(name)
-        stat = file.stat() if file.is_file() else None
-        if stat and (stat.st_size, stat.st_mtime_ns) == (size, time) and sha256_of(file) != digest:
-            changed.append(os.fsdecode(name))
-    return changed
+    with suppress(sqlite3.Error):
+        if database.exists():
+            with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as known:
+                return dict(known.execute("SELECT path, sha256 FROM files"))
+    return {}
+
+
+def changed_data(data: Path, state: Path) -> list[str]:
+    """Files under `data` whose bytes are no longer those that were read."""
+    return check_data(data, state).changed
 
 
 def file_hashes(data: Path, state: Path) -> bytes:
@@ -95,6 +125,7 @@ def _hashed(data: Path, database: Path, table: str) -> Iterator[tuple[bytes, str
             known.execute(
                 f"CREATE TABLE IF NOT EXISTS {name} (path BLOB PRIMARY KEY, size, time, {column}) WITHOUT ROWID"
             )
+        count = 0
         bar = tqdm(_files(data), desc="look at data", unit="file", delay=1, disable=None, leave=False)
         for count, entry in enumerate(bar, 1):
             path = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
@@ -108,7 +139,16 @@ def _hashed(data: Path, database: Path, table: str) -> Iterator[tuple[bytes, str
             yield path, digest
             if count % 10_000 == 0:
                 known.commit()
+        _forget_deleted(known, table, data, count)
         known.commit()
+
+
+def _forget_deleted(known: sqlite3.Connection, table: str, data: Path, count: int) -> None:
+    """Remove the rows of files that are not there any more, if there are more rows than the `count` files."""
+    if known.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > count:
+        paths = (path for (path,) in known.execute(f"SELECT path FROM {table}").fetchall())
+        gone = [(path,) for path in paths if not (data / os.fsdecode(path)).is_file()]
+        known.executemany(f"DELETE FROM {table} WHERE path = ?", gone)
 
 
 def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:

@@ -87,13 +87,17 @@ def verify(folder: WorkspaceOption = None) -> None:
     """
     workspace = workspace_at(folder)
     check_servers()
+    from components.maintenance.verify import unchecked
     from components.maintenance.verify import verify as findings
 
     damaged = 0
     for finding in findings(workspace):
-        print(f"{'damaged' if finding.wrong else 'ok':<8} {finding.part}", flush=True)
+        note = f" ({finding.note})" if finding.note else ""
+        print(f"{'damaged' if finding.wrong else 'ok':<8} {finding.part}{note}", flush=True)
         if finding.wrong:
             damaged += 1
             print(f"         {finding.wrong};\n         {finding.remedy}")
+    if left_out := unchecked(workspace):
+        print(f"{'-':<8} not checked: {left_out}")
     if damaged:
         raise typer.Exit(1)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ganflow, succeeded
+from components.maintenance.verify import unchecked
+from components.maintenance.verify import verify as findings
+from components.provenance.ledger import Ledger
+from components.workspace.data_hashes import data_content
+from components.workspace.workspace import Workspace
+from tests.conftest import ganflow, succeeded, unpack_old_workspace
 
 
 @pytest.fixture
@@ -23,9 +31,10 @@ def workspace(finished: Path, tmp_path: Path) -> Path:
 
 
 def test_a_moved_workspace_verifies_runs_and_loads_its_models(workspace: Path) -> None:
-    out = succeeded(ganflow(workspace, "verify"))
-    assert {line.split()[0] for line in out.splitlines()} == {"ok"}
-    assert [line.split(maxsplit=1)[1].rpartition("/")[2] for line in out.splitlines()] == [
+    *lines, unchecked = succeeded(ganflow(workspace, "verify")).splitlines()
+    assert unchecked.startswith("-        not checked: feature nets")
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert [line.split(maxsplit=1)[1].rpartition("/")[2] for line in lines] == [
         "data",
         "dataset",
         "model",
@@ -34,6 +43,7 @@ def test_a_moved_workspace_verifies_runs_and_loads_its_models(workspace: Path) -
         "registration",
         "checkpoints",
         "ledger.jsonl",
+        "champions.jsonl",
         "ganflow version 1",
     ]
     assert "Nothing to do" in succeeded(ganflow(workspace, "run"))
@@ -64,3 +74,85 @@ def one_byte(file: Path) -> None:
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+# --- each kind of damage, in a workspace that an earlier version left ---
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack_old_workspace(tmp_path_factory.mktemp("verify"))
+
+
+@pytest.fixture
+def old(unpacked: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(unpacked, tmp_path / "home")
+    return Workspace(tmp_path / "home")
+
+
+def wrong(workspace: Workspace) -> dict[str, str]:
+    return {finding.part: finding.wrong for finding in findings(workspace) if finding.wrong}
+
+
+def replaced(file: Path) -> None:
+    """Other bytes of equal size, at another time."""
+    file.write_bytes(file.read_bytes()[::-1])
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+@pytest.mark.parametrize(
+    "spoil", [Path.unlink, lambda file: file.write_bytes(b""), replaced, lambda file: file.rename(f"{file}.bak")]
+)
+def test_a_raw_file_that_is_not_what_it_was_is_found(
+    old: Workspace, spoil: Callable[[Path], object], forgotten: bool
+) -> None:
+    """Also when a look at the data since has remembered what lies there now."""
+    data_content(old.data, old.state)
+    assert not wrong(old)
+    spoil(old.data / "images.idx")
+    if forgotten:
+        data_content(old.data, old.state)
+    renamed = (old.data / "images.idx.bak").exists()
+    # One under another name is still all there, once it is known that the other name is gone.
+    assert list(wrong(old)) == ([] if renamed and forgotten else ["data"])
+    if not forgotten:
+        assert "images.idx" in wrong(old)["data"]
+
+
+def test_new_raw_files_are_no_damage(old: Workspace) -> None:
+    data_content(old.data, old.state)
+    (old.data / "more.txt").write_text("new")
+    assert not wrong(old)
+
+
+def test_a_database_of_hashes_forgets_what_was_deleted(old: Workspace) -> None:
+    for number in range(50):
+        (old.data / f"{number}.txt").write_text("text")
+    data_content(old.data, old.state)
+    for number in range(50):
+        (old.data / f"{number}.txt").unlink()
+    data_content(old.data, old.state)
+    with closing(sqlite3.connect(old.state / "data-hashes.sqlite")) as database:
+        names = {os.fsdecode(path) for (path,) in database.execute("SELECT path FROM files")}
+    assert names == {file.name for file in old.data.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["dataset", "model", "evaluation", "gallery"])
+def test_an_artifact_that_is_missing_is_found(old: Workspace, name: str) -> None:
+    Ledger(old).append(Ledger(old).entries()[0].model_copy(update={"content": "f" * 64}))
+    shutil.rmtree(old.root / "artifacts" / name)
+    assert wrong(old) == {f"artifacts/{name}": "it is missing"}
+    (old.root / "artifacts" / name).mkdir()
+    assert wrong(old) == {f"artifacts/{name}": "it is missing"}
+
+
+@pytest.mark.parametrize("name", ["mlruns/mlflow.db", ".ganflow/ledger.jsonl"])
+def test_a_record_that_is_missing_is_found(old: Workspace, name: str) -> None:
+    Ledger(old).append(Ledger(old).entries()[0].model_copy(update={"content": "f" * 64}))
+    (old.root / name).unlink()
+    assert wrong(old) == {name: "it is gone"}
+
+
+def test_what_is_not_checked_is_said(old: Workspace) -> None:
+    assert "pictures in renders/" in unchecked(old)
+    assert unchecked(Workspace(old.root / "empty")) == ""

@@ -206,8 +206,9 @@ def _checkpoints(folder: Path) -> list[int]:
 def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | None:
     """Return the record of a training that has none: of options and data whose key is that of its folder."""
     try:
-        dataset = Dataset.load(workspace.dataset)
+        # First, because of most trainings none are left.
         (described, *_) = sorted(folder.glob("checkpoints/*/checkpoint.json"), reverse=True)
+        dataset = Dataset.load(workspace.dataset)
         workers = unsealed(described.read_text())["execution"]["workers"]
     except (NotThereError, DamagedError, OSError, ValueError, KeyError, TypeError):
         return None

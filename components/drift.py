@@ -101,7 +101,7 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
             except OSError:
                 # On another disk; a symbolic link would lead outside, which no reader follows.
                 shutil.copyfile(file, link)
-        source = find_raw_images(scratch / "new", scratch, PART)
+        source = find_raw_images(scratch / "new", scratch, PART, options.limits)
         parts = thinned(source, params.drift.max_images)
         made = [pixels for _, pixels in tasks.run_parts(partial(make_part, options=options), read, parts)]
         whole = [pixels for pixels in made if len(pixels) and pixels.shape[3] == image.channels]

@@ -25,6 +25,7 @@ from .gan.published import Published
 from .gan.sampling import labels_by_name
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep
+from .pictures.opening import opened
 from .pictures.tiles import grid, tile_size
 from .services import signals, versioning
 from .services.cluster import placement, session, tasks
@@ -133,14 +134,12 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
 
 def preview(generated: Generated) -> Image.Image:
     """Return the first pictures of a batch, in rows."""
-    from PIL import Image
-
     shown = []
     with tempfile.TemporaryDirectory() as folder:
         for name in generated.first:
             file = Path(folder, name)
             if generated.storage.get(name, file):
-                with Image.open(file) as image:
+                with opened(file) as image:
                     shown.append(np.atleast_3d(np.asarray(image)))
     return grid(shown, COLUMNS, tile_size(shown[0], SIDE))
 

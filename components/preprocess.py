@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from tqdm import tqdm
 
 from .gan.errors import UserError
@@ -28,12 +27,15 @@ from .services.cluster import tasks
 from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging
 from .workspace.params import Preprocess
+from .workspace.text import write_table
 from .workspace.workspace import Workspace
 
 PIXEL_BYTES = 8 * 2**20
 # So much to decode is worth the start of processes, which share two cores better than threads.
 PROCESS_BYTES = 100 * 2**20
 SHARD_BYTES = 256 * 2**20
+# As many frames as an animation often has.
+FRAMES = 32
 MIN_TRAINING_IMAGES = 32
 MAX_TABLE = 1_000_000
 SAME_PIXELS = "same pixels as "
@@ -50,7 +52,10 @@ def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -
     with disk_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         height, width = options.shape
-        source = find_raw_images(workspace.data, scratch, max(64, PIXEL_BYTES // (3 * height * width)))
+        images = max(64, PIXEL_BYTES // (3 * height * width))
+        # Files may then hold many images each.
+        size = images if options.frames == "first" else max(1, images // FRAMES)
+        source = find_raw_images(workspace.data, scratch, size, options.limits)
         _make_parts(source, options, scratch)
         with staging(workspace.dataset) as folder:
             facts = _pack(source, options, scratch, folder)
@@ -132,7 +137,7 @@ def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> d
     given = any((part.splits == HOLDOUT).any() for part in source.parts)
     holdout = _in_holdout(source, tables, options.holdout, given)
     labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
-    pd.DataFrame(rejected.rows, columns=["path", "reason"]).to_csv(folder / "rejected.csv", index=False)
+    write_table(folder / "rejected.csv", ("path", "reason"), rejected.rows)
     total = len(source) + len(source.rejected)
     if rejected.unreadable > options.max_rejected * total:
         raise UserError(

@@ -18,6 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from components.generate import Generated, preview
+from components.pictures.opening import opened
 from components.reports.html import image_uri, number
 from components.services.picture_folder import MANIFEST
 from components.services.platform import running
@@ -143,7 +144,7 @@ def _picture(run: TrainingFolder) -> str:
     from PIL import Image
 
     grids = sorted(run.samples.glob("*.png"))
-    with Image.open(grids[-1]) if grids else Image.new("L", (1, 1)) as image:
+    with opened(grids[-1]) if grids else Image.new("L", (1, 1)) as image:
         return _inline(image)
 
 

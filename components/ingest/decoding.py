@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import struct
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from ..pictures.opening import NotReadError, check_share, hush, opened, upright
 from ..workspace.params import Preprocess
+from ..workspace.text import printable, shortened
 from .parts import Part
 
 Pixels = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 89_478_485
-MAX_FRAMES = 1_000
-_ORIENTATION = 0x0112
+_ARRAY = b"\x93NUMPY"
+# The header of an array of three axes has about a hundred.
+_HEADER_BYTES = 1_000
+# So many values of 16 bits are scaled at a time.
+_BLOCK = 2**20
 
 
 class PartTable(NamedTuple):
@@ -41,8 +43,7 @@ class PartTable(NamedTuple):
 
 def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
     """Decode and fit the images of `part`, whose `contents` come in order; pixels are (n, H, W, C) uint8."""
-    # Its limit is ours, and told in the table of rejected files. For the whole process, as threads share filters.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    hush()
     rows: list[int] = []
     made: list[Pixels] = []
     reasons: dict[int, str] = {}
@@ -88,40 +89,81 @@ def _moments(images: Pixels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int6
     return counts @ values, counts @ values**2
 
 
+class Look(NamedTuple):
+    """What an image file holds, before it is made to fit: (width, height), its mode, whether it is one of many frames.
+
+    The modes are Pillow's, `grey` for bare pixels, and `array of 3 channels`.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    animated: bool = False
+
+
 def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Iterator[Pixels | str]:
     """Yield the images in a file as (H, W, C) uint8 of the size that `options` ask for, or why there are none.
 
-    `shape`: the content is bare grey pixels of (height, width).
+    `shape`: the content is bare grey pixels of (height, width). Whatever is wrong with a file is a reason, for
+    decoders and NumPy raise whatever they happen to meet.
     """
     try:
         if shape is not None:
             yield _fitted(Image.frombytes("L", shape[::-1], content), options)
-        elif content.startswith(b"\x93NUMPY"):
+        elif content.startswith(_ARRAY):
             yield _array(content, options)
         else:
             yield from _pictures(content, options)
-    except UnidentifiedImageError:
-        yield "not an image" if content else "empty file"
-    except Image.DecompressionBombError:
-        yield "too many pixels to decode safely"
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError) as error:
-        yield " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:
+        yield _reason(error)
+
+
+def look(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Look | str:
+    """Tell what a file holds, or why it cannot be told; its pixels are not decoded."""
+    try:
+        if shape is not None:
+            return Look(shape[::-1], "grey")
+        if content.startswith(_ARRAY):
+            (height, width, *rest), _, _ = _array_header(content, options)
+            return Look((width, height), f"array of {rest[0] if rest else 1} channels")
+        with _opened(content, options) as image:
+            return Look(image.size, image.mode, getattr(image, "is_animated", False))
+    except Exception as error:
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file is not used, in half a sentence."""
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels to decode safely"
+    return shortened(printable(" ".join(str(error).split()))) or type(error).__name__
+
+
+def _opened(content: bytes, options: Preprocess) -> Image.Image:
+    return opened(content, options.limits.pixels, options.limits.pixels_per_byte, options.heic)
 
 
 def _pictures(content: bytes, options: Preprocess) -> Iterator[Pixels | str]:
-    with Image.open(io.BytesIO(content)) as image:
-        if image.width * image.height > MAX_PIXELS:
-            yield f"{image.width}x{image.height} pixels are too many to decode safely"
-            return
-        if options.frames == "first" or getattr(image, "n_frames", 1) == 1:
+    limits = options.limits
+    with _opened(content, options) as image:
+        if options.frames == "first" or not getattr(image, "is_animated", False):
             _shrink_on_load(image, options)
-            yield _fitted(_in_mode(_upright(image), options), options)
+            yield _fitted(_in_mode(upright(image), options), options)
             return
-        for frame in range(min(image.n_frames, MAX_FRAMES)):  # type: ignore[attr-defined]
-            image.seek(frame)
-            yield _fitted(_in_mode(_upright(image.copy()), options), options)
-        if image.n_frames > MAX_FRAMES:  # type: ignore[attr-defined]
-            yield f"frames after the first {MAX_FRAMES:,} are left out"
+        pixels = 0
+        # Not counted beforehand: a file of a few bytes may claim any number.
+        for frame in range(limits.frames + 1):
+            try:
+                image.seek(frame)
+            except EOFError:
+                return
+            if frame == limits.frames:
+                yield f"frames after the first {limits.frames:,} are left out"
+                return
+            pixels += image.width * image.height
+            if image.width * image.height > limits.pixels:
+                raise NotReadError(f"frame {frame} has too many pixels to decode safely")
+            check_share(pixels, len(content), limits.pixels_per_byte)
+            yield _fitted(_in_mode(upright(image.copy()), options), options)
 
 
 def _shrink_on_load(image: Image.Image, options: Preprocess) -> None:
@@ -132,10 +174,6 @@ def _shrink_on_load(image: Image.Image, options: Preprocess) -> None:
         image.draft(image.mode, (math.ceil(image.width / scale), math.ceil(image.height / scale)))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-
-
 def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
     """`image` in mode L, RGB or RGBA: 16 bits scaled to 8, transparency laid on the background unless it is wanted."""
     image.load()
@@ -143,7 +181,7 @@ def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("integer pixels beyond 16 bits")
-        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        image = Image.fromarray(_in_8_bits(values))
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is unknown")
     if options.channels == 4:
@@ -156,22 +194,41 @@ def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
     return image if image.mode == wanted else image.convert(wanted)
 
 
-def _array(content: bytes, options: Preprocess) -> Pixels:
-    """Read a NumPy file, (H, W) or (H, W, C), uint8 or uint16 (scaled), and resize each channel by itself."""
+def _in_8_bits(values: npt.NDArray[np.integer]) -> Pixels:
+    """Return `values` of 16 bits, divided by 257 and rounded; some at a time, which spares memory."""
+    flat, scaled = values.reshape(-1), np.empty(values.size, np.uint8)
+    for start in range(0, values.size, _BLOCK):
+        scaled[start : start + _BLOCK] = (flat[start : start + _BLOCK].astype(np.uint32) + 128) // 257
+    return scaled.reshape(values.shape)
+
+
+def _array_header(content: bytes, options: Preprocess) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape, kind and the place of the values of a NumPy file, (H, W) or (H, W, C), uint8 or uint16."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = header(file)
-    if kind not in (np.uint8, np.dtype("<u2"), np.dtype(">u2")) or len(shape) not in (2, 3) or not all(shape):
+    one = version == (1, 0)
+    # Before it is parsed, as Python source.
+    if int.from_bytes(content[8 : 10 if one else 12], "little") > _HEADER_BYTES:
+        raise ValueError("an array whose header is too long")
+    shape, _, kind = (np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0)(file)
+    if kind not in (np.uint8, np.dtype("<u2"), np.dtype(">u2")) or len(shape) not in (2, 3) or not min(shape) > 0:
         raise ValueError(f"an array {shape} of {kind}: (H, W) or (H, W, C) of uint8 or uint16 is read")
+    limits = options.limits
+    if math.prod(shape[2:]) > limits.channels:
+        raise ValueError(f"an array of {shape[2]:,} channels, more than preprocess.limits.channels = {limits.channels}")
     # Checked first: memory is taken for what the header says.
-    if math.prod(shape) * kind.itemsize != len(content) - file.tell() or math.prod(shape[:2]) > MAX_PIXELS:
+    if math.prod(shape) * kind.itemsize != len(content) - file.tell() or math.prod(shape[:2]) > limits.pixels:
         raise ValueError("an array that is cut short or too large")
+    return shape, kind, file.tell()
+
+
+def _array(content: bytes, options: Preprocess) -> Pixels:
+    """Read a NumPy file, uint16 scaled, and resize each channel by itself."""
+    _array_header(content, options)
     values = np.atleast_3d(np.load(io.BytesIO(content), allow_pickle=False))
-    if kind.itemsize == 2:
-        values = np.rint(values / 257).astype(np.uint8)
     bands = [
-        _fitted(Image.fromarray(np.ascontiguousarray(values[:, :, band])), options) for band in range(values.shape[2])
+        _fitted(Image.fromarray(np.ascontiguousarray(band if band.dtype == np.uint8 else _in_8_bits(band))), options)
+        for band in np.moveaxis(values, 2, 0)
     ]
     return np.concatenate(bands, axis=2)
 

@@ -1,6 +1,6 @@
 """Raw images as stages see them: some bytes at a place, with a name, a label and perhaps a split, cut into parts.
 
-`containers.py` finds them in whatever users have.
+`formats.py` finds them in whatever users have.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..gan.errors import UserError
+from ..workspace.params import Limits
+from ..workspace.text import printable, shown
 
+# Of images as they are read, unpacked: whoever reads a part may hold all of it.
 PART_BYTES = 64 * 2**20
-MAX_FILE_BYTES = 512 * 2**20
 BY_CONTENT, TRAINING, HOLDOUT = range(3)
 SPLITS = {"train": TRAINING, "training": TRAINING} | dict.fromkeys(
     ("test", "val", "valid", "validation", "eval", "dev", "holdout", "t10k"), HOLDOUT
@@ -31,8 +33,9 @@ ENCRYPTED, UNKNOWN_METHOD = 256, 257
 class Part:
     """Some raw images in one folder or one file; a few packed bytes for each, because there may be millions.
 
-    `path` is a folder, below which `names` are files; or a file, where image i lies in `sizes[i]` bytes at
-    `offsets[i]`, packed by `methods[i]`. `shape` is that of bare pixels (height, width), for IDX.
+    `path` is a folder, below which `names` are files of `sizes` bytes; or a file, where image i lies in `sizes[i]`
+    bytes at `offsets[i]`, packed by `methods[i]` from `unpacked[i]` bytes. `shape` is that of bare pixels (height,
+    width), for IDX.
     """
 
     number: int
@@ -43,6 +46,7 @@ class Part:
     sizes: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64] | None
     methods: npt.NDArray[np.uint16] | None
+    unpacked: npt.NDArray[np.int64] | None
     shape: tuple[int, int] | None
 
     def __len__(self) -> int:
@@ -70,20 +74,44 @@ class Source:
 
 
 class Builder:
-    """Collects images and cuts them into parts; labels are names until the end."""
+    """Collects images and cuts them into parts; labels are names until the end.
 
-    def __init__(self, root: Path, size: int) -> None:
+    What is beyond a limit is rejected here, from sizes alone.
+    """
+
+    def __init__(self, root: Path, size: int, limits: Limits) -> None:
         self.root = root
+        self.limits = limits
         self.rejected: list[tuple[str, str]] = []
         self._size = size
+        self._count = 0
         self._parts: list[Part] = []
         self._ids: dict[str, int] = {}
         self._where: tuple[str, tuple[int, int] | None] = ("", None)
         self._clear()
 
     def _clear(self) -> None:
-        self._rows: list[tuple[bytes, int, int, int, int, int]] = []
+        self._rows: list[tuple[bytes, int, int, int, int, int, int]] = []
         self._bytes = 0
+
+    def count(self) -> None:
+        """Count a file, entry or row, whether it is an image or not.
+
+        Raises:
+            UserError: there are more than the limit.
+        """
+        self._count += 1
+        if self._count > self.limits.entries:
+            raise UserError(
+                f"{shown(os.fsencode(self.root))} holds more than {self.limits.entries:,} files, entries and rows: "
+                "raise preprocess.limits.entries"
+            )
+
+    def reject(self, name: str | bytes, reason: str) -> None:
+        """Put a row into the table of rejected files."""
+        self.count()
+        text = shown(name) if isinstance(name, bytes) else printable(name)
+        self.rejected.append((text or "(without a name)", reason))
 
     def add(
         self,
@@ -93,22 +121,34 @@ class Builder:
         offset: int = -1,
         method: int = STORED,
         *,
+        unpacked: int | None = None,
         label: str = "",
         split: int = BY_CONTENT,
         shape: tuple[int, int] | None = None,
     ) -> None:
+        """Take an image of `size` bytes, `unpacked` if that is more, or reject it."""
+        plain = size if unpacked is None else unpacked
+        if plain > self.limits.file_bytes or size > self.limits.file_bytes:
+            return self.reject(name, "too large a file")
+        if plain > max(2**20, self.limits.growth * size):
+            return self.reject(name, f"grows more than {self.limits.growth}-fold when it is unpacked")
+        label = printable(label)
+        if len(label) > self.limits.label_length:
+            return self.reject(name, f"its class has a name of {len(label):,} letters")
+        self.count()
         if (str(path), shape) != self._where or len(self._rows) >= self._size or self._bytes >= PART_BYTES:
             self._cut()
             self._where = str(path), shape
         identity = self._ids.setdefault(label, len(self._ids))
-        self._rows.append((name.replace(b"\0", b"?"), size, offset, method, identity, split))
-        self._bytes += size
+        self._rows.append((name.replace(b"\0", b"?"), size, offset, method, plain, identity, split))
+        self._bytes += plain
+        return None
 
     def _cut(self) -> None:
         if not self._rows:
             return
         names, *columns = zip(*self._rows, strict=True)
-        sizes, offsets, methods, labels, splits = (np.array(column) for column in columns)
+        sizes, offsets, methods, unpacked, labels, splits = (np.array(column) for column in columns)
         path, shape = self._where
         inside = offsets[0] >= 0
         self._parts.append(
@@ -121,6 +161,7 @@ class Builder:
                 sizes.astype(np.int64),
                 offsets.astype(np.int64) if inside else None,
                 methods.astype(np.uint16) if inside else None,
+                unpacked.astype(np.int64) if inside else None,
                 shape,
             )
         )
@@ -132,7 +173,8 @@ class Builder:
         if not self._parts:
             raise UserError(f"there are no images in {self.root}")
         classes = list(order) if order else sorted(self._ids, key=_natural)
-        position = np.array([classes.index(name) for name in self._ids], np.int32)
+        places = {name: place for place, name in reversed([*enumerate(classes)])}
+        position = np.array([places[name] for name in self._ids], np.int32)
         parts = [replace(part, labels=position[part.labels]) for part in self._parts]
         return Source(kind, tuple(name or "image" for name in classes), parts, self.rejected)
 
@@ -153,7 +195,7 @@ class Builder:
         if tops <= {b""}:
             classes = [above if split_depth is None and above else "image"]
         else:
-            classes = sorted((shown(top) for top in tops if top), key=_natural)
+            classes = sorted({shown(top) for top in tops if top}, key=_natural)
         index = {name: number for number, name in enumerate(classes)}
         parts: list[Part] = []
         for part in self._parts:
@@ -194,16 +236,15 @@ def _rows_of(part: Part, number: int, keep: Sequence[int], labels: Sequence[int]
         sizes=part.sizes[keep],
         offsets=None if part.offsets is None else part.offsets[keep],
         methods=None if part.methods is None else part.methods[keep],
+        unpacked=None if part.unpacked is None else part.unpacked[keep],
     )
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
+def _natural(name: str) -> tuple[bool, int, str, str]:
+    """Sort numbers as numbers, of any length, before names."""
     digits = name.isascii() and name.isdigit()
-    return not digits, int(name) if digits else 0, name
-
-
-def shown(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+    number = name.lstrip("0") if digits else ""
+    return not digits, len(number), number, name
 
 
 def thinned(source: Source, count: int) -> list[Part]:
@@ -221,38 +262,50 @@ def thinned(source: Source, count: int) -> list[Part]:
 
 def read(part: Part) -> Iterator[bytes | str]:
     """Yield the content of each image of `part` as it lies there, or the reason why it cannot be read."""
-    if part.offsets is None or part.methods is None:
-        yield from (_file(f"{part.path}/{os.fsdecode(name)}", part.path) for name in part.raw_names())
+    if part.offsets is None or part.methods is None or part.unpacked is None:
+        for name, size in zip(part.raw_names(), part.sizes.tolist(), strict=True):
+            yield _file(os.path.join(os.fsencode(part.path), name), os.fsencode(part.path), size)  # noqa: PTH118
         return
+    columns = part.offsets.tolist(), part.sizes.tolist(), part.methods.tolist(), part.unpacked.tolist()
     with Path(part.path).open("rb") as file:
-        for offset, size, method in zip(part.offsets.tolist(), part.sizes.tolist(), part.methods.tolist(), strict=True):
-            if size > MAX_FILE_BYTES:
-                yield "too large a file"
-            elif method in (ENCRYPTED, UNKNOWN_METHOD):
+        for offset, size, method, unpacked in zip(*columns, strict=True):
+            if method in (ENCRYPTED, UNKNOWN_METHOD):
                 yield "is encrypted" if method == ENCRYPTED else "is packed by a method that is not known"
             else:
                 content = os.pread(file.fileno(), size, offset)
-                yield content if method == STORED else _inflated(content)
+                yield content if method == STORED else _inflated(content, unpacked)
 
 
-def _file(path: str, folder: str) -> bytes | str:
+def _file(path: bytes, folder: bytes, size: int) -> bytes | str:
+    """Read a regular file of `size` bytes."""
     try:
-        status = Path(path).stat()
-        if Path(path).is_symlink() and not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        if os.path.islink(path) and not _is_inside(os.path.realpath(path), os.path.realpath(folder)):  # noqa: PTH114
             return "a link to a file outside the folder"
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
             return "not a regular file"
-        if status.st_size > MAX_FILE_BYTES:
-            return "too large a file"
-        return Path(path).read_bytes()
-    except OSError as error:
-        return (error.strerror or "cannot be read").lower()
+        # Should it be another file by now, it may be one that nobody ever writes into.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        return (getattr(error, "strerror", None) or "cannot be read").lower()
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return "not a regular file"
+        try:
+            content = file.read(size + 1)
+        except OSError as error:
+            return (error.strerror or "cannot be read").lower()
+    return content if len(content) == size else "changed while it was read"
 
 
-def _inflated(content: bytes) -> bytes | str:
+def _is_inside(path: bytes, folder: bytes) -> bool:
+    return path.startswith(folder.rstrip(b"/") + b"/")
+
+
+def _inflated(content: bytes, size: int) -> bytes | str:
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        plain = unpacker.decompress(content, MAX_FILE_BYTES)
+        # No more than the archive's list says.
+        plain = unpacker.decompress(content, size + 1)
     except zlib.error:
         return "is damaged inside its archive"
-    return "too large a file" if unpacker.unconsumed_tail else plain
+    return plain if len(plain) == size else "is damaged inside its archive"

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from ..gan.errors import UserError
+from ..pictures.opening import opened
 from ..workspace.files import staging
 from ..workspace.workspace import Workspace
 
@@ -348,7 +349,7 @@ def _cifar10_from_strips(files: Sequence[Path], out: Path) -> None:
 
     def images() -> Iterator[tuple[str, int, int, Image.Image]]:
         for name, (split, first) in strips.items():
-            with Image.open(io.BytesIO(contents[name])) as strip:
+            with opened(contents[name]) as strip:
                 for row in range(strip.height):
                     pixels = strip.crop((0, row, strip.width, row + 1)).tobytes()
                     number = first + row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import re
 import tempfile
 import time
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from tqdm import tqdm
 
 from ..gan.dataset import Split, to_image
@@ -24,14 +25,17 @@ from ..gan.errors import UserError
 from ..gan.models import build
 from ..gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
 from ..gan.training_loop import bf16, training_loop
+from ..pictures.opening import hush, is_heic, reads_heic
 from ..workspace.params import Preprocess
-from .decoding import decoded
+from ..workspace.text import printable
+from .decoding import decoded, look
 from .formats import find_raw_images
 from .parts import Source, read, thinned
 
 LOOKED_AT = 3_000
 SIDES = (16, 28, 32, 48, 64, 96, 128)
 CPU_SIDE, GPU_SIDE = 64, 128
+MOST_OBLONG = 4
 # Fewer images than this are learned by heart without augmentation.
 FEW_IMAGES = 5_000
 TRAINING_SECONDS = 600
@@ -52,6 +56,7 @@ class Survey:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     animated: int = 0
+    heic: bool = False
     duplicates: int = 0
     broken: list[tuple[str, str]] = field(default_factory=list)
     samples: list[tuple[bytes, tuple[int, int] | None]] = field(default_factory=list)
@@ -78,7 +83,9 @@ def survey(data: Path, scratch: Path) -> Survey:
     Raises:
         UserError: nothing known was found, or it is damaged.
     """
-    source = find_raw_images(data, scratch, 10_000)
+    options = Preprocess(resolution=64, heic=reads_heic())
+    hush()
+    source = find_raw_images(data, scratch, 10_000, options.limits)
     counts = sum((np.bincount(part.labels, minlength=len(source.classes)) for part in source.parts), np.zeros(1, int))
     found = Survey(
         source.kind,
@@ -88,20 +95,28 @@ def survey(data: Path, scratch: Path) -> Survey:
         broken=list(source.rejected),
     )
     seen: set[bytes] = set()
-    options = Preprocess(resolution=64)
     every = max(1, LOOKED_AT // SHEET_IMAGES)
     for name, shape, content in tqdm(_contents(source), desc="look at images", unit="img", disable=None, leave=False):
         found.looked_at += 1
+        looked = content if isinstance(content, str) else look(content, options, shape)
         pixels = content if isinstance(content, str) else next(decoded(content, options, shape))
-        if isinstance(pixels, str) or isinstance(content, str):
-            found.broken.append((name, str(pixels)))
+        if isinstance(looked, str) or isinstance(pixels, str) or isinstance(content, str):
+            found.broken.append((name, str(pixels if isinstance(pixels, str) else looked)))
             continue
-        digest = pixels.tobytes()
+        digest = hashlib.sha256(pixels.tobytes()).digest()
         found.duplicates += digest in seen
         seen.add(digest)
-        _measure(found, content, shape)
+        found.sizes[looked.size] += 1
+        found.modes[looked.mode] += 1
+        found.animated += looked.animated
+        found.heic |= is_heic(content)
         if len(found.samples) < SHEET_IMAGES and (found.looked_at % every == 0 or found.images <= LOOKED_AT):
             found.samples.append((content, shape))
+    if not found.sizes:
+        raise UserError(
+            f"none of {found.looked_at:,} files under {printable(str(data))} can be read (the first: "
+            f"{': '.join(found.broken[0]) if found.broken else 'there is none'}): put other images there"
+        )
     return found
 
 
@@ -109,21 +124,6 @@ def _contents(source: Source) -> Iterator[tuple[str, tuple[int, int] | None, byt
     for part in thinned(source, LOOKED_AT):
         for row, content in enumerate(read(part)):
             yield part.name(row), part.shape, content
-
-
-def _measure(found: Survey, content: bytes, shape: tuple[int, int] | None) -> None:
-    if shape is not None:
-        found.sizes[shape[::-1]] += 1
-        found.modes["grey"] += 1
-    elif content.startswith(b"\x93NUMPY"):
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-        found.sizes[array.shape[1], array.shape[0]] += 1
-        found.modes[f"array of {np.atleast_3d(array).shape[2]} channels"] += 1
-    else:
-        with Image.open(io.BytesIO(content)) as image:
-            found.sizes[image.size] += 1
-            found.modes[image.mode] += 1
-            found.animated += getattr(image, "n_frames", 1) > 1
 
 
 def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:
@@ -173,6 +173,8 @@ def propose(found: Survey, name: str, cpus: int, gpus: int) -> Proposal:
         "postprocess": {"images": 250 if found.labelled else 100, "steps": steps},
         "register": {"name": _model_name(name)},
     }
+    if found.heic:
+        params["preprocess"]["heic"] = True
     if found.broken:
         share = len(found.broken) / max(1, found.looked_at + len(found.broken))
         params["preprocess"]["max_rejected"] = float(min(1.0, max(0.01, np.ceil(share * 150) / 100)))
@@ -195,14 +197,16 @@ def _shape(found: Survey, largest: int) -> tuple[int, int]:
         return side, side
     # All are about equally wide: nothing has to be cut off.
     step = next(2**k for k in range(8, -1, -1) if side % 2**k == 0 and side // 2**k >= 4)
-    longer = max(step, round(side * max(ratio, 1 / ratio) / step) * step)
+    # Of panoramas and strips the middle.
+    longer = max(step, round(side * min(max(ratio, 1 / ratio), MOST_OBLONG) / step) * step)
     return (side, longer) if ratio > 1 else (longer, side)
 
 
 def _can_be_made(height: int, width: int) -> bool:
     try:
+        Preprocess(resolution=(height, width))
         build(DCGAN(), ImageFormat(height=height, width=width, channels=1, classes=("image",)))
-    except UserError:
+    except (UserError, ValidationError):
         return False
     return True
 

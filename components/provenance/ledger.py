@@ -319,9 +319,9 @@ def files_of(workspace: Workspace, source: str) -> Path:
 def pixels_of(picture: Path | Image.Image) -> str:
     """Hash of what is seen of a picture, however its file holds it: size and RGBA values."""
     if isinstance(picture, Path):
-        from PIL import Image
+        from ..pictures.opening import opened
 
-        with Image.open(picture) as image:
+        with opened(picture) as image:
             return pixels_of(image)
     content = picture.convert("RGBA").tobytes()
     return hashlib.sha256(f"{picture.width}x{picture.height}\n".encode() + content).hexdigest()

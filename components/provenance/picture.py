@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -11,7 +10,9 @@ from pydantic import Field
 
 from ..gan.errors import NotThereError, UserError
 from ..gan.options import ImageFormat
+from ..pictures.opening import NotReadError, hush, opened
 from ..workspace.artifacts import Dataset, Evaluation
+from ..workspace.text import printable
 from ..workspace.workspace import Workspace
 from .entries import DatasetEntry, EvaluationEntry
 from .ledger import pixels_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from ..gan.dataset import Pixels
 
-MAX_PIXELS = 89_478_485
 NEAREST = 5
 _MARK = "ganflow:"
 
@@ -51,24 +51,23 @@ def read_picture(file: Path) -> TracedPicture:
         NotThereError: there is no such file.
         UserError: it is no picture, or larger than ganflow makes.
     """
-    from PIL import Image
-
     if not file.is_file():
         raise NotThereError(f"there is no picture {file}: name a file")
+    hush()
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{file} has more than {MAX_PIXELS:,} pixels: ganflow makes no such pictures")
+        with opened(file) as image:
             image.load()
             # Whoever wrote them: nothing that a terminal takes for a command.
             marks = {
-                name.removeprefix(_MARK): "".join(filter(str.isprintable, value))[:200]
+                name.removeprefix(_MARK): printable(value)[:200]
                 for name, value in image.info.items()
                 if isinstance(name, str) and name.startswith(_MARK) and isinstance(value, str)
             }
             return TracedPicture(image.copy(), marks, pixels_of(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UserError(f"{file} is not a picture that can be read: name a PNG that ganflow made") from None
+    # Whatever a decoder raises that met something odd.
+    except Exception as error:
+        reason = f" ({error})" if isinstance(error, NotReadError) else ""
+        raise UserError(f"{file} is not a picture that can be read{reason}: name a PNG that ganflow made") from None
 
 
 def nearest_images(

@@ -73,10 +73,16 @@ STAGES = (
         Dataset,
         ("data",),
         (
+            "ingest/archives.py",
             "ingest/decoding.py",
             "ingest/formats.py",
+            "ingest/names.py",
+            "ingest/parquet.py",
             "ingest/parts.py",
+            "ingest/unpacking.py",
+            "pictures/opening.py",
             "preprocess.py",
+            "workspace/text.py",
         ),
     ),
     Stage(

@@ -96,8 +96,8 @@ EMOJI_CLASSES = (
 def read(data: Path, scratch: Path) -> tuple[tuple[str, ...], int]:
     """Classes and number of images that ganflow finds in `data`; all of them can be decoded."""
     scratch.mkdir()
-    source = find_raw_images(data, scratch, 4096)
     options = Preprocess(resolution=28)
+    source = find_raw_images(data, scratch, 4096, options.limits)
     contents = [(content, part.shape) for part in source.parts for content in parts.read(part)]
     images = [i for content, shape in contents if isinstance(content, bytes) for i in decoded(content, options, shape)]
     assert not [image for image in images if isinstance(image, str)]

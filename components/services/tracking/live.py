@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...pictures.opening import opened
 from ...workspace.workspace import Workspace
 from ..address import masked
 
@@ -94,8 +95,6 @@ class TrainingLog:
             self._system.start()
 
     def _send(self, samples: Path) -> None:
-        from PIL import Image
-
         while self._waiting:
             row = self._waiting[0]
             step = int(row["images"])
@@ -103,7 +102,7 @@ class TrainingLog:
             if step > (self._sent or 0):
                 # First, because the metrics are what tells that a row has been sent.
                 if "score" in row and grid.exists():
-                    with Image.open(grid) as image:
+                    with opened(grid) as image:
                         self._client.log_image(self._run_id, image, key="samples", step=step)
                 log_metrics(self._client, self._run_id, metrics_of([row]))
                 self._sent = step

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-import yaml
 from pydantic import ValidationError
 from tqdm import tqdm
 
@@ -40,6 +39,7 @@ from .workspace.graph import key_of, stage_named
 from .workspace.params import Params, Resources, Train
 from .workspace.params_file import as_yaml, rewritten
 from .workspace.workspace import Workspace
+from .workspace.yaml_text import read_yaml
 
 # The present values first: what comes later has to beat them.
 FACTORS = (1.0, 0.5, 2.0)
@@ -121,8 +121,8 @@ def parse(text: str) -> list[Values]:
     """
     key, _, listed = text.partition("=")
     try:
-        values = yaml.safe_load(f"[{listed}]")
-    except yaml.YAMLError:
+        values = read_yaml(f"[{listed}]")
+    except ValueError:
         values = None
     if not values:
         raise UserError(f"--over {text}: write it as KEY=VALUE,VALUE, such as --over train.r1_gamma=0.5,1,2")

@@ -48,6 +48,7 @@ TOOLS = {
 NOT_RESULTS = {
     "gan/options.py": "the validated values are hashed",
     "gan/errors.py": "words",
+    "gan/weights.py": "reads weights, whose hashes are checked",
     "services/storage.py": "carries files, whose hashes are checked",
     **dict.fromkeys(
         (f"services/cluster/{name}.py" for name in ("placement", "session", "tasks", "trainer", "worker")),
@@ -69,6 +70,7 @@ NOT_RESULTS = {
     "workspace/files.py": "writes results whole or not at all",
     "workspace/params.py": "the validated values are hashed",
     "workspace/workspace.py": "names the folders",
+    "workspace/yaml_text.py": "the validated values are hashed",
 }
 
 

@@ -16,6 +16,7 @@ from ..gan.distances import Features
 from ..gan.errors import DamagedError, NotThereError
 from ..gan.features import Classifier, EfficientNetLite0, FeatureNet
 from ..gan.options import ImageFormat
+from ..gan.weights import fill
 from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
 from ..workspace.files import staging
@@ -86,7 +87,7 @@ def _read_reference(folder: Path) -> Reference:
     weights = folder / "classifier.safetensors"
     if weights.exists():
         net_of, name = Classifier(image), "classifier"
-        net_of.load_state_dict(safetensors.torch.load_file(weights))
+        fill(net_of, weights)
     else:
         net_of, name = EfficientNetLite0(), "efficientnet_lite0"
     net_of.eval().requires_grad_(False)

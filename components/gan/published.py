@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -34,6 +33,7 @@ from .models import restored
 from .models.layers import Generator
 from .options import ImageFormat, LatentsName, NetworkOptions, Options
 from .sampling import latents, sample
+from .weights import read_weights
 
 MANIFEST = "published.json"
 Player = Literal["generator", "discriminator"]
@@ -157,7 +157,7 @@ class Published:
         return self.discriminator().to(_device())
 
     def _tensors(self, player: Player) -> dict[str, Tensor]:
-        return safetensors.torch.load(self.weights[FILES[player]])
+        return read_weights(self.weights[FILES[player]])
 
 
 @contextmanager

@@ -14,11 +14,10 @@ from configparser import Error as ConfigParserError
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import yaml
-
 from ..gan.errors import UserError
 from ..workspace.data_hashes import md5_of_files
 from ..workspace.workspace import Workspace
+from ..workspace.yaml_text import read_yaml
 from . import site_cache
 from .address import masked
 from .git_environment import NO_FETCH, harmless
@@ -209,9 +208,9 @@ def data_version(workspace: Workspace) -> tuple[str | None, str | None]:
     tracked = workspace.root / "data.dvc"
     try:
         text = tracked.read_bytes()
-        (out,) = yaml.safe_load(text)["outs"]
+        (out,) = read_yaml(text.decode())["outs"]
         version, size, count = str(out["md5"]), out["size"], out["nfiles"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None, None
     files = {path.relative_to(workspace.data).as_posix(): path for path in workspace.data.rglob("*") if path.is_file()}
     # Before any of them is read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sqlite3
@@ -152,17 +153,27 @@ def _forget_deleted(known: sqlite3.Connection, table: str, data: Path, count: in
 
 
 def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    """All files below `folder` in a fixed order."""
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in listed:
+    """All files below `folder` in a fixed order; without recursion, however deep folders lie in each other."""
+    waiting = _listed(folder)
+    while waiting:
+        entry = waiting.pop()
         if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path)
+            waiting += _listed(entry.path)
         elif _is_file(entry):
             yield entry
+
+
+def _listed(folder: Path | str) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, the last name first; nothing of one whose path is longer than the system takes."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name, reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return []
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from ..gan.errors import NotThereError, UserError
 from ..gan.options import Options, Size, TrainingOptions, network_class
 from ..pictures.finishing import FinishingStep
 from .presets import Preset
+from .text import shortened
+from .yaml_text import read_yaml
 
 Side = Annotated[int, Field(ge=8, le=1024)]
 # With a password in it, a place would be written down wherever parameters are.
@@ -260,9 +261,9 @@ with warnings.catch_warnings():
             if not path.exists():
                 raise NotThereError(f"there is no {path}: run ganflow in a workspace, or name one by --workspace")
             try:
-                values = yaml.safe_load(path.read_text()) or {}
-            except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-                raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+                values = read_yaml(path.read_text()) or {}
+            except ValueError as error:
+                raise UserError(f"{path} is not valid YAML: {shortened(' '.join(str(error).split()))}") from None
             if not isinstance(values, dict):
                 raise UserError(f"{path} must hold the sections {', '.join(cls.model_fields)}")
             if preset is not None:
@@ -287,9 +288,9 @@ def _set(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: {parent} has no keys of its own")
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: {text} is not valid YAML") from None
+        values[last] = read_yaml(text)
+    except ValueError:
+        raise UserError(f"--set {shortened(override)}: {shortened(text)} is not valid YAML") from None
 
 
 # Where several kinds of value are allowed, pydantic names the kinds among the keys.
@@ -311,11 +312,11 @@ def _sentence(schema: type[Options], error: ValidationError) -> str:
         known = _siblings(schema.model_json_schema(), where[:-1])
         close = difflib.get_close_matches(where[-1], known, 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        return f"{key} is not a parameter; {hint}Allowed here: {', '.join(known)}"
+        return f"{shortened(key)} is not a parameter; {hint}Allowed here: {', '.join(known)}"
     if first["type"] == "value_error":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"
     message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key} = {first['input']!r} is not allowed: {message}"
+    return f"{shortened(key)} = {shortened(repr(first['input']))} is not allowed: {shortened(message)}"
 
 
 def _siblings(schema: Mapping[str, Any], path: Sequence[str]) -> list[str]:

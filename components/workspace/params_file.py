@@ -14,6 +14,7 @@ import yaml
 
 from ..gan.errors import UserError
 from .params import _set
+from .yaml_text import read_yaml
 
 
 def as_yaml(value: Any) -> str:
@@ -27,13 +28,16 @@ def rewritten(text: str, values: Mapping[str, Any]) -> str:
     Raises:
         UserError: the text is of a form that cannot be changed in place.
     """
-    wanted = yaml.safe_load(text) or {}
+    try:
+        wanted = read_yaml(text) or {}
+    except ValueError as error:
+        raise UserError(f"the file is not valid YAML: {error}") from None
     for key, value in values.items():
         _set(wanted, f"{key}={as_yaml(value)}")
         text = _put(text, key.split("."), as_yaml(value))
     try:
-        right = yaml.safe_load(text) == wanted
-    except yaml.YAMLError:
+        right = read_yaml(text) == wanted
+    except ValueError:
         right = False
     if not right:
         raise UserError(f"the form of the file does not allow to change {', '.join(values)} in place: edit it by hand")

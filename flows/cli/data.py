@@ -16,6 +16,7 @@ import yaml
 from components.gan.errors import NotThereError, UserError
 from components.services import versioning
 from components.workspace.files import disk_errors
+from components.workspace.params import Limits
 from components.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -127,12 +128,22 @@ def _place(data: Path, workspace: Workspace, found: Survey, link: bool) -> None:
     try:
         staged.mkdir()
         if data.is_dir():
-            shutil.copytree(data, staged, symlinks=True, dirs_exist_ok=True)
+            _copy_tree(data, staged)
         else:
             shutil.copy2(data, staged)
         staged.replace(workspace.data)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _copy_tree(data: Path, target: Path) -> None:
+    """Copy a folder, without what lies deeper in it than is read."""
+    deepest = len(data.parts) + Limits().depth + 1
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        return names if len(Path(folder).parts) >= deepest else []
+
+    shutil.copytree(data, target, symlinks=True, dirs_exist_ok=True, ignore=left_out)
 
 
 def _show_survey(data: Path, found: Survey) -> None:

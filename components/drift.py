@@ -64,7 +64,7 @@ def drift(params: Params, workspace: Workspace) -> DriftResult:
         raise NotThereError("there is no champion to compare with: run `ganflow run`")
     data = registry.tags(champion.name, champion.version, workspace).get("data", "")
     options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
-    files = arrived(params.retrain.inbox, workspace)
+    files = arrived(params.retrain.inbox, workspace).files
     reference = load_reference(data, workspace)
     pixels, count = _pixels(files, reference.image, params, workspace) if files else (None, 0)
     if pixels is None or len(pixels) < options.min_images:
@@ -95,12 +95,16 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
         # Links, so that only what is new is seen, by the same reader as data/.
         for name, file in files.items():
             link = scratch / "new" / name
-            link.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(file, link)
+                link.parent.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                # In a bucket a name may be a file's and a folder's: the first is looked at.
+                continue
+            try:
+                os.link(file, link, follow_symlinks=False)
             except OSError:
                 # On another disk; a symbolic link would lead outside, which no reader follows.
-                shutil.copyfile(file, link)
+                shutil.copyfile(file, link, follow_symlinks=False)
         source = find_raw_images(scratch / "new", scratch, PART, options.limits)
         parts = thinned(source, params.drift.max_images)
         made = [pixels for _, pixels in tasks.run_parts(partial(make_part, options=options), read, parts)]

@@ -19,6 +19,7 @@ from components.services import versioning
 from components.training.begun import Begun, restore_dataset
 from components.workspace.artifacts import Artifact, Evaluation
 from components.workspace.params import Params, Retrain
+from components.workspace.text import printable
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows import prefect_artifacts
@@ -31,12 +32,13 @@ def data(options: Retrain, workspace: Workspace) -> str:
     if options.inbox is None:
         versioning.pull(workspace)
         return ""
-    added = inbox.ingest(options.inbox, workspace)
-    if not added:
-        return ""
-    said = versioning.add(workspace)
-    prefect_artifacts.new_data(added, said, options.inbox)
-    return f"{len(added)} new files; "
+    found = inbox.ingest(options.inbox, workspace)
+    for name, reason in found.left.items():
+        get_run_logger().warning("left in the inbox: %s: %s", printable(name), reason)
+    if found.added:
+        said = versioning.add(workspace)
+        prefect_artifacts.new_data(found.added, said, options.inbox)
+    return f"{found.message}; " if found.message else ""
 
 
 @task(cache_policy=NO_CACHE)

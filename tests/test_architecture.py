@@ -70,7 +70,6 @@ NOT_RESULTS = {
     "workspace/files.py": "writes results whole or not at all",
     "workspace/params.py": "the validated values are hashed",
     "workspace/workspace.py": "names the folders",
-    "workspace/yaml_text.py": "the validated values are hashed",
 }
 
 

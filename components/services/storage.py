@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -51,6 +52,13 @@ def passed_environment() -> dict[str, str]:
     """Return the variables that may travel to workers and are set; printing them shows their names alone."""
     names = (*PASSED, *(name.strip() for name in os.environ.get("GANFLOW_PASS_ENV", "").split(",")))
     return _Environment({name: os.environ[name] for name in names if name in os.environ})
+
+
+class StoredFile(NamedTuple):
+    """A file's bytes, and when it was stored, in nanoseconds since 1970."""
+
+    size: int
+    time_ns: int
 
 
 class Storage:
@@ -126,11 +134,19 @@ class Storage:
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Bytes of every name below `folder`; none if there is no such folder (or no such bucket)."""
+        return {name: file.size for name, file in self.files(folder).items()}
+
+    def files(self, folder: str = "") -> dict[str, StoredFile]:
+        """Every file by its name below `folder`; none if there is no such folder (or no such bucket)."""
         selector = pyarrow.fs.FileSelector(self._at(folder).rstrip("/"), recursive=True, allow_not_found=True)
         with self._answer():
             found = self._files.get_file_info(selector)
-        files = {info.path.removeprefix(f"{self._root}/"): info.size for info in found if info.is_file}
-        return {name: size for name, size in files.items() if not name.endswith(".part")}
+        files = {info.path.removeprefix(f"{self._root}/"): info for info in found if info.is_file}
+        return {
+            name: StoredFile(info.size, info.mtime_ns or 0)
+            for name, info in files.items()
+            if not name.endswith(".part")
+        }
 
     def delete(self, name: str) -> None:
         """Remove `name`, or all that is below it, if there is any."""

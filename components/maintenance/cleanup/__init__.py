@@ -54,6 +54,7 @@ def _look(options: Clean, workspace: Workspace, held: ExitStack, remove: bool) -
         "feature nets": state.features,
         "gate caches": state.gate,
         "drift references": state.drift,
+        "inboxes": state.inboxes,
         "MLflow's runs and models": stores.mlflow,
         "data lists": state.data_lists,
         "DVC's cache": dvc,

@@ -12,6 +12,7 @@ Kind = Literal[
     "feature nets",
     "gate caches",
     "drift references",
+    "inboxes",
     "MLflow runs",
     "MLflow models",
     "data lists",

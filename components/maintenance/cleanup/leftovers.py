@@ -21,6 +21,7 @@ def leftovers(survey: Survey) -> None:
         "sweep-*",
         "tmp*",
         "drift.tmp",
+        "inbox.tmp",
         "drift/.*-*",
         "data/*.tmp",
         "sweeps/*/*.tmp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...gan.errors import UserError
+from ...ingest.inbox import folder_of
 from ...services.tracking import champions
 from ...training import begun
 from ...workspace.artifacts import Model
@@ -89,6 +90,15 @@ def gate(survey: Survey) -> None:
             survey.roots.add(f"gate {file.name}")
         words = "samples of a former champion, or as a feature net of other data saw them"
         survey.add(f"gate {file.name}", file, "gate caches", words)
+
+
+def inboxes(survey: Survey) -> None:
+    """Look at copies of buckets' new files: those of the present inbox are needed."""
+    inbox = survey.params.retrain.inbox
+    present = folder_of(inbox, survey.workspace).name if inbox else None
+    for folder in children(survey.workspace.state / "inbox", survey.workspace):
+        if folder.name != present:
+            survey.add(f"inbox {folder.name}", folder, "inboxes", "copies of a bucket that retrain.inbox does not name")
 
 
 def drift(survey: Survey) -> None:

@@ -26,6 +26,7 @@ from components.services.tracking import connection, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
 from components.workspace.scores import Scores
+from components.workspace.text import in_markdown
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 
@@ -58,9 +59,9 @@ def training(key: str, images: int, workspace: Workspace) -> Iterator[None]:
 
 def new_data(added: Sequence[str], said: str, inbox: str) -> None:
     """Show what came from the inbox, and that the new version waits to be committed."""
-    names = "\n".join(f"- `{name}`" for name in added[:20])
+    names = "\n".join(f"- {in_markdown(name)}" for name in added[:20])
     more = f"\n- and {len(added) - 20} more" if len(added) > 20 else ""
-    text = f"## {len(added)} new files from {inbox}\n\n{said[0].upper()}{said[1:]}.\n\n{names}{more}"
+    text = f"## {len(added)} new files from {in_markdown(inbox)}\n\n{said[0].upper()}{said[1:]}.\n\n{names}{more}"
     create_markdown_artifact(text, "data", "New data")
 
 
@@ -85,7 +86,8 @@ def scores(evaluation: Evaluation) -> None:
 def verdict(judged: Verdict, workspace: Workspace) -> None:
     """Show the gate's answer with its reasons, and where to look further."""
     checks = "\n".join(
-        f"| {'passed' if check.passed else '**veto**'} | {check.name} | {check.words} |" for check in judged.checks
+        f"| {'passed' if check.passed else '**veto**'} | {in_markdown(check.name)} | {in_markdown(check.words)} |"
+        for check in judged.checks
     )
     run_id = runs.run_of(judged.challenger_key, workspace)
     platform = running(workspace)
@@ -97,8 +99,8 @@ def verdict(judged: Verdict, workspace: Workspace) -> None:
         if experiment := runs.experiment_of(run_id, workspace):
             links += f", [its run]({server}/#/experiments/{experiment}/runs/{run_id})"
     text = (
-        f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n{judged.reason[0].upper()}"
-        f"{judged.reason[1:]}.\n\n{links}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
+        f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n{in_markdown(judged.reason[0].upper())}"
+        f"{in_markdown(judged.reason[1:])}.\n\n{links}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
         f"The whole page: `{workspace.verdict / 'verdict.html'}`"
     )
     create_markdown_artifact(text, "verdict", "Challenger against champion")
@@ -109,10 +111,10 @@ def generated(done: Generated) -> None:
     batch = done.batch
     steps = ", ".join(step.name for step in batch.steps) or "none"
     text = (
-        f"## {batch}\n\n"
+        f"## {in_markdown(str(batch))}\n\n"
         f"In `{done.storage.uri}`; {done.made:,} were made by this run. `{MANIFEST}` has the hash of each file.\n\n"
         "| class | seeds | truncation | finishing steps | model |\n|---|---|---|---|---|\n"
-        f"| {batch.label or 'all in turn'} | {batch.seed} to {batch.seed + batch.images - 1} | {batch.truncation:g} | "
+        f"| {in_markdown(batch.label or 'all in turn')} | {batch.seed} to {batch.seed + batch.images - 1} | {batch.truncation:g} | "
         f"{steps} | `{batch.model}` |"
     )
     create_markdown_artifact(text, "render", "A batch of finished images")

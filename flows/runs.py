@@ -22,6 +22,7 @@ from prefect.states import Completed, Crashed, Failed
 from components.gan.errors import BusyError, StoppedError, UserError
 from components.services import signals
 from components.services.process import Claim, drop_claim
+from components.workspace.text import said_in_chat
 from components.workspace.workspace import Workspace
 from flows.supervisor import ephemeral_server
 
@@ -86,7 +87,10 @@ def introduced(workspace: Workspace) -> Iterator[None]:
 
 
 def state_of(work: Callable[P, str]) -> Callable[P, State[str]]:
-    """`work` as a flow's body: the sentence that it returns, or that says what went wrong, is the run's last state."""
+    """`work` as a flow's body: the sentence that it returns, or that says what went wrong, is the run's last state.
+
+    Prefect's notifications send it to chats.
+    """
 
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> State[str]:
@@ -94,11 +98,11 @@ def state_of(work: Callable[P, str]) -> Callable[P, State[str]]:
         given.apply_defaults()
         try:
             with introduced(Workspace(given.arguments["workspace"].absolute())):
-                return Completed(message=work(*args, **kwargs))
+                return Completed(message=said_in_chat(work(*args, **kwargs)))
         except StoppedError as stopped:
-            return Crashed(name=STOPPED, message=str(stopped))
+            return Crashed(name=STOPPED, message=said_in_chat(str(stopped)))
         except UserError as error:
-            return Failed(message=str(error))
+            return Failed(message=said_in_chat(str(error)))
 
     # Prefect would look for the types of the parameters among the names of this module.
     run.__annotations__ = get_type_hints(work)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..gan.errors import UserError
+from ..gan.errors import NotThereError, UserError
 from ..services.storage import Storage, StoredFile
 from ..workspace.data_hashes import data_content, file_hashes
 from ..workspace.files import disk_errors, sha256_of, sync_path
@@ -68,11 +68,7 @@ def arrived(inbox: str, workspace: Workspace) -> Arrived:
     Raises:
         UserError: there is no such folder or bucket, or it holds the workspace's data.
     """
-    known: set[str] = set()
-    if workspace.data.exists() and any(workspace.data.iterdir()):
-        data_content(workspace.data, workspace.state)
-        packed = file_hashes(workspace.data, workspace.state)
-        known = {packed[start : start + 32].hex() for start in range(0, len(packed), 32)}
+    known = _known(workspace)
     if _is_bucket(inbox):
         return _Bucket(inbox, workspace).arrived(known)
     found = Arrived({}, {})
@@ -88,6 +84,16 @@ def arrived(inbox: str, workspace: Workspace) -> Arrived:
             known.add(digest)
             found.files[name] = folder / name
     return found
+
+
+def _known(workspace: Workspace) -> set[str]:
+    """Return the hashes of all files in `data/`."""
+    try:
+        data_content(workspace.data, workspace.state)
+    except NotThereError:
+        return set()
+    packed = file_hashes(workspace.data, workspace.state)
+    return {packed[start : start + 32].hex() for start in range(0, len(packed), 32)}
 
 
 def ingest(inbox: str, workspace: Workspace) -> Ingested:

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from ..workspace.artifacts import Artifact, Dataset
 from ..workspace.graph import options_hash
 from ..workspace.params import Params
+from ..workspace.text import uncelled
 from .markdown import bare, to_markdown
 
 CLASSES = 200
@@ -49,7 +50,7 @@ def _reasons(dataset: Dataset) -> list[tuple[str, int]]:
     import pandas as pd
 
     table = pd.read_csv(dataset.folder / "rejected.csv", dtype=str, keep_default_na=False)
-    return Counter(map(str, table["reason"])).most_common()
+    return Counter(uncelled(str(reason)) for reason in table["reason"]).most_common()
 
 
 def sections_of(params: Params | None, artifacts: Mapping[str, Artifact]) -> dict[str, Mapping[str, JsonValue]]:

@@ -25,6 +25,7 @@ from ..pictures.finishing import Draft, one_of_each_class
 from ..workspace.artifacts import Dataset, Evaluation, Key, Model
 from ..workspace.params import Postprocess
 from ..workspace.scores import Scores
+from ..workspace.text import uncelled
 from . import sections
 from .html import data_uri, image_uri, to_html
 from .scores import rating, score_rows
@@ -126,7 +127,7 @@ def _data(shown: Contents) -> dict[str, object]:
     return {
         "classes": classes[:ROWS],
         "made": Counter(classes[draft.label] for draft in shown.finished),
-        "rejected": rejected.head(ROWS).to_dict("records"),
+        "rejected": rejected.head(ROWS).map(uncelled).to_dict("records"),
         "rejected_count": len(rejected),
     }
 

@@ -163,6 +163,7 @@ STAGES = (
             "reports/sections.py",
             "workspace/published.py",
             "workspace/scores.py",
+            "workspace/text.py",
         ),
     ),
     Stage(

@@ -17,7 +17,7 @@ _UNDECODED = range(0xDC80, 0xDD00)
 # What spreadsheets take for a formula, and the sign that keeps them from it.
 _FORMULAS, _MARK = tuple("=+-@\t\r"), "'"
 # Marks that chats read as a mention, a link or a command, and what looks like them.
-_CHAT = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "\uff20", "[": "(", "]": ")", "`": "'"})
+_CHAT = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "\uff20"})
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#+!|~$&]|(?<=:)/(?=/)")
 
 
@@ -51,7 +51,7 @@ def shortened(text: str, length: int = 200) -> str:
 
 def said_in_chat(text: str) -> str:
     """Return `text` without what a chat takes for a mention or a link; look-alikes stand in their places."""
-    return printable(text).translate(_CHAT).replace("://", ":\u2044\u2044")
+    return printable(text).translate(_CHAT).replace("](", "] (").replace("://", ":\u2044\u2044")
 
 
 def in_markdown(text: str) -> str:

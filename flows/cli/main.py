@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
+import os
 import sys
 from contextlib import suppress
 from typing import Annotated, Any, NoReturn
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 
 from components.gan.errors import StoppedError, UserError
 from components.services import signals
+from components.workspace.text import printable
 from flows.cli import cards, data, login, maintenance, parameters, pictures, platform, provenance, run, stages, sweep
 
 DATA, PIPELINE, MODELS = "Data", "Pipeline", "Models and parameters"
@@ -45,9 +48,20 @@ app = typer.Typer(
 )
 
 
+class _PlainText(io.TextIOWrapper):
+    """A text stream that commands no terminal, whatever the names in it: all but line ends and tabs is escaped."""
+
+    def write(self, text: str, /) -> int:
+        """Write text, and what cannot be encoded as escapes."""
+        return super().write(printable(text, keep="\n\t"))
+
+
 def main() -> None:
     """Run the command; what is wrong is told in one sentence, with exit code 2 (130 for Ctrl-C)."""
     login.forget_given()
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        sys.stdout = _PlainText(out.buffer, out.encoding, "backslashreplace", line_buffering=out.line_buffering)
     try:
         with signals.as_interrupt():
             app()
@@ -62,12 +76,18 @@ def main() -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        _fail(f"{error.strerror}: {error.filename or 'the disk'}; earlier results are intact", 2)
+        _fail(f"{error.strerror}: {_name(error.filename)}; earlier results are intact", 2)
+    except RecursionError:
+        _fail("what is read here lies too deep within itself: look for folders or lists within each other", 2)
+
+
+def _name(file: str | bytes | int | None) -> str:
+    return os.fsdecode(file) if isinstance(file, str | bytes) else "the disk"
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
     with suppress(OSError):
-        print(f"ganflow: {sentence}", file=sys.stderr)
+        print(f"ganflow: {printable(sentence)}", file=sys.stderr)
     sys.exit(code)
 
 

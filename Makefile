@@ -10,7 +10,7 @@ PYTHON ?= python3
 # With a site cache that nobody else can write: DVC runs code from it.
 DVC := cache=$$($(BIN)/python -m components.services.site_cache) && DVC_SITE_CACHE_DIR="$$cache" dvc
 
-.PHONY: run up test test-long audit ui repro install
+.PHONY: run up test test-long fuzz audit ui repro install
 
 run: $(BIN)/.installed data
 	@ganflow run $(ARGS)
@@ -27,6 +27,10 @@ test: $(BIN)/.installed-test data
 # Minutes of real faults, photographs and platforms; `make test` leaves them out.
 test-long: $(BIN)/.installed-test data
 	@pytest -m long $(ARGS)
+
+# Damaged and hostile files for every reader; it prints how many ended in a traceback.
+fuzz: $(BIN)/.installed-test
+	@python -m tests.fuzz $(ARGS)
 
 # Asks PyPI about every package of constraints.txt, and fails where one could not be asked about.
 audit: $(BIN)/.installed

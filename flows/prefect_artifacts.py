@@ -110,11 +110,12 @@ def generated(done: Generated) -> None:
     """How many pictures are where, by which version, and the first of them."""
     batch = done.batch
     steps = ", ".join(step.name for step in batch.steps) or "none"
+    classes = in_markdown(batch.label or "all in turn")
     text = (
         f"## {in_markdown(str(batch))}\n\n"
         f"In `{done.storage.uri}`; {done.made:,} were made by this run. `{MANIFEST}` has the hash of each file.\n\n"
         "| class | seeds | truncation | finishing steps | model |\n|---|---|---|---|---|\n"
-        f"| {in_markdown(batch.label or 'all in turn')} | {batch.seed} to {batch.seed + batch.images - 1} | {batch.truncation:g} | "
+        f"| {classes} | {batch.seed} to {batch.seed + batch.images - 1} | {batch.truncation:g} | "
         f"{steps} | `{batch.model}` |"
     )
     create_markdown_artifact(text, "render", "A batch of finished images")

@@ -7,6 +7,7 @@ program (PostScript) and many are hardly ever looked at.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def hush() -> None:
     For the whole process, as threads share filters.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def check_share(pixels: int, size: int, max_pixels_per_byte: int) -> None:

@@ -32,12 +32,15 @@ def rewritten(text: str, values: Mapping[str, Any]) -> str:
         wanted = read_yaml(text) or {}
     except ValueError as error:
         raise UserError(f"the file is not valid YAML: {error}") from None
-    for key, value in values.items():
-        _set(wanted, f"{key}={as_yaml(value)}")
-        text = _put(text, key.split("."), as_yaml(value))
+    if not isinstance(wanted, dict):
+        raise UserError("the file holds no sections with keys: edit it by hand")
     try:
+        for key, value in values.items():
+            _set(wanted, f"{key}={as_yaml(value)}")
+            text = _put(text, key.split("."), as_yaml(value))
         right = read_yaml(text) == wanted
-    except ValueError:
+    # Keys that are lists, and other forms that nobody writes.
+    except (ValueError, TypeError, AttributeError, IndexError, yaml.YAMLError):
         right = False
     if not right:
         raise UserError(f"the form of the file does not allow to change {', '.join(values)} in place: edit it by hand")

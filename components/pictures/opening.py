@@ -122,6 +122,8 @@ def check_share(pixels: int, size: int, max_pixels_per_byte: int) -> None:
 
 def upright(image: Image.Image) -> Image.Image:
     """Return a picture turned as its metadata say, as browsers do."""
+    # A TIFF is turned by this, and says so afterwards.
+    image.load()
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
 

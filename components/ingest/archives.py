@@ -32,9 +32,10 @@ def read_zip(paths: Sequence[Path], scratch: Path, builder: Builder) -> Source:
             entries = archive.infolist()
             shared = _overlapping(entries)
             for entry in sorted(entries, key=lambda entry: entry.filename):
-                builder.count()
-                if _is_image(entry.filename) or not entry.filename:
+                if not entry.filename or _is_image(entry.filename):
                     _add_entry(entry, path, file, suffix, entry.header_offset in shared, builder)
+                else:
+                    builder.count()
     return builder.source_by_folder("zip archive")
 
 
@@ -100,11 +101,13 @@ def _tar_members(archive: tarfile.TarFile, path: Path, suffix: str, builder: Bui
         if member.offset <= place or member.size < 0:
             raise tarfile.ReadError("its entries do not follow each other")
         place = member.offset
-        builder.count()
+        is_image = _is_image(member.name)
+        if not is_image or member.isdir():
+            builder.count()
         if is_hidden(member.name):
             continue
         if not member.isreg() or member.issparse():
-            if _is_image(member.name) and not member.isdir():
+            if is_image and not member.isdir():
                 linked = member.islnk() or member.issym()
                 builder.reject(_in_archive(member.name, suffix), _LINK if linked else _SPECIAL)
             continue
@@ -113,7 +116,7 @@ def _tar_members(archive: tarfile.TarFile, path: Path, suffix: str, builder: Bui
         if stem != key:
             finish()
             key, image, label = stem, None, None
-        if _is_image(member.name):
+        if is_image:
             if image is not None:
                 finish()
             image = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .parts import BY_CONTENT, SPLITS
 
@@ -15,7 +15,7 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "target",
 
 def ending_of(name: str) -> str:
     """Return what stands behind the first dot, in small letters: `seg.png` of `0001.seg.png`."""
-    return PurePosixPath(name).name.partition(".")[2].lower()
+    return name.rpartition("/")[2].partition(".")[2].lower()
 
 
 def split_of(path: Path) -> int:
@@ -25,4 +25,4 @@ def split_of(path: Path) -> int:
 
 def is_hidden(name: str) -> bool:
     """Whether a name within an archive is of a file that people do not see."""
-    return any(piece.startswith(".") or piece == "__MACOSX" for piece in PurePosixPath(name).parts)
+    return any(piece == "__MACOSX" or (piece.startswith(".") and piece != ".") for piece in name.split("/"))

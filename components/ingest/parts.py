@@ -10,6 +10,7 @@ import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +54,17 @@ class Part:
         return len(self.labels)
 
     def raw_names(self) -> list[bytes]:
-        return self.names.split(b"\0")
+        return _split(self.names)
 
     def name(self, index: int) -> str:
         """How the table of rejected files calls an image."""
         return shown(self.raw_names()[index])
+
+
+@lru_cache(maxsize=16)
+def _split(names: bytes) -> list[bytes]:
+    """Return the names; of the last few parts, as others ask for one at a time."""
+    return names.split(b"\0")
 
 
 @dataclass

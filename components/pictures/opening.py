@@ -84,6 +84,8 @@ def opened(
         OSError, ValueError, ...: whatever Pillow raises for a damaged file.
     """
     content = source.read_bytes() if isinstance(source, Path) else source
+    if not content:
+        raise NotReadError("empty file")
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MAX_SCANS:
         raise NotReadError(f"a JPEG of more than {MAX_SCANS} scans, which would take hours: save it anew")
     # Pillow's own limit, for what is found while decoding, is twice this number.
@@ -155,8 +157,6 @@ def _heif(heic: bool) -> tuple[str, ...]:
 
 
 def _not_read(content: bytes) -> str:
-    if not content:
-        return "empty file"
     if is_heic(content):
         return (
             "HEIC is not read as it is: install the extra `heic` and set preprocess.heic: true, or convert it to JPEG"

@@ -102,13 +102,13 @@ def png_chunks() -> bytes:
 def gif_frames() -> bytes:
     head = saved(Image.new("P", (4_000, 4_000)), "GIF")
     start = head.index(b"\x2c", 13)
-    return head[:start] + head[start:-1] * 2_000 + head[-1:]
+    return head[:start] + head[start:-1] * 50 + head[-1:]
 
 
 def tiff_pages() -> bytes:
     """One page, whose directory is repeated; all pages name the same strip."""
     pages = [Image.new("1", (8_000, 8_000)) for _ in range(2)]
-    return saved(pages[0], "TIFF", compression="group4", save_all=True, append_images=pages[1:] * 300)
+    return saved(pages[0], "TIFF", compression="group4", save_all=True, append_images=pages[1:] * 50)
 
 
 def overlapping(data: Path, entries: int = 40, size: int = 500_000) -> None:
@@ -226,8 +226,8 @@ BOMBS: dict[str, tuple[Callable[[Path], None], str]] = {
     "PNG, 89 million pixels of 16 bits": (beside("bomb.png", deep_png), "preprocess"),
     "JPEG of 20,000 scans": (beside("bomb.jpg", many_scans), "preprocess"),
     "PNG, 500 text chunks and a profile of 50 MB": (beside("bomb.png", png_chunks), "preprocess"),
-    "GIF, 2,000 frames of 4000x4000": (beside("bomb.gif", gif_frames), "frames"),
-    "TIFF, 301 pages of 8000x8000": (beside("bomb.tif", tiff_pages), "frames"),
+    "GIF, 51 frames of 4000x4000": (beside("bomb.gif", gif_frames), "frames"),
+    "TIFF, 51 pages of 8000x8000": (beside("bomb.tif", tiff_pages), "frames"),
     "tar, 3,000 headers of long names": (tar_headers, "preprocess"),
     "JSON label of 200,000 brackets": (deep_json, "preprocess"),
     "folders 1,500 deep": (deep_folders, "preprocess"),
@@ -270,10 +270,12 @@ def read(root: Path, way: str) -> str:
 def measure(name: str, code: Path, seconds: int) -> dict[str, object]:
     """Peak memory in MB, seconds and outcome of one bomb, read by `code`."""
     make, way = BOMBS[name]
-    with tempfile.TemporaryDirectory() as folder:
+    folder = tempfile.mkdtemp()
+    try:
         root = Path(folder)
         make(root / "data")
-        size = sum(f.stat().st_size for f in [*(root / "data").rglob("*bomb*"), *root.glob("params.yaml")])
+        made = [*root.glob("data/*bomb*"), *root.glob("data/a/bomb*"), *root.glob("params.yaml")]
+        size = sum(f.stat().st_size for f in made or [f for f in root.glob("data/*") if f.is_file()])
         script = (
             "import json, resource, sys, time; from pathlib import Path;"
             f"sys.path[:0] = [{str(code)!r}, {str(PROJECT / 'benchmarks')!r}]; import bombs;"
@@ -297,6 +299,9 @@ def measure(name: str, code: Path, seconds: int) -> dict[str, object]:
             megabytes, took, said = None, round(time.perf_counter() - began, 1), "not done"
         except (IndexError, ValueError):
             megabytes, took, said = None, round(time.perf_counter() - began, 1), f"died: {done.stderr[-100:]}"
+    finally:
+        # Python's own way ends at a thousand folders.
+        subprocess.run(["rm", "-rf", folder], check=True)
     return {"bomb": name, "bytes": size, "mb": megabytes, "seconds": took, "said": str(said).replace(folder, "...")}
 
 

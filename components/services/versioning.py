@@ -212,7 +212,12 @@ def data_version(workspace: Workspace) -> tuple[str | None, str | None]:
         version, size, count = str(out["md5"]), out["size"], out["nfiles"]
     except (OSError, ValueError, KeyError, TypeError):
         return None, None
-    files = {path.relative_to(workspace.data).as_posix(): path for path in workspace.data.rglob("*") if path.is_file()}
+    found = (Path(place, name) for place, _, names in os.walk(workspace.data) for name in names)
+    try:
+        files = {path.relative_to(workspace.data).as_posix(): path for path in found if path.is_file()}
+    # Python's own walk ends at about a thousand folders within each other.
+    except RecursionError:
+        return None, None
     # Before any of them is read.
     if len(files) != count or sum(path.stat().st_size for path in files.values()) != size:
         return None, None

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from ..gan.errors import NotThereError, UserError
-from ..gan.options import Options, Size, TrainingOptions, network_class
+from ..gan.options import AddedWith, Options, Size, TrainingOptions, network_class
 from ..pictures.finishing import FinishingStep
 from .presets import Preset
 from .text import shortened
@@ -37,17 +37,27 @@ Place = Annotated[str, AfterValidator(_without_password), Field(json_schema_extr
 class Limits(Options):
     """What raw data may hold at most; what is beyond a limit is rejected, on every machine alike."""
 
-    file_bytes: PositiveInt = Field(512 * 2**20, description="of one image's file, also within an archive or a table")
-    pixels: PositiveInt = Field(89_478_485, description="of one picture, whatever its shape")
-    pixels_per_byte: PositiveInt = Field(
+    file_bytes: Annotated[PositiveInt, AddedWith(536_870_912)] = Field(
+        512 * 2**20, description="of one image's file, also within an archive or a table"
+    )
+    pixels: Annotated[PositiveInt, AddedWith(89_478_485)] = Field(
+        89_478_485, description="of one picture, whatever its shape"
+    )
+    pixels_per_byte: Annotated[PositiveInt, AddedWith(10_000)] = Field(
         10_000, description="of a picture's file, from a million pixels on; of an animation all frames together"
     )
-    channels: PositiveInt = Field(64, description="of an array")
-    frames: PositiveInt = Field(1_000, description="of one file that are used, with frames: all")
-    growth: PositiveInt = Field(200, description="how many times larger packed data may become, from a mebibyte on")
-    entries: PositiveInt = Field(5_000_000, description="files, entries of archives and rows of tables, in all")
-    depth: PositiveInt = Field(100, description="folders within folders")
-    label_length: PositiveInt = Field(200, description="letters of a class's name")
+    channels: Annotated[PositiveInt, AddedWith(64)] = Field(64, description="of an array")
+    frames: Annotated[PositiveInt, AddedWith(1_000)] = Field(
+        1_000, description="of one file that are used, with frames: all"
+    )
+    growth: Annotated[PositiveInt, AddedWith(200)] = Field(
+        200, description="how many times larger packed data may become, from a mebibyte on"
+    )
+    entries: Annotated[PositiveInt, AddedWith(5_000_000)] = Field(
+        5_000_000, description="files, entries of archives and rows of tables, in all"
+    )
+    depth: Annotated[PositiveInt, AddedWith(100)] = Field(100, description="folders within folders")
+    label_length: Annotated[PositiveInt, AddedWith(200)] = Field(200, description="letters of a class's name")
 
 
 class Preprocess(Options):
@@ -66,36 +76,13 @@ class Preprocess(Options):
     frames: Literal["first", "all"] = Field("first", description="which images of an animation or of many pages")
     holdout: float = Field(0.2, gt=0, lt=1, description="share of the images that training never sees")
     max_rejected: float = Field(0.01, ge=0, le=1, description="share of unreadable files above which to stop")
-    heic: bool = Field(False, description="read HEIC, by the package of the extra `heic`")
-    limits: Limits = Limits()
-
-    @property
-    def hashed(self) -> dict[str, Any]:
-        """Everything; what has its first value and came later is left out, as data sets from before are the same."""
-        found = super().hashed
-        later = found.pop("limits").items() - _FIRST_LIMITS.items()
-        return {name: value for name, value in found.items() if name != "heic" or value} | (
-            {"limits": dict(sorted(later))} if later else {}
-        )
+    heic: Annotated[bool, AddedWith(False)] = Field(False, description="read HEIC, by the package of the extra `heic`")
+    limits: Annotated[Limits, AddedWith({})] = Limits()
 
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return (self.resolution, self.resolution) if isinstance(self.resolution, int) else self.resolution
-
-
-# Not the defaults: a default that changes is another value than before.
-_FIRST_LIMITS = {
-    "file_bytes": 536_870_912,
-    "pixels": 89_478_485,
-    "pixels_per_byte": 10_000,
-    "channels": 64,
-    "frames": 1_000,
-    "growth": 200,
-    "entries": 5_000_000,
-    "depth": 100,
-    "label_length": 200,
-}
 
 
 class Elastic(Options):

@@ -29,6 +29,7 @@ from pydantic import Field
 from components.gan.errors import UserError
 from components.gan.options import Options
 from components.workspace.workspace import Workspace
+from components.workspace.yaml_text import read_yaml
 from flows.supervisor.commands import POOL, PROJECT
 from flows.supervisor.logs import log_of
 
@@ -88,7 +89,7 @@ class Plan:
         own = workspace.root / "prefect.yaml"
         file = own if own.exists() else PROJECT / "prefect.yaml"
         try:
-            self._described: dict[str, Any] = yaml.safe_load(file.read_text())
+            self._described: dict[str, Any] = read_yaml(file.read_text())
             self._named = {_full_name(entry): entry for entry in self._described["deployments"]}
             # As it is remembered: dates are text.
             listed = {name: entry.get("schedules") or [] for name, entry in self._named.items()}
@@ -96,7 +97,7 @@ class Plan:
             for schedules in self._schedules.values():
                 for schedule in schedules:
                     _made(schedule)
-        except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{file} was not deployed: {' '.join(str(error).split())[:300]}") from None
 
     def file(self) -> Path:

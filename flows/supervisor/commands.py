@@ -18,7 +18,6 @@ from components.workspace.workspace import Workspace
 POOL = "ganflow"
 # In the environment of every process of the platform: what the kernel knows the workspace's folder by.
 MARK = "GANFLOW_PLATFORM"
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Part(NamedTuple):

@@ -28,9 +28,10 @@ from pydantic import Field
 
 from components.gan.errors import UserError
 from components.gan.options import Options
+from components.workspace.project import PROJECT, project_file
 from components.workspace.workspace import Workspace
 from components.workspace.yaml_text import read_yaml
-from flows.supervisor.commands import POOL, PROJECT
+from flows.supervisor.commands import POOL
 from flows.supervisor.logs import log_of
 
 
@@ -87,7 +88,7 @@ class Plan:
         """
         self._workspace, self._before = workspace, Deployed.of(workspace)
         own = workspace.root / "prefect.yaml"
-        file = own if own.exists() else PROJECT / "prefect.yaml"
+        file = own if own.exists() else project_file("prefect.yaml")
         try:
             self._described: dict[str, Any] = read_yaml(file.read_text())
             self._named = {_full_name(entry): entry for entry in self._described["deployments"]}

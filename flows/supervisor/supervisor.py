@@ -29,6 +29,7 @@ from components.services.platform import Platform, find, hold, lock, record, run
 from components.services.process import Process, folder_id
 from components.services.tracking import connection
 from components.workspace.params import Params
+from components.workspace.project import PROJECT
 from components.workspace.workspace import Workspace
 from flows.supervisor import commands
 from flows.supervisor.members import STOP_RUNS_SECONDS, STOP_SECONDS, end, members
@@ -126,8 +127,8 @@ def _deploying(file: Path, environment: Mapping[str, str]) -> subprocess.Popen[s
     """Start to deploy all of `file`."""
     return subprocess.Popen(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)],
-        cwd=commands.PROJECT,
-        env={**environment, "PWD": str(commands.PROJECT)},
+        cwd=PROJECT,
+        env={**environment, "PWD": str(PROJECT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,7 +10,13 @@ PYTHON ?= python3
 # With a site cache that nobody else can write: DVC runs code from it.
 DVC := cache=$$($(BIN)/python -m components.services.site_cache) && DVC_SITE_CACHE_DIR="$$cache" dvc
 
-.PHONY: run up test test-long fuzz audit ui repro install
+# Of the lock in requirements/: every file by its hash, and nothing that is not in it.
+LOCKED := $(BIN)/python -m pip install -q --no-deps --require-hashes --no-build-isolation -r requirements
+COMPILE := uv pip compile -q --universal --python-version 3.11 -c constraints.txt --no-emit-index-url \
+	--no-emit-find-links --no-annotate --no-header --upgrade
+HASHED := $(COMPILE) --generate-hashes --excludes requirements/excluded.txt
+
+.PHONY: run up test test-long fuzz audit lock ui repro install
 
 run: $(BIN)/.installed data
 	@ganflow run $(ARGS)
@@ -32,10 +38,17 @@ test-long: $(BIN)/.installed-test data
 fuzz: $(BIN)/.installed-test
 	@python -m tests.fuzz $(ARGS)
 
-# Asks PyPI about every package of constraints.txt, and fails where one could not be asked about.
-audit: $(BIN)/.installed
-	@pip install -q -c constraints.txt -e '.[audit]'
+# Asks PyPI about every package of the lock, and fails where one could not be asked about.
+audit: $(BIN)/.installed-test
 	@pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+# Writes the lock anew, after a change of pyproject.toml or constraints.txt.
+lock: $(BIN)/.installed-test
+	@$(HASHED) pyproject.toml -o requirements/run.txt
+	@$(HASHED) --all-extras pyproject.toml -o requirements/test.txt
+	@$(HASHED) --group build -o requirements/build.txt
+	@$(COMPILE) requirements/excluded.txt -o requirements/torch.txt
+	@sed -i '1i # Torch and what it pulls in, by version and without hashes: its builds for CPU and CUDA differ.' requirements/torch.txt
 
 ui: $(BIN)/.installed
 	@ganflow ui
@@ -52,13 +65,17 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganflow needs Python 3.11 or newer")'
 	@$(PYTHON) -m venv $(VENV)
 
-$(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+# Torch comes without hashes: by its version pip gets a CPU or a CUDA build, with what that needs.
+$(BIN)/.installed: pyproject.toml requirements/build.txt requirements/run.txt requirements/torch.txt | $(BIN)/python
 	@echo "Installing into $(VENV): about 2.3 GB, two to five minutes, once."
-	@pip install -q -c constraints.txt -e .
+	@$(LOCKED)/build.txt
+	@$(LOCKED)/run.txt
+	@$(BIN)/python -m pip install -q -c requirements/torch.txt torch
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@mkdir -p .ganflow/prefect
-	@PREFECT_HOME=$(CURDIR)/.ganflow/prefect prefect server database upgrade -y >/dev/null
+	@PREFECT_HOME="$(CURDIR)/.ganflow/prefect" prefect server database upgrade -y >/dev/null
 	@touch $@
 
-$(BIN)/.installed-test: $(BIN)/.installed
-	@pip install -q -c constraints.txt -e '.[test]'
+$(BIN)/.installed-test: $(BIN)/.installed requirements/test.txt
+	@$(LOCKED)/test.txt
 	@touch $@

@@ -126,7 +126,11 @@ def launched() -> dict[str, Any]:
 
 def test_cluster_workers_need_only_pinned_packages_and_the_token(launched: dict[str, Any]) -> None:
     installs = [command for command in launched["worker_setup_commands"] if "pip install" in command]
-    assert [command.split()[-1] for command in installs] == ["~/ganflow/constraints.txt"]
+    lock = [f"~/ganflow/requirements/{name}.txt" for name in ("build", "run", "torch")]
+    assert [word for command in installs for word in command.split() if word.endswith(".txt")] == lock
+    assert all("--require-hashes" in command for command in installs[:2])
+    more = [command for command in launched["head_setup_commands"] if "pip install" in command]
+    assert all("-c " in command or "--no-deps" in command for command in more)
     assert any("RAY_AUTH_MODE=token" in command for command in launched["worker_setup_commands"])
     assert "/home/ubuntu/.ray/auth_token" in launched["file_mounts"]
 

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,13 +66,13 @@ def staging(out: Path) -> Iterator[Path]:
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         # Unlike a temporary folder it is open to others as far as the user's umask says.
-        folder = out.parent / f".{out.name}-{secrets.token_hex(8)}"
+        folder = _beside(out)
         folder.mkdir()
         try:
             yield folder
             sync(folder)
             if out.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+                old = _beside(out)
                 out.replace(old)
                 folder.replace(out)
                 shutil.rmtree(old)
@@ -82,6 +81,10 @@ def staging(out: Path) -> Iterator[Path]:
             sync_path(out.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f".{out.name}-{secrets.token_hex(8)}")
 
 
 @contextmanager
@@ -97,10 +100,14 @@ def disk_errors(where: Path) -> Iterator[None]:
             ) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
             raise
-        reason = os.strerror(error.errno).lower()
-        raise UserError(
-            f"cannot write {where}: {reason}; earlier results are intact, make room and run again"
-        ) from None
+        raise UserError(unwritable(where, error.errno)) from None
+
+
+def unwritable(where: Path | str, number: int) -> str:
+    """Say in one sentence why `where` cannot be written, by the number of the system's error, and what to do."""
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "make room" if full else "let this user write there, or name another workspace,"
+    return f"cannot write {where}: {os.strerror(number).lower()}; earlier results are intact, {remedy} and run again"
 
 
 def sync(folder: Path) -> None:

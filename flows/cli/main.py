@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from components.gan.errors import StoppedError, UserError
-from components.services import signals
+from components.services import signals, surroundings
+from components.workspace.files import unwritable
 from components.workspace.text import printable
 from flows.cli import cards, data, login, maintenance, parameters, pictures, platform, provenance, run, stages, sweep
 
@@ -63,6 +66,11 @@ def main() -> None:
     if isinstance(out, io.TextIOWrapper):
         sys.stdout = _PlainText(out.buffer, out.encoding, "backslashreplace", line_buffering=out.line_buffering)
     try:
+        Path.cwd()
+    except OSError:
+        _fail("the folder that this shell is in is gone: `cd` to another one", 2)
+    try:
+        surroundings.mend()
         with signals.as_interrupt():
             app()
     except SystemExit as end:
@@ -76,6 +84,8 @@ def main() -> None:
     except OSError as error:
         if error.errno is None:
             raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            _fail(unwritable(_name(error.filename), error.errno), 2)
         _fail(f"{error.strerror}: {_name(error.filename)}; earlier results are intact", 2)
     except RecursionError:
         _fail("what is read here lies too deep within itself: look for folders or lists within each other", 2)
@@ -186,6 +196,7 @@ app.command(
     rich_help_panel=MAINTENANCE,
 )(maintenance.clean)
 app.command(
-    epilog="Exit code 0: all is well; 1: something is to be done. Example: ganflow doctor --json",
+    epilog="Exit code 0: all is well; 1: something is to be done. "
+    "Examples: ganflow doctor --json | ganflow doctor --online",
     rich_help_panel=MAINTENANCE,
 )(maintenance.doctor)

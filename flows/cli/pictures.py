@@ -12,7 +12,7 @@ from components.gan.errors import UserError
 from components.workspace.artifacts import Gallery
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli.shared import ModelOption, SetOption, WorkspaceOption, check_servers, ready, workspace_at
+from flows.cli.shared import ModelOption, SetOption, WorkspaceOption, away, check_servers, ready, workspace_at
 
 CountOption = Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="number of images")]
 ClassOption = Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")]
@@ -116,4 +116,5 @@ def _generate(workspace: Workspace, params: Params, raw: bool, **asked: object) 
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{first['loc'][0]}: {first['ctx']['error']}") from None
-    print(generated(request, params, workspace))
+    with away(workspace):
+        print(generated(request, params, workspace))

@@ -22,7 +22,7 @@ from components.services.platform import find, hold, running
 from components.services.tracking import connection
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli.shared import SetOption, WorkspaceOption, check_servers, ready, workspace_at
+from flows.cli.shared import SetOption, WorkspaceOption, away, check_servers, ready, workspace_at
 from flows.cli.status import lines_of, next_lines, next_runs, status_of
 from flows.supervisor import supervisor
 from flows.supervisor.commands import mlflow_pages
@@ -62,7 +62,8 @@ def up(
         _show(workspace)
         return
     print("Starting Prefect's server, its worker and MLflow: about half a minute")
-    supervisor.up(workspace, prefect_port, mlflow_port, lambda line: _tell(line, workspace))
+    with away(workspace):
+        supervisor.up(workspace, prefect_port, mlflow_port, lambda line: _tell(line, workspace))
     print("All of it has ended.")
 
 

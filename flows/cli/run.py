@@ -27,7 +27,7 @@ from components.workspace.scores import Scores
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import SetOption, WorkspaceOption, check_servers, workspace_at
+from flows.cli.shared import SetOption, WorkspaceOption, away, check_servers, workspace_at
 from flows.cli.stages import DiscardOption, discard_trainings
 from flows.supervisor import supervisor
 from flows.supervisor.ephemeral_server import end_orphans
@@ -97,9 +97,10 @@ def run(
     else:
         _announce(workspace, params, due)
     began = time.monotonic()
-    if half or "train" in {step.stage.name for step in due}:
-        session.start()
-    _run_flow(params, workspace)
+    with away(workspace):
+        if half or "train" in {step.stage.name for step in due}:
+            session.start()
+        _run_flow(params, workspace)
     print()
     _summary(workspace)
     if half:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from components.gan.errors import UnreachableError
+from components.services import surroundings
 from components.services.address import SERVERS, masked, unanswered
+from components.workspace.files import disk_errors
 from components.workspace.params import Params
+from components.workspace.project import PROJECT, project_file
 from components.workspace.workspace import Workspace
 
-_PROJECT = Path(__file__).resolve().parents[2]
 WorkspaceOption = Annotated[
     Path | None,
     typer.Option(
@@ -37,13 +40,27 @@ ModelOption = Annotated[
 def workspace_at(folder: Path | None) -> Workspace:
     """Return this folder's workspace, or the one named, with the project's parameters and data if it lacks them."""
     workspace = Workspace((folder or Path()).absolute())
-    if folder is not None and workspace.root != _PROJECT:
-        workspace.root.mkdir(parents=True, exist_ok=True)
-        if not workspace.params.exists() and (_PROJECT / "params.yaml").exists():
-            shutil.copyfile(_PROJECT / "params.yaml", workspace.params)
-        if not workspace.data.exists() and (_PROJECT / "data").exists():
-            shutil.copytree(_PROJECT / "data", workspace.data)
+    surroundings.check_path(workspace.root)
+    if folder is not None and workspace.root != PROJECT:
+        with disk_errors(workspace.root):
+            workspace.root.mkdir(parents=True, exist_ok=True)
+            if not workspace.params.exists():
+                shutil.copyfile(project_file("params.yaml"), workspace.params)
+            if not workspace.data.exists() and (PROJECT / "data").exists():
+                shutil.copytree(PROJECT / "data", workspace.data)
     return workspace
+
+
+@contextmanager
+def away(workspace: Workspace) -> Iterator[None]:
+    """Work in a folder that holds no code and no settings.
+
+    Prefect takes settings, and Ray's workers take modules, from the folder that they are in.
+    """
+    with disk_errors(workspace.state):
+        workspace.state.mkdir(parents=True, exist_ok=True)
+    with chdir(workspace.state):
+        yield
 
 
 def ready(folder: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Params]:
@@ -56,7 +73,8 @@ def ready(folder: Path | None, overrides: Sequence[str]) -> tuple[Workspace, Par
 
 
 def check_servers() -> None:
-    """Ask the servers that the user named for an answer, before any work is done for them."""
+    """Ask the servers that the user named for an answer, and look at this machine, before any work is done."""
+    surroundings.check()
     for variable, port in SERVERS.items():
         address = os.environ.get(variable, "")
         if error := unanswered(address, port):

@@ -15,7 +15,7 @@ from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import SetOption, WorkspaceOption, ready
+from flows.cli.shared import SetOption, WorkspaceOption, away, ready
 from flows.runner import Work, run_gate
 
 DiscardOption = Annotated[
@@ -108,9 +108,10 @@ def discard_trainings(params: Params, workspace: Workspace) -> None:
 
 def _stage(name: str, workspace: Workspace, params: Params) -> Artifact:
     work = Work.of(name, params, workspace)
-    if name == "train" and not work.done():
-        # Ray takes as long to start as the imports.
-        session.start()
-    artifact = work.run()
+    with away(workspace):
+        if name == "train" and not work.done():
+            # Ray takes as long to start as the imports.
+            session.start()
+        artifact = work.run()
     print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {shown(artifact.folder)}")
     return artifact

@@ -14,7 +14,7 @@ from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import SetOption, WorkspaceOption, ready
+from flows.cli.shared import SetOption, WorkspaceOption, away, ready
 from flows.runner import run_stage
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ def sweep(
     import components.sweep as search
 
     chosen = search.combinations(workspace.params, overrides, over, images, trials)
-    dataset = run_stage("preprocess", params, workspace)
-    assert isinstance(dataset, Dataset)
-    outcomes = search.sweep(chosen, dataset, workspace, at_once)
+    with away(workspace):
+        dataset = run_stage("preprocess", params, workspace)
+        assert isinstance(dataset, Dataset)
+        outcomes = search.sweep(chosen, dataset, workspace, at_once)
     _show(outcomes)
     best = outcomes[0]
     if not math.isfinite(best.result.score):

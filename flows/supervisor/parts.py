@@ -49,7 +49,8 @@ class Parts:
             self._log_start[part.name], self._started[part.name] = output.tell(), time.monotonic()
             process = subprocess.Popen(
                 part.command,
-                cwd=self._workspace.root,
+                # Prefect would read .env and prefect.toml of the workspace.
+                cwd=self._workspace.state,
                 env={**self._environment, **part.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

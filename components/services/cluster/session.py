@@ -5,13 +5,16 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import shlex
 import signal
+import sys
 import threading
 from concurrent.futures import Future
 from pathlib import Path
 
 from ...gan.errors import UnreachableError
 from .. import signals
+from ..address import masked
 from .folder import folder
 
 # In seconds: how soon a worker that died is seen, one that is frozen given up, the ends of others waited for, and a
@@ -29,8 +32,9 @@ _stop = threading.Event()
 
 
 def address() -> str | None:
-    """Return the cluster that the user named, if any."""
-    return os.environ.get("RAY_ADDRESS") or None
+    """Return the cluster that the user named, if any; `local` is Ray's word for none."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    return named if named not in ("", "local") else None
 
 
 def start() -> None:
@@ -69,10 +73,12 @@ def wait() -> None:
     start()
     try:
         _ready.result()
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UnreachableError(
-            f"cannot use Ray at {address() or 'this machine'}: {' '.join(str(error).split())[:300]}"
-        ) from None
+    # A start that takes too long is told by a plain Exception.
+    except Exception as error:
+        reason = masked(" ".join(str(error).split()))[:300]
+        remedy = "start that cluster, or unset RAY_ADDRESS" if address() else "`ganflow doctor` looks for the cause"
+        where = masked(address() or "this machine")
+        raise UnreachableError(f"cannot use Ray at {where}: {reason}; {remedy}") from None
 
 
 def _run() -> None:
@@ -108,9 +114,12 @@ def _run() -> None:
             "worker_process_setup_hook": use_network_of_node,
             "env_vars": {name: os.environ[name] for name in _PATIENCE},
         }
+        # Ray writes it into a line of shell as it is.
+        python = shlex.quote(sys.executable)
+        here = {"py_executable": python} if python != sys.executable else None
         ray.init(
             address=address() or "local",
-            runtime_env=code if address() else None,
+            runtime_env=code if address() else here,
             log_to_driver=False,
             logging_level="ERROR",
             include_dashboard=False,

@@ -9,8 +9,11 @@ from urllib.request import urlopen
 
 # The variables that name servers, each with the port that its tool takes if the address has none.
 SERVERS = {"RAY_ADDRESS": 6379, "PREFECT_API_URL": 4200, "MLFLOW_TRACKING_URI": 5000}
+# By scheme without a driver, `postgresql+psycopg2`; what is not here has the tool's own.
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 # Not a server that listens, or one that the tool finds by itself.
-_ELSEWHERE = ("sqlite", "file", "postgresql", "mysql")
+_ELSEWHERE = ("sqlite", "file", "databricks", "databricks-uc", "uc")
+_BY_ITSELF = ("auto", "local", "databricks", "databricks-uc", "uc")
 # A password may hold what should have been encoded, /, ? or #; what follows the colon is then no port.
 _USER = re.compile(r"(?<=://)(?:[^/\s?#]*|[^/\s?#:]*:(?!\d{1,5}(?:[/?#\s]|$))\S*)@")
 _QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|token|secret|key|sig|credential)[^=&\s]*=)[^&#\s'\")]+", re.IGNORECASE)
@@ -29,10 +32,11 @@ def endpoint(address: str, port: int) -> tuple[str, int] | None:
     Raises:
         ValueError: the port is no number.
     """
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    if not parts.hostname or parts.scheme in _ELSEWHERE or address == "auto":
+    parts = urlsplit(address if "://" in address or address.startswith("file:") else f"//{address}")
+    scheme = parts.scheme.partition("+")[0]
+    if not parts.hostname or scheme in _ELSEWHERE or address in _BY_ITSELF:
         return None
-    return parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, port)
+    return parts.hostname, parts.port or _PORTS.get(scheme, port)
 
 
 def unanswered(address: str, port: int) -> str | None:

@@ -44,17 +44,20 @@ def open_client(workspace: Workspace) -> MlflowClient:
     workspace.mlruns.mkdir(parents=True, exist_ok=True)
     if address() == "embedded":
         relocate(workspace)
+        # MLflow's own default is made in the current folder, and writes its path into SQL, where ' ends a text.
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = (workspace.mlruns.absolute() / "artifacts").as_uri()
     import mlflow
 
     # Migrations and package checks are written to the terminal as information otherwise; errors are raised as well.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri(workspace))
-    # MLflow writes this into the environment, where it would look like a server that the user named.
-    if named is None:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return mlflow.MlflowClient()
+    with server_errors():
+        mlflow.set_tracking_uri(uri(workspace))
+        # MLflow writes this into the environment, where it would look like a server that the user named.
+        if named is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        return mlflow.MlflowClient()
 
 
 @contextmanager
@@ -63,14 +66,28 @@ def server_errors() -> Iterator[None]:
 
     Raises:
         NotThereError: the server does not hold what was asked for.
-        UnreachableError: it does not answer.
-        RefusedError: it answers, and refuses.
+        UnreachableError: it does not answer, or its database is locked or full.
+        RefusedError: it answers, and refuses; or what its address needs is not installed.
     """
     import requests.exceptions
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise RefusedError(
+            f"MLflow at {address()} needs the package {error.name}, which is not installed: pip install it, or name "
+            "another server by MLFLOW_TRACKING_URI"
+        ) from None
+    except SQLAlchemyError as error:
+        # With the statement and its values it would be a page.
+        cause = getattr(error, "orig", None) or error
+        reason = masked(" ".join(str(cause).split()))[:300]
+        raise UnreachableError(
+            f"MLflow's database at {address()} did not do what was asked ({reason}): end what holds it, make room if "
+            "the disk is full, and run the same command again"
+        ) from None
     except (MlflowException, requests.exceptions.RequestException) as error:
         reason = masked(" ".join(str(error).split()))[:300]
         raise _kind(error)(

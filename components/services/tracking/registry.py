@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from packaging.version import Version
+
 from ...gan.errors import DamagedError, NotThereError
 from ...workspace.artifacts import Evaluation, Gallery, Model
 from ...workspace.files import sha256_of
@@ -245,10 +247,11 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(shutil.copyfile(_SERVING_CODE, Path(code) / _SERVING_CODE.name)),
-            artifacts={file.name: str(file) for file in files},
+            # MLflow takes a path for an address, in which %20 is a space.
+            artifacts={file.name: file.absolute().as_uri() for file in files},
             code_paths=[str(package)],
             signature=_signature(model),
-            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _REQUIREMENTS],
+            pip_requirements=_requirements(),
         )
     # With the tag from the start: a version without a key would be made a second time.
     version = client.create_model_version(
@@ -271,6 +274,12 @@ def _packed_code(folder: Path) -> Path:
         # Not with its mode: as open to others as the user's umask says.
         shutil.copyfile(file, copy)
     return package
+
+
+def _requirements() -> list[str]:
+    """Return the packages that the model needs, in versions that everybody can install."""
+    # A build such as 2.13.0+cpu is the version 2.13.0.
+    return [f"{package}=={Version(importlib.metadata.version(package)).public}" for package in _REQUIREMENTS]
 
 
 def _signature(model: Model) -> Any:

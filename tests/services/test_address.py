@@ -1,0 +1,37 @@
+"""Where the addresses lead that users give to Ray, Prefect and MLflow."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.services.address import endpoint, unanswered
+
+
+@pytest.mark.parametrize(
+    ("address", "where"),
+    [
+        ("head:6379", ("head", 6379)),
+        ("ray://head:10001", ("head", 10001)),
+        ("head", ("head", 1)),
+        ("http://host/api", ("host", 80)),
+        ("https://me:hush@host", ("host", 443)),
+        ("postgresql://me:hush@host/db", ("host", 5432)),
+        ("postgresql+psycopg2://me:hush@host/db", ("host", 5432)),
+        ("mysql+pymysql://host/db", ("host", 3306)),
+        ("mssql+pyodbc://host:1/db", ("host", 1)),
+        ("sqlite:////tmp/mlflow.db", None),
+        ("file:/tmp/mlruns", None),
+        ("file:///tmp/mlruns", None),
+        ("databricks", None),
+        ("databricks://profile", None),
+        ("auto", None),
+        ("local", None),
+        ("", None),
+    ],
+)
+def test_endpoints(address: str, where: tuple[str, int] | None) -> None:
+    assert endpoint(address, 1) == where
+
+
+def test_a_port_that_is_none() -> None:
+    assert unanswered("http://host:port", 1) == "that is no address with a host and a port"

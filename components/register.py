@@ -31,9 +31,18 @@ def register(
 
 
 def _commit(workspace: Workspace) -> str | None:
-    """Return the git commit of the workspace, where it has one."""
-    command = ["git", "-C", str(workspace.root), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    """Return the git commit of the workspace, where it has one; `unknown` where git does not say."""
+    if not any((folder / ".git").exists() for folder in (workspace.root, *workspace.root.parents)):
         return None
+    command = ["git", "-C", str(workspace.root), "rev-parse", "--verify", "--quiet", "HEAD"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        reason = f"git: {error.strerror}"
+    else:
+        # Without a commit it ends with 1, quietly.
+        if asked.returncode in (0, 1):
+            return asked.stdout.strip() or None
+        reason = " ".join(asked.stderr.split())[:300]
+    print(f"the commit is written down as unknown, because git does not say it ({reason})")
+    return "unknown"

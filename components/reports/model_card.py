@@ -73,7 +73,7 @@ class Subject:
             registration=registration,
             verdict=verdict,
             params=Params.load(workspace.params) if workspace.params.exists() else None,
-            commit=None if tags.get("commit") == "none" else tags.get("commit"),
+            commit=None if tags.get("commit") in ("none", "unknown") else tags.get("commit"),
             data_version=versioning.data_version(workspace)[0],
             cost=spent(workspace.state / "training" / model.key.id),
         )

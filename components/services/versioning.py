@@ -41,7 +41,6 @@ def add(workspace: Workspace, many: int = MANY_FILES) -> str:
     if files > many:
         return f"data/ is not tracked: DVC is slow on {files:,} files; pack them as tar shards, then `dvc add data`"
     site_cache.prepare(workspace.root)
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
@@ -52,7 +51,8 @@ def add(workspace: Workspace, many: int = MANY_FILES) -> str:
             repo.add(str(workspace.data))
         if not inside:
             site_cache.prepare(workspace.root)
-    except (DvcException, OSError) as error:
+    # DVC lets through what its libraries for git raise: a foreign owner, a locked index.
+    except Exception as error:
         return f"data/ is not tracked: {masked(' '.join(str(error).split()))}; run `dvc add data`"
     return "data/ is tracked by data.dvc: commit it with params.yaml"
 
@@ -69,7 +69,6 @@ def pull(workspace: Workspace) -> None:
     ):
         return
     site_cache.prepare(workspace.root)
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
@@ -77,7 +76,7 @@ def pull(workspace: Workspace) -> None:
         with Repo(str(workspace.root)) as repo:
             # DVC takes names from where the process is.
             repo.pull([str(workspace.root / "data.dvc")])
-    except (DvcException, OSError) as error:
+    except Exception as error:
         reason = masked(" ".join(str(error).split()))
         raise UserError(
             f"`dvc pull data.dvc` did not work: {reason}; mend that, or the remote in .dvc/config"
@@ -95,7 +94,6 @@ def record(workspace: Workspace, stages: Sequence[str]) -> str:
     if not (workspace.root / "dvc.yaml").exists() or not (workspace.root / ".dvc").is_dir():
         return "not recorded: the workspace is not under DVC"
     site_cache.prepare(workspace.root)
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
@@ -105,8 +103,8 @@ def record(workspace: Workspace, stages: Sequence[str]) -> str:
                 return "not recorded: data/ differs from data.dvc: run `dvc add data`, then `dvc repro`"
             for stage in stages:
                 repo.commit(f"{workspace.root / 'dvc.yaml'}:{stage}", force=True)
-    except DvcException as error:
-        reason = masked(str(error))
+    except Exception as error:
+        reason = masked(" ".join(str(error).split()))
         raise UserError(
             f"the results are complete, but DVC could not record them ({reason}): run `dvc repro`, which will"
         ) from None
@@ -203,6 +201,8 @@ def _hashes(text: str) -> set[str]:
 def data_version(workspace: Workspace) -> tuple[str | None, str | None]:
     """DVC's hash of the files in `data/` if it is the one in `data.dvc`, and the git commit that has this `data.dvc`.
 
+    The commit is `unknown` where git refuses to say.
+
     Read without DVC, which takes seconds to import and may hold its lock at the moment.
     """
     tracked = workspace.root / "data.dvc"
@@ -226,25 +226,46 @@ def data_version(workspace: Workspace) -> tuple[str | None, str | None]:
     if f"{hashlib.md5(json.dumps(entries).encode()).hexdigest()}.dir" != version:
         return None, None
     held = _git(workspace.root, "show", "HEAD:./data.dvc")
+    if held is None and git_refusal(workspace.root):
+        return version, "unknown"
     commit = _git(workspace.root, "rev-parse", "HEAD") if held == text.decode().strip() else None
     return version, commit
 
 
 def code_commit() -> str | None:
-    """Return the git commit of ganflow's code, with `-dirty` if it was changed since; None if git does not track it."""
+    """Return the git commit of ganflow's code, with `-dirty` if it was changed since; None if git does not track it.
+
+    `unknown` where git refuses to say.
+    """
     project = Path(__file__).parents[2]
+    if git_refusal(project):
+        return "unknown"
     if _git(project, "ls-files", "components/workspace/workspace.py") != "components/workspace/workspace.py":
         return None
     return _git(project, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
+def git_refusal(folder: Path) -> str | None:
+    """Return why git says nothing of the repository around `folder`, if there is one and it does not."""
+    if not any((place / ".git").exists() for place in (folder, *folder.parents)):
+        return None
+    try:
+        asked = _asked_git(folder, "rev-parse", "--git-dir")
+    except OSError:
+        return "git is not installed"
+    return None if asked.returncode == 0 else " ".join(asked.stderr.split())[:300] or "git gives no reason"
+
+
 def _git(folder: Path, *arguments: str, stdin: str = "") -> str | None:
     try:
-        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-        environment = {**os.environ, **harmless(), **NO_FETCH}
-        asked = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, errors="replace", check=True, env=environment
-        )
-        return asked.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        asked = _asked_git(folder, *arguments, stdin=stdin)
+    except OSError:
         return None
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def _asked_git(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    # A repository's own settings start no program, and nothing waits for a lock.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    environment = {**os.environ, "LC_ALL": "C", **harmless(), **NO_FETCH}
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", env=environment)

@@ -25,12 +25,15 @@ def doctor(
         Path, typer.Option("--workspace", metavar="DIR", help="the folder to look at; default: this one")
     ] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="ask the vulnerability service about every package, by pip-audit")
+    ] = False,
 ) -> None:
     """Inspect this machine and say what needs attention.
 
     Looks for what is outdated, open, full, unreachable or left over, and changes nothing.
     """
-    found = examine(Workspace(folder.absolute()))
+    found = examine(Workspace(folder.absolute()), online=online)
     wrong = False
     if as_json:
         listed = [diagnosis._asdict() for diagnosis in found]

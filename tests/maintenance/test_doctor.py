@@ -105,7 +105,7 @@ def test_an_old_list_of_advisories_excludes_nothing() -> None:
     assert versions.advisories({}, last).ok
     old = found([versions.advisories({}, last + timedelta(days=1))])
     assert old.ok is None
-    assert f"known on {versions.LISTED}" in old.words and f"{versions.DAYS + 1} days later" in old.words
+    assert f"known on {versions.LISTED}" in old.words and f"{versions.DAYS + 1} days ago" in old.words
     assert "pip-audit" in old.words
 
 

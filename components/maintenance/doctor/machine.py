@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -40,7 +41,12 @@ def shared_memory(folder: Path, needed: float = SHARED_BYTES) -> Diagnosis:
     check = "shared memory"
     if not folder.exists():
         return Diagnosis(check, None, f"this system has no {folder}")
-    free = shutil.disk_usage(folder).free
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        remedy = f"make it writable: mount -o remount,rw {folder}; in a container: start it with --shm-size=2g"
+        return Diagnosis(check, False, f"{folder} cannot be written ({error.strerror}): Ray does not start", remedy)
     words = f"{free / 1e6:,.0f} MB are free at {folder}"
     if free >= needed:
         return Diagnosis(check, True, words)
@@ -55,6 +61,14 @@ def open_files(limit: int) -> Diagnosis:
     if ok:
         return Diagnosis("open files", True, words)
     return Diagnosis("open files", False, words, f"ulimit -n {8 * OPEN_FILES}, before Ray or a server starts")
+
+
+def address_space(limit: int) -> Diagnosis:
+    """Whether the address space of a process is limited, of which Ray and torch take much more than memory."""
+    if limit == resource.RLIM_INFINITY:
+        return Diagnosis("address space", True, "that of a process is not limited")
+    words = f"that of a process is limited to {limit / 1e9:.1f} GB: Ray's processes may not start"
+    return Diagnosis("address space", False, words, "ulimit -v unlimited")
 
 
 def clock(now: float, written: Sequence[Path], environment: Mapping[str, str]) -> Diagnosis:

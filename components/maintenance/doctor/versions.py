@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -27,6 +31,7 @@ class Advisory(NamedTuple):
 
 # The day when the list below was last gone through, and days after which it says nothing more of what is up to date.
 LISTED, DAYS = date(2026, 11, 23), 60
+ONLINE_SECONDS = 300
 # Of the packages that run code, open ports or read foreign files, from their own release notes and the CVE list.
 ADVISORIES = (
     Advisory("torch", "<2.6.0", "CVE-2025-32434", "torch.load runs code of a foreign file"),
@@ -61,10 +66,42 @@ def advisories(installed: Mapping[str, str], today: date) -> Diagnosis:
         wanted = " ".join(sorted({each.package for each in found}))
         return Diagnosis("advisories", False, words, f"pip install -c constraints.txt --upgrade {wanted}")
     age = (today - LISTED).days
-    words = f"none of {len(ADVISORIES)} that were known on {LISTED} applies; pip-audit asks for later ones"
-    if age > DAYS:
-        return Diagnosis("advisories", None, f"{words}, {age} days later")
-    return Diagnosis("advisories", True, words)
+    words = (
+        f"its own list of {len(ADVISORIES)} faults known on {LISTED}, {age} days ago, names no package here; of the "
+        "others it knows nothing: `ganflow doctor --online` asks pip-audit about all"
+    )
+    return Diagnosis("advisories", None if age > DAYS else True, words)
+
+
+def online(installed: Mapping[str, str]) -> Diagnosis:
+    """Ask the vulnerability service about every package, by pip-audit, and say of which it told nothing."""
+    check = "advisories"
+    # A build such as 2.13.0+cpu is the version 2.13.0; the service knows no ganflow.
+    asked = [f"{name}=={Version(version).public}" for name, version in installed.items() if name != "ganflow"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write("\n".join(asked))
+        listed.flush()
+        options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
+        command = [sys.executable, "-m", "pip_audit", *options, "--requirement", listed.name]
+        try:
+            process = subprocess.run(command, capture_output=True, text=True, timeout=ONLINE_SECONDS)
+            answers = json.loads(process.stdout)["dependencies"]
+        except (OSError, subprocess.TimeoutExpired, ValueError, KeyError):
+            remedy = "check the network, and pip install -c constraints.txt pip-audit"
+            return Diagnosis(check, False, "pip-audit did not answer", remedy)
+    faults = [
+        f"{each['name']} {each['version']} ({', '.join(fault['id'] for fault in each['vulns'])})"
+        for each in answers
+        if each.get("vulns")
+    ]
+    unknown = [each["name"] for each in answers if "skip_reason" in each]
+    if faults:
+        remedy = "raise them in constraints.txt to a version without the fault, `make lock`, `make install`"
+        return Diagnosis(check, False, f"{len(faults)} packages have known faults: {some(faults)}", remedy)
+    if unknown:
+        words = f"the vulnerability service told nothing of {len(unknown)} of {len(asked)} packages: {some(unknown)}"
+        return Diagnosis(check, False, words, "check the network, and the package index that pip is set to")
+    return Diagnosis(check, True, f"the vulnerability service knows no fault of the {len(asked)} packages")
 
 
 def versions(installed: Mapping[str, str], constraints: Path) -> Diagnosis:

@@ -102,7 +102,8 @@ def test_a_wheel_has_what_the_commands_read(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     code = (
         "from pathlib import Path; import ganflow; from components.workspace.project import PROJECT, project_file\n"
-        "print(PROJECT); print(all(map(Path.exists, map(project_file, ['params.yaml', 'prefect.yaml', 'constraints.txt']))))\n"
+        "names = ['params.yaml', 'prefect.yaml', 'constraints.txt']\n"
+        "print(PROJECT); print(all(map(Path.exists, map(project_file, names))))\n"
     )
     environ = environment(PYTHONPATH=str(tmp_path / "site"))
     told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)

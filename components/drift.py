@@ -85,7 +85,7 @@ def drift(params: Params, workspace: Workspace) -> DriftResult:
 
 
 def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspace: Workspace) -> tuple[Pixels, int]:
-    """At most `drift.max_images` of the new images (N, H, W, C), evenly spread, and how many there are."""
+    """At most `drift.max_images` of the new images (N, H, W, C), from all over them, and how many there are."""
     options = params.preprocess.model_copy(
         update={"resolution": (image.height, image.width), "channels": image.channels}
     )
@@ -110,6 +110,8 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
         made = [pixels for _, pixels in tasks.run_parts(partial(make_part, options=options), read, parts)]
         whole = [pixels for pixels in made if len(pixels) and pixels.shape[3] == image.channels]
         pixels = np.concatenate(whole) if whole else np.empty((0, image.height, image.width, image.channels), np.uint8)
-        return pixels[: params.drift.max_images], len(source)
+        # Not the first of them, which are of the first class where classes lie in folders.
+        chosen = np.random.default_rng(0).permutation(len(pixels))[: params.drift.max_images]
+        return pixels[np.sort(chosen)], len(source)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.evaluate import evaluate
 from components.evaluation.samples import sampled, sampled_part
 from components.gan.dataset import Split, fingerprints
 from components.gan.sampling import labels_like
-from components.workspace.artifacts import Dataset, Evaluation, Model
+from components.workspace.artifacts import Dataset, Evaluation, Key, Model
 from components.workspace.feature_nets import load_feature_net
+from components.workspace.params import Evaluate, Preprocess
 from components.workspace.published import load_published
+from components.workspace.workspace import Workspace
+from tests.conftest import Pixels, idx, made_dataset
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,28 @@ def test_scores_state_their_protocol_beside_floor_and_interval(
     for name, (low, high) in evaluation.intervals.items():
         assert low <= evaluation.metrics[name] <= high, name
     assert {"fd_classifier_500", "kid_classifier_500", "copied_pixels_50"} <= evaluation.intervals.keys()
+
+
+def test_floors_do_not_depend_on_the_order_of_the_holdout(
+    artifacts: tuple[Dataset, Model, Evaluation], digits: tuple[Pixels, Pixels], tmp_path: Path
+) -> None:
+    """Folders of classes come sorted by class."""
+    _, model, _ = artifacts
+    floors = []
+    for name, order in (("mixed", np.arange(1500)), ("sorted", np.argsort(digits[1][:1500], kind="stable"))):
+        root = tmp_path / name
+        (root / "data").mkdir(parents=True)
+        for kind, values in zip(("images", "labels"), digits, strict=True):
+            (root / "data" / f"{kind}.idx").write_bytes(idx(values[:1500][order]))
+        dataset = made_dataset(root, Preprocess())
+        options = Evaluate(samples=100, copy_checks=100)
+        found = evaluate(options, model, dataset, Key(options="", inputs="", code=""), Workspace(root)).metrics
+        floors.append({name: value for name, value in found.items() if name.endswith("_100_floor")})
+    mixed, ordered = floors
+    assert {"fd_classifier_100_floor", "recall_classifier_100_floor", "psnr_nearest_100_floor"} <= mixed.keys()
+    # Of the first classes alone the distance is nine times as large.
+    assert ordered["fd_classifier_100_floor"] == pytest.approx(mixed["fd_classifier_100_floor"], rel=0.5)
+    assert ordered["psnr_nearest_100_floor"] == pytest.approx(mixed["psnr_nearest_100_floor"], abs=1.0)
 
 
 def test_planted_copies_are_found_and_samples_are_none(

@@ -84,8 +84,19 @@ class Split:
         return out
 
     def spread(self, count: int) -> npt.NDArray[np.int64]:
-        """Return indices of at most `count` images, evenly spread over the split."""
-        return np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
+        """Return indices of at most `count` images, evenly over the classes and by chance within each, in mixed order.
+
+        So is every first part of them, whatever order the images lie in: folders come sorted by class, and others take
+        the classes in turns.
+        """
+        rng = np.random.default_rng(0)
+        shuffled = rng.permutation(len(self))
+        order = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        sizes = np.bincount(self.labels)
+        rank = np.arange(len(self)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        # Each class fills the interval from 0 to 1 evenly, so that up to any point all have given an equal share.
+        place = (rank + rng.random(len(self))) / np.repeat(sizes, sizes)
+        return np.asarray(order[np.argsort(place, kind="stable")][:count], np.int64)
 
     def batches(self, size: int) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
         """All images once, in order, with their labels."""

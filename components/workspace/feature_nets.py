@@ -56,7 +56,8 @@ def load_feature_net(data: Split, content: str, cache: Path) -> FeatureNet:
             weights_file = net.weights
         net.eval().requires_grad_(False)
         if not features_file.exists():
-            chosen = np.array_split(data.spread(MAX_REAL[kind]), max(1, len(data) // 2_000))
+            # In the order of the split: the sums of all of them have the same bits however they were chosen.
+            chosen = np.array_split(np.sort(data.spread(MAX_REAL[kind])), max(1, len(data) // 2_000))
             features = np.concatenate([read(net, data.pixels(index)).features for index in chosen if len(index)])
             packed = io.BytesIO()
             np.save(packed, features)

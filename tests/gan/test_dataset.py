@@ -1,9 +1,11 @@
 """The order of images over epochs, and pixels on their way to tensors and back."""
 
 import numpy as np
+import pytest
 import torch
 
 from components.gan.dataset import Split, shuffled_order, to_pixels, to_signed
+from components.gan.options import ImageFormat
 
 
 def test_every_epoch_shows_every_image_once_wherever_it_is_cut() -> None:
@@ -35,3 +37,24 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
     every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     assert (to_pixels(to_signed(torch.from_numpy(every))) == every).all()
     assert to_pixels(torch.full((1, 1, 1, 1), 7.0)).item() == 255
+
+
+@pytest.mark.parametrize("order", ["sorted", "in turns", "rare last"])
+def test_some_images_and_the_first_of_them_are_a_sample_whatever_their_order(order: str) -> None:
+    labels = {
+        "sorted": np.repeat(np.arange(10), 50),
+        "in turns": np.arange(500) % 10,
+        "rare last": np.repeat([0, 1], [490, 10]),
+    }[order].astype(np.int64)
+    classes = labels.max() + 1
+    image = ImageFormat(height=4, width=4, channels=1, classes=tuple(map(str, range(classes))))
+    split = Split.of(np.zeros((500, 4, 4, 1), np.uint8), labels, image)
+    assert np.array_equal(np.sort(split.spread(900)), np.arange(500))
+    chosen = split.spread(250)
+    assert len(np.unique(chosen)) == 250
+    for first in (50, 100, 250):
+        counts = np.bincount(labels[chosen[:first]], minlength=classes)
+        # One more or less than its share of each class.
+        assert np.abs(counts - split.class_shares * first).max() <= 1
+    # Not the first images of each class, which may be of one day or one maker.
+    assert abs(np.mean(chosen) - 249.5) < 30

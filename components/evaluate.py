@@ -15,10 +15,10 @@ import torch
 from tqdm import tqdm
 
 from .evaluation.samples import sampled
-from .gan import metrics
+from .gan import copies, metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, Moments, frechet
-from .gan.features import MAX_REAL, FeatureNet, classifier_accuracy
+from .gan.features import FeatureNet, classifier_accuracy
 from .gan.metrics import Estimate, Values
 from .gan.published import Published
 from .gan.sampling import labels_like
@@ -33,9 +33,8 @@ from .workspace.workspace import Workspace
 # More real images say little more, and memory stays bounded.
 MAX_HOLDOUT = 10_000
 MAX_PAIRS = 2_000
-CANARIES = 32
-# As much as a generator that learned an image by heart is off, in grey levels.
-CANARY_NOISE = 8.0
+# Copies of each kind that are planted as a control.
+PLANTED = 32
 T = TypeVar("T")
 
 
@@ -80,7 +79,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         scores += _discriminator(published, logits, training, held_pixels, held_labels)
         scores += _variety(samples, labels, held_pixels, held_labels)
         bar.update()
-        scores += _copying(feature_net, options, samples, features, training, held_pixels, held)
+        scores += _copying(options, samples, training, held_pixels)
         if options.full and feature_net.name == "classifier":
             generated = Split.of(np.asarray(samples), labels, dataset.image)
             for images, learned in _with_floor(generated, training):
@@ -196,49 +195,36 @@ def _variety(
             yield _score("msssim", metrics.mean(alike), count, split="class", images=images)
 
 
-def _copying(
-    feature_net: FeatureNet,
-    options: Evaluate,
-    samples: Pixels,
-    features: Features,
-    training: Split,
-    held_pixels: Pixels,
-    held: Features,
-) -> Iterator[Score]:
-    """Measure whether samples repeat training images; and, as a control, whether copies that were planted are found."""
+def _copying(options: Evaluate, samples: Pixels, training: Split, held_pixels: Pixels) -> Iterator[Score]:
+    """Measure whether samples repeat training images; and, as a control, whether planted copies of each kind do."""
     checked = min(options.copy_checks, len(samples))
-    # Of those whose features are known too.
-    known = training.spread(MAX_REAL[feature_net.name])
-    canaries = known[np.linspace(0, len(known) - 1, CANARIES).astype(int)]
-    noise = np.random.default_rng(0).normal(0, CANARY_NOISE, (len(canaries), *training.image.shape))
-    planted = np.rint(training.pixels(canaries) + noise).clip(0, 255).astype(np.uint8)
+    # From all over the training split, and other images for each kind.
+    sources = np.resize(training.spread(PLANTED * len(copies.KINDS)), PLANTED * len(copies.KINDS))
+    rng = np.random.default_rng(0)
+    shown: dict[str, Pixels] = {"samples": np.asarray(samples[:checked]), "floor": held_pixels[:checked]}
+    for kind, index in zip(copies.KINDS, np.split(sources, len(copies.KINDS)), strict=True):
+        shown[kind] = copies.planted(training.pixels(index), kind, rng)
+    # Some 64 million values at a time, whatever the size of an image.
+    size = max(1, min(1_000, 2**26 // int(np.prod(training.image.shape))))
+    nearest = copies.nearest_views(np.concatenate(list(shown.values())), (batch for batch, _ in training.batches(size)))
+    ends = np.cumsum([len(pixels) for pixels in shown.values()])[:-1]
+    ratios = dict(zip(shown, np.split(nearest.ratio, ends), strict=True))
+    bound = copies.threshold(ratios["floor"])
+    found = {name: ratio < bound for name, ratio in ratios.items()}
 
-    shown: dict[Images, Pixels]
-    shown = {"samples": np.asarray(samples[:checked]), "floor": held_pixels[:checked], "control": planted}
-    found = {
-        images: metrics.neighbours(pixels, (batch for batch, _ in training.batches(4096)))
-        for images, pixels in shown.items()
-    }
-    for images, pixels in shown.items():
-        shares = metrics.copies(found[images].ratio, found["floor"].ratio)
-        yield _score("copied", metrics.mean(shares), checked, "pixels", images=images)
-        if images != "control":
-            psnr, ssim = metrics.psnr_ssim(pixels, training.pixels(found[images].nearest))
-            yield _score("psnr_nearest", metrics.mean(psnr), checked, images=images)
-            yield _score("ssim_nearest", metrics.mean(ssim), checked, images=images)
+    yield _score("copied", metrics.share(found["samples"]), checked, "pixels")
+    yield _score("copied", metrics.share(found["floor"]), checked, "pixels", images="floor")
+    together = metrics.share(np.concatenate([found[kind] for kind in copies.KINDS]))
+    yield _score("copied", together, checked, "pixels", images="control")
+    for kind in copies.KINDS:
+        yield _score("copied", metrics.share(found[kind]), PLANTED, "pixels", split=kind, images="control")
 
-    n = min(len(features), len(held))
-    # In units of how far two real images are apart.
-    apart = float(np.sqrt(2 * np.trace(Moments.of(feature_net.real).covariance)))
-    seen: dict[Images, Features]
-    seen = {"samples": features[:n], "floor": held[:n], "control": feature_net.read(planted).features}
-    near = {images: metrics.neighbours(these, [feature_net.real]) for images, these in seen.items()}
-    for images in seen:
-        shares = metrics.copies(near[images].ratio, near["floor"].ratio)
-        yield _score("copied", metrics.mean(shares), n, feature_net.name, images=images)
-        if images != "control":
-            distance = metrics.mean(near[images].distance / apart)
-            yield _score("perceptual_nearest", distance, n, feature_net.name, images=images)
+    for images in ("samples", "floor"):
+        pixels = shown[images]
+        likest = metrics.neighbours(pixels, (batch for batch, _ in training.batches(4096))).nearest
+        psnr, ssim = metrics.psnr_ssim(pixels, training.pixels(likest))
+        yield _score("psnr_nearest", metrics.mean(psnr), checked, images=images)
+        yield _score("ssim_nearest", metrics.mean(ssim), checked, images=images)
 
 
 def _with_floor(samples: T, real: T) -> tuple[tuple[Images, T], tuple[Images, T]]:

@@ -28,10 +28,12 @@ def promote(
     dataset: Dataset,
     workspace: Workspace,
     flow_run: str | None = None,
+    accepted: str | None = None,
 ) -> Verdict:
     """Compare the registered `model` with the champion, make it champion if it is better, and write down why.
 
-    `flow_run` is Prefect's id of the run that asks. Asked again, it answers the same.
+    `flow_run` is Prefect's id of the run that asks. Asked again, it answers the same. `accepted`: why the user takes
+    the responsibility for what a check could not tell; it overrules no veto.
 
     Raises:
         UserError: the champion makes other images or was taken away meanwhile, or the registry cannot be reached.
@@ -44,7 +46,7 @@ def promote(
         # One that is champion already has no rival: it is the workspace's model again, after another one was judged.
         rival = None if is_champion else champion
         evidence = Evidence.gather(model, evaluation, dataset, rival, workspace)
-        verdict = _decided(conclude(options, registration, rival, evidence), is_champion, workspace)
+        verdict = _decided(conclude(options, registration, rival, evidence, accepted), is_champion, workspace)
         _write(verdict, evidence, workspace)
     _follow_up(verdict, evaluation, dataset, workspace, flow_run)
     return verdict

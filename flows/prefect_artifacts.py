@@ -86,7 +86,8 @@ def scores(evaluation: Evaluation) -> None:
 def verdict(judged: Verdict, workspace: Workspace) -> None:
     """Show the gate's answer with its reasons, and where to look further."""
     checks = "\n".join(
-        f"| {'passed' if check.passed else '**veto**'} | {in_markdown(check.name)} | {in_markdown(check.words)} |"
+        f"| {'passed' if check.result == 'passed' else f'**{check.result.lower()}**'} | {in_markdown(check.name)} "
+        f"| {in_markdown(check.words)} |"
         for check in judged.checks
     )
     run_id = runs.run_of(judged.challenger_key, workspace)

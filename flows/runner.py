@@ -76,8 +76,8 @@ def run_stage(name: str, params: Params, workspace: Workspace, flow_run: str | N
     return Work.of(name, params, workspace).run(flow_run)
 
 
-def run_gate(params: Params, workspace: Workspace, flow_run: str | None = None) -> Verdict:
-    """Return the gate's answer about the workspace's model.
+def run_gate(params: Params, workspace: Workspace, flow_run: str | None = None, accepted: str | None = None) -> Verdict:
+    """Return the gate's answer about the workspace's model; `accepted`: see `promote`.
 
     Raises:
         UserError: an artifact is missing, or what the gate raises.
@@ -86,7 +86,7 @@ def run_gate(params: Params, workspace: Workspace, flow_run: str | None = None) 
 
     registration, model = Registration.load(workspace.registration), Model.load(workspace.model)
     evaluation, dataset = Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
-    return promote(params.promote, registration, model, evaluation, dataset, workspace, flow_run)
+    return promote(params.promote, registration, model, evaluation, dataset, workspace, flow_run, accepted)
 
 
 def _input(source: str, workspace: Workspace) -> Artifact | str:

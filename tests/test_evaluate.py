@@ -10,6 +10,7 @@ import pytest
 
 from components.evaluate import evaluate
 from components.evaluation.samples import sampled, sampled_part
+from components.gan.copies import KINDS
 from components.gan.dataset import Split, fingerprints
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Evaluation, Key, Model
@@ -32,7 +33,7 @@ def test_scores_state_their_protocol_beside_floor_and_interval(
     dataset, _, evaluation = artifacts
     assert all(re.search(r"_[0-9]+k?(_floor|_canaries)?$", name) for name in evaluation.metrics)
     asked = ("fd", "fd_holdout", "kid", "precision", "recall", "density", "coverage", "agreement", "class_score")
-    asked += ("msssim_class", "perceptual_nearest", "copied", "psnr_nearest", "ssim_nearest")
+    asked += ("msssim_class", "copied", "psnr_nearest", "ssim_nearest")
     for metric in asked:
         matching = [name for name in evaluation.metrics if re.match(rf"{metric}_[a-z]*_?[0-9]+_floor", name)]
         assert matching, metric
@@ -72,6 +73,7 @@ def test_planted_copies_are_found_and_samples_are_none(
 ) -> None:
     copied = {name: value for name, value in artifacts[2].metrics.items() if name.startswith("copied_")}
     assert {"copied_pixels_50", "copied_pixels_50_floor", "copied_pixels_50_canaries"} <= copied.keys()
+    assert {f"copied_{kind}_pixels_32_canaries" for kind in KINDS} <= copied.keys()
     assert all(value > 0.9 for name, value in copied.items() if name.endswith("_canaries"))
     assert all(value < 0.05 for name, value in copied.items() if not name.endswith("_canaries"))
 

@@ -472,7 +472,7 @@ def test_intervals_stand_beside_their_value_in_its_form() -> None:
 
 
 def test_metrics_by_other_names_are_explained() -> None:
-    names = ("density", "coverage", "class_score", "msssim", "perceptual_nearest", "discriminator_calibration")
+    names = ("density", "coverage", "class_score", "msssim", "discriminator_calibration")
     names += ("membership", "fd_classifier", "kid_classifier")
     rows = score_rows(Scores.read({f"{name}_2k": 0.5 for name in names}))
     assert len(rows) == len(names)

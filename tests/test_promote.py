@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from components.evaluation import gate
-from components.evaluation.contenders import sample_champion
+from components.evaluation.contenders import Evidence, sample_champion
 from components.evaluation.gate import Decision
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.services.tracking import champions, registry
-from components.workspace.artifacts import Dataset
+from components.workspace.artifacts import Dataset, Evaluation, Model, Registration
 from components.workspace.feature_nets import load_feature_net
+from components.workspace.params import Promote
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded
@@ -111,6 +112,31 @@ def test_a_veto_outweighs_a_better_score(own: Path) -> None:
     assert "version 2: keep; the samples cover" in out
     assert "VETO     recall: " in out
     assert registry.aliases("ganflow", 1, workspace) == ["champion"]
+
+
+def test_a_search_that_misses_planted_copies_is_no_pass(finished: Path) -> None:
+    """A champion stays; the first one needs someone who takes the responsibility, which overrules no veto."""
+    workspace = Workspace(finished)
+    registration, model = Registration.load(workspace.registration), Model.load(workspace.model)
+    evaluation, dataset = Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
+    blind = evaluation.model_copy(update={"metrics": evaluation.metrics | {"copied_mirrored_pixels_32_canaries": 0.1}})
+    options = Promote(min_class_share=0, min_recall=0)
+    alone = Evidence.gather(model, blind, dataset, None, workspace)
+    verdict = gate.conclude(options, registration, None, alone)
+    assert verdict.answer == "abstain"
+    assert "mirrored ones 10%" in verdict.reason
+    assert "ganflow promote --accept REASON" in verdict.reason
+    assert [check.name for check in verdict.unsure] == ["copying by pixels"]
+    accepted = gate.conclude(options, registration, None, alone, "looked at the pairs")
+    assert (accepted.answer, accepted.accepted) == ("promote", "looked at the pairs")
+    strict = gate.conclude(Promote(min_recall=1), registration, None, alone, "looked at the pairs")
+    assert strict.answer == "keep"
+
+    champion = champions.champion("ganflow", workspace)
+    rival = Evidence.gather(model, blind, dataset, champion, workspace)
+    kept = gate.conclude(options, registration, champion, rival)
+    assert (kept.answer, kept.word) == ("keep", "Not promoted")
+    assert "planted" in kept.reason
 
 
 def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:

@@ -32,14 +32,26 @@ class Decision(NamedTuple):
 
 
 def conclude(
-    options: Promote, registration: Registration, champion: ModelVersion | None, evidence: Evidence
+    options: Promote,
+    registration: Registration,
+    champion: ModelVersion | None,
+    evidence: Evidence,
+    accepted: str | None = None,
 ) -> Verdict:
-    """Return what the evidence says of the challenger; a veto outweighs all scores."""
+    """Return what the evidence says of the challenger; a veto outweighs all scores.
+
+    A check that could not tell keeps a champion, and leaves open whether the first one may become it, unless the user
+    has `accepted` that for a reason.
+    """
     checks = tuple(vetoes(options, evidence))
     found, reason = _compared(options, champion, evidence)
     if failed := [check for check in checks if not check.passed]:
         found = found._replace(answer="keep", needed=None)
         reason = "; ".join(check.words for check in failed)
+    elif accepted is None and (unsure := [check for check in checks if not check.tells]):
+        found = found._replace(answer="abstain" if champion is None else "keep", needed=None)
+        words = "; ".join(check.words for check in unsure)
+        reason = f"{words}: look for copies in report.html, then `ganflow promote --accept REASON` may overrule this"
     return Verdict(
         name=registration.name,
         challenger=registration.version,
@@ -62,6 +74,7 @@ def conclude(
         net_name=evidence.net.name,
         holdout=evidence.evaluation.holdout,
         checks=checks,
+        accepted=accepted,
     )
 
 

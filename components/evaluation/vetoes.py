@@ -17,15 +17,22 @@ from ..workspace.scores import Scores
 from ..workspace.verdict import Check
 from .contenders import Evidence
 
+# Share of the planted copies of each kind that must be found, or the search for copies says nothing.
+MIN_FOUND = 0.5
+
 
 class Veto(NamedTuple):
-    """One veto: what was found, in half a sentence, and the bound that it must keep, from below or above."""
+    """One veto: what was found, in half a sentence, and the bound that it must keep, from below or above.
+
+    Without `tells` a value within the bound means nothing.
+    """
 
     name: str
     words: str
     value: float
     at_least: float | None = None
     at_most: float | None = None
+    tells: bool = True
 
     @property
     def check(self) -> Check:
@@ -33,7 +40,9 @@ class Veto(NamedTuple):
         threshold = low if low is not None else high
         assert threshold is not None
         passed = self.value >= threshold if low is not None else self.value <= threshold
-        return Check(name=self.name, words=self.words, value=self.value, threshold=threshold, passed=passed)
+        return Check(
+            name=self.name, words=self.words, value=self.value, threshold=threshold, passed=passed, tells=self.tells
+        )
 
 
 def vetoes(options: Promote, evidence: Evidence) -> Iterator[Check]:
@@ -56,14 +65,18 @@ def _distinct(options: Promote, evidence: Evidence) -> Iterator[Veto]:
 
 
 def _copying(options: Promote, evidence: Evidence) -> Iterator[Veto]:
+    """By what is found of the copies that were planted, it says nothing where it would not see them either."""
     scores = Scores.of(evidence.evaluation)
-    for space in ("pixels", evidence.net.name):
-        copied, _, control = next(scores.of_metric("copied", space))
-        by = space.replace("_", " ")
-        words = f"{copied.value:.1%} of the samples repeat a training image (by {by})"
-        if control is not None and control.value < 0.5:
-            words += f"; of copies that were planted only {control.value:.0%} were found"
-        yield Veto(f"copying by {by}", words, copied.value, at_most=options.max_copied)
+    copied = next(scores.of_metric("copied", "pixels")).score
+    missed = [
+        f"{score.split} ones {score.value:.0%}"
+        for score in scores
+        if (score.metric, score.images) == ("copied", "control") and score.split and score.value < MIN_FOUND
+    ]
+    words = f"{copied.value:.1%} of {copied.n:,} samples repeat a training image"
+    if missed:
+        words += f", but of copies that were planted too few are found to rely on that ({', '.join(missed)})"
+    yield Veto("copying by pixels", words, copied.value, at_most=options.max_copied, tells=not missed)
 
 
 def _classes(options: Promote, evidence: Evidence) -> Iterator[Veto]:

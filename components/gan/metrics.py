@@ -42,6 +42,17 @@ def mean(values: npt.ArrayLike, resamples: int = 400) -> Estimate:
     return Estimate(float(x.mean()), float(low), float(high))
 
 
+def share(values: npt.ArrayLike) -> Estimate:
+    """Share of values (N,) that are true, by Clopper & Pearson 1934: none of 500 may still be 0.74 %."""
+    from scipy.stats import beta  # type: ignore[import-untyped]
+
+    x = np.asarray(values, bool)
+    hits, n = int(x.sum()), len(x)
+    low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
+    return Estimate(hits / n, low, high)
+
+
 def frechet_estimate(fake: Features, real: Features) -> Estimate:
     """Frechet distance, its interval by leaving out groups of fakes (jackknife): moments add up, nothing is read twice.
 
@@ -274,55 +285,30 @@ def pairs_within(labels: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray
 
 
 class Neighbours(NamedTuple):
-    """Of each of N images: the index of the nearest reference, its distance, and that of the next ones on average."""
+    """Of each of N images: the index of the nearest reference, and its distance."""
 
     nearest: npt.NDArray[np.int64]
     distance: Values
-    others: Values
-
-    @property
-    def ratio(self) -> Values:
-        """How much nearer the nearest is than the others: about 1 for an image of its own, near 0 for a copy.
-
-        Carlini et al. 2023 (Extracting training data from diffusion models), section 4.2: typical images are near to
-        everything, so that a distance alone tells nothing.
-        """
-        return self.distance / self.others.clip(1e-12)
 
 
-def neighbours(images: npt.NDArray, references: Iterable[npt.NDArray], others: int = 50) -> Neighbours:
+def neighbours(images: npt.NDArray, references: Iterable[npt.NDArray]) -> Neighbours:
     """Nearest of the references, which come in batches, so that any number of them fits; Euclidean.
 
     Shapes: (N, ...), batches (M, ...) of features, or of pixels as uint8.
     """
     a = torch.from_numpy(images.reshape(len(images), -1)).float()
-    best = torch.full((len(a), others + 1), torch.inf)
+    best = torch.full((len(a),), torch.inf)
     index, start = torch.zeros(len(a), dtype=torch.long), 0
     for batch in references:
         b = torch.from_numpy(batch.reshape(len(batch), -1)).float()
         squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
         least, position = squared.min(1)
-        closer = least < best[:, 0]
+        closer = least < best
         index[closer] = position[closer] + start
-        together = torch.cat([best, squared], dim=1)
-        best = together.topk(min(others + 1, together.shape[1]), largest=False).values
+        best = torch.minimum(best, least)
         start += len(b)
-    distances = best.clamp(min=0).sqrt().double()
-    known = torch.isfinite(distances[:, 1:])
-    # A single reference has no others: nothing is nearer than they.
-    rest = torch.where(known, distances[:, 1:], 0.0).sum(1) / known.sum(1).clamp(min=1)
-    rest = torch.where(known.any(1), rest, distances[:, 0])
     found: npt.NDArray[np.int64] = index.numpy()
-    return Neighbours(found, distances[:, 0].numpy(), rest.numpy())
-
-
-def copies(ratios: Values, real_ratios: Values) -> Values:
-    """Which samples are copies: nearer to one training image than all but 1 % of the unseen real images are.
-
-    By how much nearer than to the others (`Neighbours.ratio`), and by a fifth at least, for near duplicates are
-    among real images too. Shapes: (N,), (M,) -> (N,).
-    """
-    return (ratios < min(float(np.quantile(real_ratios, 0.01)), 0.8)).astype(np.float64)
+    return Neighbours(found, best.clamp(min=0).sqrt().double().numpy())
 
 
 def psnr_ssim(images: Pixels, references: Pixels) -> tuple[Values, Values]:

@@ -125,9 +125,8 @@ def _answers(scores: Scores, conditional: bool) -> Iterator[tuple[int, str]]:
             value, floor = pair
             level = _level(value / max(floor, 1e-9), *bounds)
             yield level, f"{texts[level]} ({metric} {value:.0%}, real images {floor:.0%})"
-    spaces = (_with_floor(scores, "copied", "pixels"), _with_floor(scores, "copied"))
-    if copied := [pair for pair in spaces if pair]:
-        value, floor = max(copied)
+    if pair := _with_floor(scores, "copied"):
+        value, floor = pair
         level = _level(floor - value, -0.02, -0.05)
         likeness = ("no sign of copies", "some copies of training images", "copies of training images")[level]
         yield level, f"{likeness} ({value:.1%} of the samples, {floor:.1%} of unseen real images)"

@@ -120,6 +120,7 @@ STAGES = (
         (
             "evaluate.py",
             "evaluation/samples.py",
+            "gan/copies.py",
             "gan/dataset.py",
             "gan/distances.py",
             "gan/features.py",

@@ -31,14 +31,13 @@ METRICS = (
     "kid",
     "membership",
     "msssim",
-    "perceptual_nearest",
     "precision",
     "psnr_nearest",
     "recall",
     "ssim_nearest",
 )
-# `class`: pairs of images of one class.
-SPLITS = ("class", "generated", "holdout")
+# `class`: pairs of images of one class. Kinds of planted copies: what lies between them and the training image.
+SPLITS = ("class", "generated", "holdout", "exact", "noisy", "shifted", "mirrored", "toned", "cropped")
 _ENDINGS: Mapping[Images, str] = {"samples": "", "floor": "_floor", "control": "_canaries"}
 
 

@@ -23,6 +23,14 @@ class Check(Options):
     value: float
     threshold: float
     passed: bool
+    tells: bool = Field(
+        True, description="false: it could not have seen what it looks for, so that it passed says nothing"
+    )
+
+    @property
+    def result(self) -> Literal["passed", "VETO", "UNSURE"]:
+        """The outcome in a word."""
+        return "VETO" if not self.passed else "passed" if self.tells else "UNSURE"
 
 
 class Verdict(Options):
@@ -51,10 +59,16 @@ class Verdict(Options):
     net_name: str
     holdout: str = Field(description="hash of the holdout's images and labels")
     checks: tuple[Check, ...]
+    accepted: str | None = Field(None, description="why the user promotes it although a check could not tell")
 
     @property
     def failed(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def unsure(self) -> tuple[Check, ...]:
+        """Those checks that passed without having been able to fail, unless the user has accepted that."""
+        return () if self.accepted else tuple(check for check in self.checks if check.result == "UNSURE")
 
     @property
     def copying(self) -> tuple[Check, ...]:
@@ -79,6 +93,8 @@ class Verdict(Options):
     @property
     def command(self) -> str | None:
         """What would let an undecided gate decide."""
+        if self.answer == "abstain" and self.unsure:
+            return "ganflow promote --accept REASON"
         return None if self.needed is None else f"ganflow run --set evaluate.samples={self.needed}"
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from components.gan.errors import UserError
 from components.services.cluster import session
 from components.services.tracking import champions
 from components.training import begun
@@ -69,16 +70,24 @@ def register(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:
     _stage("register", *ready(folder, overrides))
 
 
-def promote(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def promote(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    accept: Annotated[
+        str | None, typer.Option(metavar="REASON", help="promote although a check could not tell; overrules no veto")
+    ] = None,
+) -> None:
     """Let the gate compare challenger and champion.
 
     The better one becomes champion, and a page says why.
     """
     workspace, params = ready(folder, overrides)
-    verdict = run_gate(params, workspace)
+    if accept is not None and not accept.strip():
+        raise UserError("--accept needs the reason, which stands in the verdict")
+    verdict = run_gate(params, workspace, accepted=accept)
     print(f"{verdict.name} version {verdict.challenger}: {verdict.answer}; {verdict.reason}")
     for check in verdict.checks:
-        print(f"  {'passed' if check.passed else 'VETO':<8} {check.name}: {check.words}")
+        print(f"  {check.result:<8} {check.name}: {check.words}")
     print(f"Who is champion: {_champion(verdict)}. The page: {shown(workspace.verdict / 'verdict.html')}")
 
 

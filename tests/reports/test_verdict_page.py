@@ -177,6 +177,20 @@ def test_nothing_is_loaded_run_or_trusted() -> None:
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+def test_a_check_that_could_not_tell_is_no_pass_and_says_what_to_do() -> None:
+    unsure = Check(
+        name="copying by pixels", words="planted ones not found", value=0, threshold=0.05, passed=True, tells=False
+    )
+    verdict = made(champion=None, champion_key=None, answer="abstain", checks=(PASSED, unsure))
+    text = page(verdict).text
+    assert "ganflow promote --accept REASON" in text
+    assert "cannot tell" in text
+    assert "More samples" not in text
+    accepted = made(checks=(unsure,), accepted="looked at every pair")
+    assert not accepted.unsure
+    assert "accepted by the user: Looked at every pair." in page(accepted).text
+
+
 def test_history_names_the_latest_champions_first() -> None:
     history = [changed(day, rollback=day == 24) for day in range(1, 26)]
     text = page(made(), history=history).text

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.gan import copies
 from components.reports.scores import explanations
 from components.workspace.scores import METRICS, SPLITS, Score, Scores, read_name
 
@@ -15,6 +16,10 @@ NAMES = {
     "class_score_classifier_8k_floor": Score("class_score", 0, 8000, "classifier", images="floor"),
     "classification_accuracy_2k": Score("classification_accuracy", 0, 2000),
     "copied_classifier_1500_canaries": Score("copied", 0, 1500, "classifier", images="control"),
+    **{
+        f"copied_{kind}_pixels_32_canaries": Score("copied", 0, 32, "pixels", split=kind, images="control")
+        for kind in copies.KINDS
+    },
     "copied_pixels_1k": Score("copied", 0, 1000, "pixels"),
     "coverage_efficientnet_lite0_2k": Score("coverage", 0, 2000, "efficientnet_lite0"),
     "density_classifier_2k": Score("density", 0, 2000, "classifier"),
@@ -29,7 +34,6 @@ NAMES = {
     "kid_fid_inception_50k": Score("kid", 0, 50_000, "fid_inception"),
     "membership_discriminator_2k": Score("membership", 0, 2000, "discriminator"),
     "msssim_class_1999": Score("msssim", 0, 1999, split="class"),
-    "perceptual_nearest_efficientnet_lite0_2k": Score("perceptual_nearest", 0, 2000, "efficientnet_lite0"),
     "precision_classifier_2k": Score("precision", 0, 2000, "classifier"),
     "psnr_nearest_1k": Score("psnr_nearest", 0, 1000),
     "recall_classifier_2k": Score("recall", 0, 2000, "classifier"),

@@ -19,6 +19,7 @@ from .gan import copies, metrics
 from .gan.dataset import Pixels, Split, fingerprints
 from .gan.distances import Features, Moments, frechet
 from .gan.features import FeatureNet, classifier_accuracy
+from .gan.losses import LOSSES
 from .gan.metrics import Estimate, Values
 from .gan.published import Published
 from .gan.sampling import labels_like
@@ -76,7 +77,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
             scores += _classes(feature_net, probabilities, labels, held_probabilities, held_labels)
         bar.update()
         table["discriminator"] = logits
-        scores += _discriminator(published, logits, training, held_pixels, held_labels)
+        scores += _discriminator(published, logits, training, held_pixels, held_labels, model.training.loss)
         scores += _variety(samples, labels, held_pixels, held_labels)
         bar.update()
         scores += _copying(options, samples, training, held_pixels)
@@ -162,6 +163,7 @@ def _discriminator(
     training: Split,
     held_pixels: Pixels,
     held_labels: npt.NDArray[np.int64],
+    training_loss: str,
 ) -> Iterator[Score]:
     """Measure what the discriminator knows, and whether it knows the training images by heart."""
     n = len(held_labels)
@@ -170,12 +172,16 @@ def _discriminator(
         model.logits_of(pixels, labels)
         for pixels, labels in ((held_pixels, held_labels), (training.pixels(seen), training.labels[seen]))
     )
-    yield _score("discriminator_accuracy", metrics.mean(logits < 0), len(logits), split="generated")
-    yield _score("discriminator_accuracy", metrics.mean(held > 0), n, split="holdout")
-    fakes = logits[:n]
-    probability = 1 / (1 + np.exp(-np.concatenate([held, fakes])))
-    truth = np.arange(len(probability)) < n
-    yield _score("discriminator_calibration_error", metrics.calibration_error(probability, truth), n)
+    loss, fakes = LOSSES[training_loss], logits[:n]
+    # Whatever a logit's zero and scale mean: 0.5 where it can only guess.
+    yield _score("discriminator_auc", metrics.auc_estimate(held, fakes), n, split="holdout")
+    if loss.boundary is not None:
+        yield _score("discriminator_accuracy", metrics.share(logits < loss.boundary), len(logits), split="generated")
+        yield _score("discriminator_accuracy", metrics.share(held > loss.boundary), n, split="holdout")
+    if loss.logistic:
+        probability = 1 / (1 + np.exp(-np.concatenate([held, fakes])))
+        truth = np.arange(len(probability)) < n
+        yield _score("discriminator_calibration_error", metrics.calibration_error(probability, truth), n)
     # Membership inference (Chen et al. 2020, GAN-Leaks): 0.5 where training images look no more real than unseen ones.
     yield _score("membership", metrics.auc_estimate(learned, held), n, "discriminator")
 

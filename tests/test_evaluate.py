@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from components.evaluate import evaluate
+from components.evaluate import _discriminator, evaluate
 from components.evaluation.samples import sampled, sampled_part
 from components.gan.copies import KINDS
 from components.gan.dataset import Split, fingerprints
+from components.gan.losses import LOSSES
+from components.gan.published import Published
 from components.gan.sampling import labels_like
 from components.workspace.artifacts import Dataset, Evaluation, Key, Model
 from components.workspace.feature_nets import load_feature_net
@@ -66,6 +69,34 @@ def test_floors_do_not_depend_on_the_order_of_the_holdout(
     # Of the first classes alone the distance is nine times as large.
     assert ordered["fd_classifier_100_floor"] == pytest.approx(mixed["fd_classifier_100_floor"], rel=0.5)
     assert ordered["psnr_nearest_100_floor"] == pytest.approx(mixed["psnr_nearest_100_floor"], abs=1.0)
+
+
+class Judge:
+    """A discriminator whose logit is the mean of the image, from `start` on."""
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+
+    def logits_of(self, pixels: Pixels, labels: np.ndarray) -> np.ndarray:
+        return self.start + pixels.mean((1, 2, 3)) / 10
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_figures_of_the_discriminator_are_those_that_its_loss_defines(loss: str, split: Split) -> None:
+    """What another offset of all logits would change is told only where the loss fixes it."""
+    held, labels = split.pixels(np.arange(100)), split.labels[:100]
+    found = []
+    for start in (0.0, 7.0):
+        judge = cast(Published, Judge(start))
+        fakes = judge.logits_of(held // 2, labels)
+        found.append({s.name: s.value for s in _discriminator(judge, fakes, split, held, labels, loss)})
+    same = {name for name, value in found[0].items() if found[1][name] == pytest.approx(value, abs=1e-9)}
+    assert {"discriminator_auc_holdout_100", "membership_discriminator_100"} <= same
+    defined = {name for name in found[0] if name.startswith(("discriminator_accuracy", "discriminator_calibration"))}
+    assert bool(defined) == (LOSSES[loss].boundary is not None)
+    assert ("discriminator_calibration_error_100" in defined) == LOSSES[loss].logistic
+    if loss in ("relativistic", "wasserstein"):
+        assert found[0].keys() == same
 
 
 def test_planted_copies_are_found_and_samples_are_none(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ..gan import metrics
@@ -17,6 +18,10 @@ from ..workspace.scores import Scores
 from ..workspace.verdict import Check
 from .contenders import Evidence
 
+# Images of a class that are to be expected, or it may be missing by chance.
+EXPECTED = 10
+# More held-out images say little more of their classes.
+MAX_HOLDOUT = 10_000
 # Share of the planted copies of each kind that must be found, or the search for copies says nothing.
 MIN_FOUND = 0.5
 
@@ -80,17 +85,48 @@ def _copying(options: Promote, evidence: Evidence) -> Iterator[Veto]:
 
 
 def _classes(options: Promote, evidence: Evidence) -> Iterator[Veto]:
-    """By the class that the classifier sees least of in the samples, compared with its share of the holdout."""
-    dataset, classes = evidence.dataset, evidence.dataset.image.classes
-    if not dataset.image.labelled:
+    """By the class that the classifier sees least of in the samples, compared with what it sees in the holdout.
+
+    The classifier overlooks rare and hard classes in real images too, which is no fault of the samples. A class is
+    missing where chance does not explain it, and where enough of it is to be expected to say so.
+    """
+    image = evidence.dataset.image
+    if not image.labelled:
         return
-    predicted = pd.read_csv(evidence.evaluation.folder / "samples.csv")["predicted"]
-    made = np.bincount(predicted, minlength=len(classes)) / len(predicted)
-    real = np.array([dataset.class_counts["holdout"].get(name, 0) for name in classes]) / dataset.splits["holdout"]
-    ratios = np.divide(made, real, out=np.ones(len(classes)), where=real > 0)
-    least = int(ratios.argmin())
-    words = f"class {classes[least]} comes {ratios[least]:.0%} as often as among real images"
-    yield Veto("classes", words, float(ratios[least]), at_least=options.min_class_share)
+    holdout = Split(evidence.dataset.folder, "holdout", image)
+    seen = evidence.net.read(holdout.pixels(holdout.spread(MAX_HOLDOUT))).probabilities
+    assert seen is not None
+    predicted = pd.read_csv(evidence.evaluation.folder / "samples.csv")["predicted"].to_numpy()
+    found = scarcest(predicted, seen.argmax(1), len(image.classes))
+    if found is None:
+        words = f"no class is seen often enough among real images to be missed (of {len(image.classes)})"
+        yield Veto("classes", words, 1.0, at_least=options.min_class_share)
+        return
+    label, ratio, at_most = found
+    words = (
+        f"class {image.classes[label]} is seen {ratio:.0%} as often as among real images, by chance up to {at_most:.0%}"
+    )
+    yield Veto("classes", words, at_most, at_least=options.min_class_share)
+
+
+def scarcest(made: npt.NDArray[np.int64], real: npt.NDArray[np.int64], classes: int) -> tuple[int, float, float] | None:
+    """Return the class that comes least, its share over that among real images, and the most that this may be.
+
+    `made`, `real`: predicted classes (N,), (M,). The most is the upper end of 95 %, one-sided, by the binomial share
+    that the samples have of both (Clopper & Pearson). None where no class is expected `EXPECTED` times.
+    """
+    from scipy.stats import beta  # type: ignore[import-untyped]
+
+    k, m = (np.bincount(labels, minlength=classes) for labels in (made, real))
+    known = np.flatnonzero((m >= EXPECTED) & (m * len(made) >= EXPECTED * len(real)))
+    if not len(known):
+        return None
+    scale = len(real) / len(made)
+    share = beta.ppf(0.95, k[known] + 1, m[known])
+    at_most = share / (1 - share) * scale
+    least = int(at_most.argmin())
+    label = int(known[least])
+    return label, float(k[label] / m[label] * scale), float(at_most[least])
 
 
 def _recall(options: Promote, evidence: Evidence) -> Iterator[Veto]:

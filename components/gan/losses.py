@@ -16,12 +16,14 @@ class Loss(NamedTuple):
     Attributes:
         boundary: the logit above which the discriminator calls an image real; None where logits mean something only
             in comparison, so that the generator's loss looks at real images too or the scale is free.
+        logistic: whether the sigmoid of a logit is the discriminator's probability of real.
         relativistic: whether the generator's loss depends on the logits of real images.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
     boundary: float | None = 0.0
+    logistic: bool = False
     relativistic: bool = False
 
     def accuracy(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -94,8 +96,8 @@ def generator_relativistic(real: Tensor, fake: Tensor) -> Tensor:
 
 
 LOSSES = {
-    "non_saturating": Loss(discriminator_logistic, generator_non_saturating),
-    "saturating": Loss(discriminator_logistic, generator_saturating),
+    "non_saturating": Loss(discriminator_logistic, generator_non_saturating, logistic=True),
+    "saturating": Loss(discriminator_logistic, generator_saturating, logistic=True),
     "hinge": Loss(discriminator_hinge, generator_linear),
     "least_squares": Loss(discriminator_least_squares, generator_least_squares, boundary=0.5),
     "wasserstein": Loss(discriminator_wasserstein, generator_linear, boundary=None),

@@ -126,6 +126,7 @@ STAGES = (
             "gan/features.py",
             "gan/inputs.py",
             "gan/latents.py",
+            "gan/losses.py",
             "gan/metrics.py",
             *_NETWORK,
             "gan/published.py",

@@ -26,6 +26,7 @@ METRICS = (
     "coverage",
     "density",
     "discriminator_accuracy",
+    "discriminator_auc",
     "discriminator_calibration_error",
     "fd",
     "kid",

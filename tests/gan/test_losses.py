@@ -72,6 +72,16 @@ def test_accuracy_counts_right_answers() -> None:
     assert LOSSES["relativistic"].accuracy(real, fake).tolist() == [1, 1, 1]
 
 
+def test_only_a_logistic_loss_makes_its_logits_probabilities() -> None:
+    """Its optimum at data where a share p is real is the logit of p, which moves with an offset of all logits."""
+    logits = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+    for name, loss in LOSSES.items():
+        expected = 0.8 * loss.discriminator(logits, torch.zeros_like(logits))
+        expected = expected + 0.2 * loss.discriminator(torch.zeros_like(logits), logits)
+        best = float(logits[expected.argmin()])
+        assert loss.logistic == (abs(best - math.log(0.8 / 0.2)) < 0.01 and loss.boundary == 0.0), name
+
+
 def test_gradient_penalty_against_a_closed_form() -> None:
     # D(x) = sum(w * x^2) has the gradient 2 w x.
     x = torch.randn(4, 2, 3, 3, dtype=torch.float64, requires_grad=True)

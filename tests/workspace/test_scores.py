@@ -24,6 +24,7 @@ NAMES = {
     "coverage_efficientnet_lite0_2k": Score("coverage", 0, 2000, "efficientnet_lite0"),
     "density_classifier_2k": Score("density", 0, 2000, "classifier"),
     "discriminator_accuracy_generated_8k": Score("discriminator_accuracy", 0, 8000, split="generated"),
+    "discriminator_auc_holdout_2k": Score("discriminator_auc", 0, 2000, split="holdout"),
     "discriminator_accuracy_holdout_2k": Score("discriminator_accuracy", 0, 2000, split="holdout"),
     "discriminator_calibration_error_2k": Score("discriminator_calibration_error", 0, 2000),
     "fd_classifier_50k": Score("fd", 0, 50_000, "classifier"),

@@ -57,7 +57,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "ada": {"ada": {"images_to_one": 200, "target": -0.9}},
     "ada by schedule": {"ada": {"probability": {"start": 0.2, "end": 0.8}}, "augment": ["translation"]},
     "mirror": {"mirror": True},
-    "mirror, relativistic": {"mirror": True, "loss": "relativistic", "augment": ["color"], "ada": {}},
+    "mirror, relativistic": {"mirror": True, "loss": "relativistic", "augment": ["color"], "ada": {"probability": 0.3}},
     "three d_steps": {"d_steps": 3, "mirror": True, "r2_gamma": 0.5},
     "orthogonal": {"orthogonal_weight": 1e-4},
     "moving betas and half-life": {

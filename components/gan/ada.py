@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .losses import LOSSES
 from .options import TrainingOptions, Transform
 from .ranks import sum_over_ranks
 from .schedules import at
@@ -65,8 +66,9 @@ def moving(transforms: Sequence[Transform]) -> list[Transform]:
 class AugmentationProbability(nn.Module):
     """The probability of `adapt`, which holds overfitting at its target or follows a schedule.
 
-    Overfitting is r_t = E[sign D(real)] (section 3.1). The state is in buffers: device tensors of a fixed address, for
-    checkpoints by name.
+    Overfitting is r_t = E[sign D(real)] (section 3.1), by the loss's boundary between real and generated; one without a
+    boundary has no such measure, and `Train` refuses it. The state is in buffers: device tensors of a fixed address,
+    for checkpoints by name.
     """
 
     probability: Tensor
@@ -78,13 +80,15 @@ class AugmentationProbability(nn.Module):
         assert options.ada is not None
         self.ada = options.ada
         self.options = options
+        # Models of 0.1 were trained by a relativistic loss with a boundary of 0, and finish so.
+        self.boundary = LOSSES[options.loss].boundary or 0.0
         for name in ("probability", "signs", "count"):
             self.register_buffer(name, torch.zeros(()))
 
     @torch.no_grad()
     def observe(self, logits_real: Tensor) -> None:
         """Count the logits (B,) of this rank's real images, on all ranks at once: every rank's state is the same."""
-        signs = logits_real.sign().sum()
+        signs = (logits_real - self.boundary).sign().sum()
         seen = sum_over_ranks(torch.stack((signs, torch.full_like(signs, len(logits_real)))))
         self.signs += seen[0]
         self.count += seen[1]

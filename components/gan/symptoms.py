@@ -22,7 +22,7 @@ def symptom(history: Sequence[Mapping[str, float]]) -> str | None:
         return (
             f"saturated: the discriminator is right about {last[-1]['discriminator_accuracy']:.1%} of the images, "
             "which teaches little; raise train.r1_gamma, lower train.learning_rate_discriminator, or with few "
-            "images set train.ada to {}"
+            "images set train.ada to {probability: 0.3}"
         )
     return None
 

@@ -124,6 +124,16 @@ class Train(Resources, TrainingOptions):
         None, description="width and depth of the network in one word, for whatever network.* does not name"
     )
 
+    @model_validator(mode="after")
+    def _adapts_by_a_boundary(self) -> Self:
+        # Not by `TrainingOptions`, which also describes models that were trained so.
+        if self.ada and self.ada.probability == "adaptive" and self.loss in ("relativistic", "wasserstein"):
+            raise ValueError(
+                f"ada.probability: adaptive needs a loss whose logits have a boundary, which {self.loss} has not: "
+                "give it a number such as 0.3, or a schedule"
+            )
+        return self
+
     @cached_property
     def loop(self) -> TrainingOptions:
         """The loop's own options."""

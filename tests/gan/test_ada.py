@@ -172,6 +172,18 @@ def test_the_probability_rises_and_falls_at_the_papers_speed() -> None:
     assert (sure.probability, restored.probability) == (0, 1)
 
 
+def test_overfitting_is_measured_from_the_boundary_of_the_loss() -> None:
+    """Real images at 0.5 are where least squares draws them to from neither side."""
+    options = TrainingOptions(images=8_000, ada=ADA(), loss="least_squares")
+    unsure = AugmentationProbability(options)
+    unsure.observe(torch.linspace(0.3, 0.7, 64))
+    unsure.update(0)
+    assert unsure.probability.item() == 0
+    unsure.observe(torch.full((64,), 0.9))
+    unsure.update(0)
+    assert unsure.probability.item() == pytest.approx(64 / 500_000)
+
+
 def test_the_probability_follows_a_schedule() -> None:
     ramp = controller(probability=Ramp(start=0.0, end=0.8, shape="linear"))
     ramp.observe(torch.ones(64))

@@ -7,8 +7,8 @@ import torch
 
 from components.gan.errors import UserError
 from components.gan.models import build
-from components.gan.options import NETWORKS, ImageFormat
-from components.workspace.params import Params
+from components.gan.options import NETWORKS, ImageFormat, TrainingOptions
+from components.workspace.params import Params, Train
 from components.workspace.presets import PRESETS, preset
 from tests.conftest import PROJECT
 
@@ -114,3 +114,12 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str) -> None:
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--workspace"):
         Params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("train", [{"network": {"name": "r3gan"}}, {"loss": "relativistic"}, {"loss": "wasserstein"}])
+def test_augmentation_does_not_adapt_by_a_loss_without_a_boundary(train: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="give it a number"):
+        Train.model_validate({**train, "ada": {}})
+    fixed = Train.model_validate({**train, "ada": {"probability": 0.3}})
+    # What was trained so is still described.
+    assert TrainingOptions.model_validate(fixed.loop.model_dump() | {"ada": {}}).ada is not None

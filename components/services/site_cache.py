@@ -18,8 +18,8 @@ from typing import Any
 
 from ..gan.errors import UserError
 from ..workspace.files import disk_errors
-from .cluster.folder import folder as temporary_folder
 from .git_environment import harmless
+from .own_folder import own_folder
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
 
@@ -38,7 +38,7 @@ def site_cache(root: Path, environment: Mapping[str, str] = os.environ) -> Path:
             )
         return Path(named).resolve()
     caches = [environment.get("XDG_CACHE_HOME"), environment.get("HOME") and f"{environment['HOME']}/.cache"]
-    for place in [*(Path(cache) for cache in caches if cache), temporary_folder(environment)]:
+    for place in [*(Path(cache) for cache in caches if cache), own_folder(environment)]:
         cache = place / "ganflow" / "dvc"
         if not place.is_absolute() or _is_within(cache, root):
             continue

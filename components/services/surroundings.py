@@ -16,6 +16,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from ..gan.errors import UserError
+from .own_folder import own_folder
 
 # Files that a process may have open: what is asked for, and with how few Ray and the servers end in the midst of it.
 OPEN_FILES, FEWEST_FILES = 8192, 256
@@ -91,20 +92,6 @@ def check_path(root: Path) -> None:
         )
 
 
-def own_folder() -> Path:
-    """Return this user's folder for what tools keep where the home cannot be written; nobody else can enter it.
-
-    Raises:
-        UserError: another user has made it.
-    """
-    folder = Path(tempfile.gettempdir()) / f"ganflow-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state = folder.lstat()
-    if folder.is_symlink() or state.st_uid != os.getuid() or state.st_mode & 0o077:
-        raise UserError(f"{folder} is not this user's alone: remove it, or name another temporary folder by TMPDIR")
-    return folder
-
-
 def _git(environment: MutableMapping[str, str]) -> Iterator[str]:
     if taken := [name for name in _GIT if environment.pop(name, None) is not None]:
         yield f"{', '.join(taken)} of a git hook or another repository: not used"
@@ -137,7 +124,7 @@ def _home(environment: MutableMapping[str, str]) -> Iterator[str]:
         home = None
     if home is not None and home.is_dir() and _writable(home):
         return
-    own = own_folder()
+    own = own_folder(environment)
     if home is None or not home.is_dir():
         environment["HOME"] = str(own)
     places = {"XDG_CACHE_HOME": own / "cache", "MPLCONFIGDIR": own / "matplotlib", "GANFLOW_CACHE": own / "ganflow"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from components.gan.errors import UserError
-from components.services.cluster.folder import folder
+from components.services.own_folder import own_folder
 from tests.conftest import PROJECT, environment
 
 # Two workers, as a training has them; then where everything listens that belongs to it.
@@ -23,7 +23,7 @@ import json, os, sys
 from pathlib import Path
 from components.gan.options import Execution
 from components.services.cluster import session, trainer
-from components.services.cluster.folder import folder
+from components.services.own_folder import own_folder
 
 def work():
     import json, os, psutil
@@ -42,7 +42,7 @@ def work():
 
 execution = Execution(device="cpu", precision="fp32", threads=1, workers=2)
 trainer.fit(work, execution, (2, 2), Path(sys.argv[1]), lambda: None)
-private = folder()
+private = own_folder()
 print(json.dumps({
     "mode": oct(private.stat().st_mode & 0o777),
     "inside": sorted(each.name for each in private.iterdir()),
@@ -83,34 +83,34 @@ def test_all_of_it_listens_on_this_machine_alone(tmp_path: Path, short: Path) ->
 
 
 def test_the_folder_is_this_users_alone(short: Path, tmp_path: Path) -> None:
-    own = folder({"RAY_TMPDIR": str(short)})
+    own = own_folder({"RAY_TMPDIR": str(short)})
     assert own == short / f"ganflow-{os.getuid()}" and own.stat().st_mode & 0o777 == 0o700
     # One that is too long for a socket, or that is not there, is passed over.
     long = tmp_path / ("x" * 80)
     long.mkdir()
     for place in (long, short / "missing"):
-        assert folder({"RAY_TMPDIR": str(place), "TMPDIR": str(short)}) == own
+        assert own_folder({"RAY_TMPDIR": str(place), "TMPDIR": str(short)}) == own
     # What was made before it was closed, or by somebody else.
     open_before = short / "o"
     (open_before / own.name).mkdir(parents=True)
     open_before.chmod(0o755)
     (open_before / own.name).chmod(0o777)
-    assert folder({"RAY_TMPDIR": str(open_before)}).stat().st_mode & 0o777 == 0o700
+    assert own_folder({"RAY_TMPDIR": str(open_before)}).stat().st_mode & 0o777 == 0o700
     linked = short / "l"
     linked.mkdir(mode=0o755)
     (linked / own.name).symlink_to(tmp_path)
-    other = folder({"RAY_TMPDIR": str(linked)})
+    other = own_folder({"RAY_TMPDIR": str(linked)})
     assert other.parent == linked and other.name.startswith(f"{own.name}-") and other.stat().st_mode & 0o777 == 0o700
     # Where others may rename what is in it, nothing is made.
     everybodys = short / "a"
     everybodys.mkdir()
     everybodys.chmod(0o777)
-    assert folder({"RAY_TMPDIR": str(everybodys), "TMPDIR": str(short)}) == own
+    assert own_folder({"RAY_TMPDIR": str(everybodys), "TMPDIR": str(short)}) == own
     assert not list(everybodys.iterdir())
 
 
 def test_a_machine_without_a_usable_folder_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.services.cluster import folder as module
+    from components.services import own_folder as module
 
-    with pytest.raises(UserError, match="set RAY_TMPDIR"):
+    with pytest.raises(UserError, match="set TMPDIR"):
         module._folder(("/nowhere",))

@@ -15,7 +15,7 @@ from pathlib import Path
 from ...gan.errors import UnreachableError
 from .. import signals
 from ..address import masked
-from .folder import folder
+from ..own_folder import own_folder
 
 # In seconds: how soon a worker that died is seen, one that is frozen given up, the ends of others waited for, and a
 # range of workers started with those that found room.
@@ -124,7 +124,7 @@ def _run() -> None:
             logging_level="ERROR",
             include_dashboard=False,
             # Ray opens the folder that it is given to everybody.
-            **({} if address() else {"_temp_dir": str(folder() / "r")}),
+            **({} if address() else {"_temp_dir": str(own_folder() / "r")}),
         )
     except BaseException as error:
         _ready.set_exception(error)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...gan.errors import StoppedError, UserError
 from ...gan.options import Execution
 from .. import signals
-from .folder import folder as session_folder
+from ..own_folder import own_folder
 from .session import address, wait
 from .worker import COLLECTIVE_SECONDS
 
@@ -53,7 +53,7 @@ def fit(
         torch_config=GuardedTorchConfig(
             backend="nccl" if gpu else "gloo",
             timeout_s=COLLECTIVE_SECONDS,
-            folder=str(session_folder()) if address() is None else None,
+            folder=str(own_folder()) if address() is None else None,
         ),
         scaling_config=ScalingConfig(
             num_workers=workers if workers[0] < workers[1] else workers[0],

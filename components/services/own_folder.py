@@ -1,4 +1,4 @@
-"""The folder of Ray's sockets and logs: this user's alone, and with a path that is short enough for a socket."""
+"""A temporary folder that is this user's alone, with a path that is short enough for the sockets of Ray in it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from ...gan.errors import UserError
+from ..gan.errors import UserError
 
 # A socket's path may have 107 bytes (unix(7)). What is added to the folder: `/r`, Ray's session with date, time and
 # process, and `/sockets/plasma_store`; nine more where the name of the folder is one that nobody knows.
 _SOCKET_BYTES, _RAY_BYTES = 107, 66 + 9
 
 
-def folder(environment: Mapping[str, str] = os.environ) -> Path:
+def own_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return a folder that only this user may enter, made unless it is there.
 
     Ray itself makes its folders so that everybody may write into them, and so move its sockets away.
@@ -43,7 +43,7 @@ def _folder(wanted: tuple[str | None, ...]) -> Path:
             # Somebody else took the name: one that nobody knows.
             return Path(tempfile.mkdtemp(prefix=f"{own.name}-", dir=place))
     raise UserError(
-        f"Ray needs a folder for its sockets, and none of {', '.join(map(str, places))} can be used: set RAY_TMPDIR to "
+        f"a folder for temporary files is needed, and none of {', '.join(map(str, places))} can be used: set TMPDIR to "
         "one with a short path that you may write to"
     )
 

@@ -28,7 +28,7 @@ test: $(BIN)/.installed-test data
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@pytest $(ARGS)
+	@pytest -n 2 --dist loadfile $(ARGS)
 
 # Minutes of real faults, photographs and platforms; `make test` leaves them out.
 test-long: $(BIN)/.installed-test data

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import gzip
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from components.gan.dataset import Split
@@ -101,13 +103,20 @@ def split(split_folder: Path) -> Split:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Pixels, Pixels]) -> Path:
     """A workspace after all five stages and the gate, called one by one. To be copied, not changed."""
-    root = tmp_path_factory.mktemp("finished")
-    (root / "data").mkdir()
-    (root / "params.yaml").write_text(SMALL)
-    (root / "data" / "images.idx").write_bytes(idx(digits[0][:700]))
-    (root / "data" / "labels.idx").write_bytes(idx(digits[1][:700]))
-    for stage in ("preprocess", "train", "evaluate", "postprocess", "register", "promote"):
-        succeeded(ganflow(root, stage))
+    folder = tmp_path_factory.getbasetemp()
+    # Processes that share the tests share it too.
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    root = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        if not (shared / "finished.whole").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            (root / "data").mkdir(parents=True)
+            (root / "params.yaml").write_text(SMALL)
+            (root / "data" / "images.idx").write_bytes(idx(digits[0][:700]))
+            (root / "data" / "labels.idx").write_bytes(idx(digits[1][:700]))
+            for stage in ("preprocess", "train", "evaluate", "postprocess", "register", "promote"):
+                succeeded(ganflow(root, stage))
+            (shared / "finished.whole").touch()
     return root
 
 

@@ -20,7 +20,7 @@ def test_no_input_ends_in_a_traceback(reader: Reader) -> None:
     assert not reader.tracebacks.keys()
 
 
-@pytest.mark.parametrize("kind", PICTURES.keys() - {"npy"})
+@pytest.mark.parametrize("kind", [kind for kind in PICTURES if kind != "npy"])
 def test_the_undamaged_inputs_are_pictures(kind: str) -> None:
     """Else nothing behind the first check would ever be reached."""
     for content in PICTURES[kind]():

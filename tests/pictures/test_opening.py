@@ -68,7 +68,7 @@ def test_pictures_are_opened_at_one_place() -> None:
     assert "formats=" in call
 
 
-@pytest.mark.parametrize("kind", PICTURES.keys() - {"npy"})
+@pytest.mark.parametrize("kind", [kind for kind in PICTURES if kind != "npy"])
 def test_the_kinds_that_are_promised_are_read_whatever_their_name(kind: str, tmp_path: Path) -> None:
     (tmp_path / "wrong.txt").write_bytes(PICTURES[kind]()[0])
     with opened(tmp_path / "wrong.txt") as image:

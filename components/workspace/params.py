@@ -16,15 +16,22 @@ from ..gan.errors import NotThereError, UserError
 from ..gan.options import AddedWith, Options, Size, TrainingOptions, network_class
 from ..pictures.finishing import FinishingStep
 from .presets import Preset
-from .text import shortened
+from .text import printable, shortened
 from .yaml_text import read_yaml
 
+# As far as JSON counts in whole numbers everywhere; of more than 64 bits no generator of random numbers takes any.
+MAX_SEED = 2**53 - 1
 Side = Annotated[int, Field(ge=8, le=1024)]
 # With a password in it, a place would be written down wherever parameters are.
-_NO_PASSWORD = r"^(?!.*(://[^@\s]*:\S*@|[?&][^=&]*([Ss]ecret|[Pp]assword|[Tt]oken)[^=&]*=))"
+_SECRETS = ("pass", "pwd", "token", "secret", "key", "sig", "credential")
+# In any case; Prefect's form knows no flag for that.
+_ANY_CASE = "|".join("".join(f"[{letter.upper()}{letter}]" for letter in word) for word in _SECRETS)
+_NO_PASSWORD = rf"^(?!.*(://[^@\s]*:\S*@|[?&][^=&]*({_ANY_CASE})[^=&]*=))"
 
 
 def _without_password(place: str) -> str:
+    if printable(place) != place:
+        raise ValueError("it has characters that cannot be shown, which the name of no folder or bucket has")
     if not re.search(_NO_PASSWORD, place):
         raise ValueError("a password does not belong here: keys are read from AWS_* variables alone")
     return place
@@ -120,6 +127,8 @@ class Resources(Options):
 class Train(Resources, TrainingOptions):
     """Data set -> model. In the file both parts stand side by side: the loop's options, and where it runs."""
 
+    # Not by `TrainingOptions`, which also describes models of other versions.
+    seed: int = Field(0, ge=0, le=MAX_SEED, description=TrainingOptions.model_fields["seed"].description)
     size: Size | None = Field(
         None, description="width and depth of the network in one word, for whatever network.* does not name"
     )
@@ -160,7 +169,7 @@ class Evaluate(Options):
 
     samples: int = Field(8_000, ge=100, description="images generated and measured")
     copy_checks: PositiveInt = Field(500, description="samples compared with their nearest training image")
-    seed: int = Field(1_000_000, ge=0, description="of the first sample; each next one has the next seed")
+    seed: int = Field(1_000_000, ge=0, le=MAX_SEED, description="of the first sample; each next one has the next seed")
     full: bool = Field(False, description="also train a classifier on the samples, which takes as long again")
 
 

@@ -1,4 +1,4 @@
-"""YAML that anybody may have written: read without objects, and no larger than it looks."""
+"""YAML that anybody may have written: read without objects, no larger than it looks, and all of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ MAX_LETTERS = 2**18
 # Of values, each counted as often as aliases and merge keys repeat it, and of values within values.
 MAX_VALUES = 20_000
 MAX_DEPTH = 50
+# Longer numbers are none of ours; Python takes long to read them, and refuses to write them.
+MAX_DIGITS = 100
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def read_yaml(text: str) -> Any:
     """Return what a YAML text says; None for an empty one.
 
     Raises:
-        ValueError: it is no valid YAML, or says more than parameters ever do.
+        ValueError: it is no valid YAML, says more than parameters ever do, or the same key twice.
     """
     if len(text) > MAX_LETTERS:
         raise ValueError(f"it has more than {MAX_LETTERS:,} letters")
@@ -56,7 +59,11 @@ def _check(node: yaml.Node, known: dict[int, int], depth: int) -> int:
     if id(node) in known:
         return known[id(node)]
     if not isinstance(node, yaml.CollectionNode):
+        if node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
+            raise ValueError(f"a number has more than {MAX_DIGITS} digits")
         return 1
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
     # Met again before it is known: it holds itself.
     known[id(node)] = MAX_VALUES + 1
     inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
@@ -67,3 +74,15 @@ def _check(node: yaml.Node, known: dict[int, int], depth: int) -> int:
             raise ValueError(f"by its aliases it says more than {MAX_VALUES:,} values")
     known[id(node)] = count
     return count
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Refuse a key that stands twice, of which PyYAML drops the first without a word."""
+    seen: set[tuple[str, str]] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                raise ValueError(
+                    f"the key {key.value[:MAX_DIGITS]} stands twice, in line {key.start_mark.line + 1} again"
+                )
+            seen.add((key.tag, key.value))

@@ -96,6 +96,10 @@ def test_an_unknown_preset_is_named_with_the_nearest() -> None:
         ("train: {size: huge}", r"train.size = 'huge' is not allowed: .*'small', 'base' or 'large'"),
         ("preprocess: {holdout: 1.5}", r"preprocess.holdout = 1.5 is not allowed: .*less than 1"),
         ("train: [", "not valid YAML"),
+        (f"train: {{images: 0x{'f' * 9_000}}}", "more than 100 digits"),
+        ("preprocess: {holdout: 1" + ":59" * 9_000 + ".5}", "more than 100 digits"),
+        ("train: {seed: 1}\ndrift: {}\ntrain: {images: 64}", "the key train stands twice, in line 3 again"),
+        ("train: {seed: 1, seed: 2}", "the key seed stands twice"),
         ("- 1", "must hold the sections preprocess, train"),
         ("train: 5", "train = 5 is not allowed"),
     ],
@@ -123,3 +127,21 @@ def test_augmentation_does_not_adapt_by_a_loss_without_a_boundary(train: dict[st
     fixed = Train.model_validate({**train, "ada": {"probability": 0.3}})
     # What was trained so is still described.
     assert TrainingOptions.model_validate(fixed.loop.model_dump() | {"ada": {}}).ada is not None
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["s3://b?SECRET_KEY=x", "abfs://c@account/x?sv=1&sig=x", "s3://b?access_key=x", "a\\0b", "\\ud800", "a\\e[2J"],
+)
+def test_a_place_without_secrets_and_signs_that_command(tmp_path: Path, place: str) -> None:
+    with pytest.raises(UserError, match=r"retrain\.inbox: ") as error:
+        load(tmp_path, f'retrain: {{inbox: "{place}"}}')
+    assert place not in str(error.value)
+    assert load(tmp_path, "retrain: {inbox: abfs://c@account/x}").retrain.inbox == "abfs://c@account/x"
+
+
+@pytest.mark.parametrize("key", ["train.seed", "evaluate.seed"])
+def test_seeds_are_numbers_that_generators_take(tmp_path: Path, key: str) -> None:
+    load(tmp_path, "", f"{key}={2**53 - 1}")
+    with pytest.raises(UserError, match=f"{key} = .* is not allowed"):
+        load(tmp_path, "", f"{key}={2**53}")

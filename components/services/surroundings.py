@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import resource
 import tempfile
 import unicodedata
@@ -40,6 +41,8 @@ _GIT = (
     "GIT_SHALLOW_FILE",
     "GIT_WORK_TREE",
 )
+# As C reads them: no digits of other alphabets.
+_COUNT = re.compile(r"0*[1-9][0-9]{0,8}")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # With ? the database lands elsewhere; Prefect fills in what stands between braces.
 _FORBIDDEN = ("?", "{{", "}}")
@@ -156,7 +159,7 @@ def _numbers(environment: MutableMapping[str, str]) -> Iterator[str]:
     """Take away settings that their readers cannot read."""
     for name in _THREADS:
         given = environment.get(name)
-        if given is not None and not all(part.strip().isdigit() and int(part) for part in given.split(",")):
+        if given is not None and not all(_COUNT.fullmatch(part.strip()) for part in given.split(",")):
             del environment[name]
             yield f"{name}={given} is no number of threads: not used"
     zone = environment.get("TZ", "").removeprefix(":")

@@ -14,6 +14,7 @@ import pytest
 
 from components.gan.errors import UserError
 from components.services import surroundings
+from components.services.git_environment import harmless
 from tests.conftest import PROJECT, environment, ganflow
 
 
@@ -63,7 +64,7 @@ def test_the_repository_of_a_hook_is_not_ours(tmp_path: Path) -> None:
     assert mended(tmp_path, **dict.fromkeys(names, "/elsewhere")) == {"HOME": str(tmp_path)}
 
 
-@pytest.mark.parametrize("threads", ["0", "-1", "many", "", "2,0"])
+@pytest.mark.parametrize("threads", ["0", "-1", "many", "", "2,0", "²", "1,²", "٤", "9" * 5_000])
 def test_no_number_of_threads(tmp_path: Path, threads: str) -> None:
     assert mended(tmp_path, OMP_NUM_THREADS=threads) == {"HOME": str(tmp_path)}
 
@@ -136,3 +137,8 @@ def test_a_refused_path_is_not_made(tmp_path: Path) -> None:
 
 def test_other_signs_in_paths(tmp_path: Path) -> None:
     surroundings.check_path(tmp_path / "My Faces (2) & 50% #1=;:@,'\"{}[]*$HOME\\ ünï 🐈")
+
+
+@pytest.mark.parametrize("count", ["²", "9" * 5_000, "1000000000", "٣", "-1", "x"])
+def test_a_count_of_settings_that_git_refuses_is_none(count: str) -> None:
+    assert harmless({"GIT_CONFIG_COUNT": count})["GIT_CONFIG_COUNT"] == "3"

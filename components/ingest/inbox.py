@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from ..gan.errors import NotThereError, UserError
+from ..services.destination import local_path
 from ..services.storage import Storage, StoredFile
 from ..workspace.data_hashes import data_content, file_hashes
 from ..workspace.files import disk_errors, sha256_of, sync_path
@@ -146,14 +146,18 @@ def _why(error: OSError) -> str:
 
 
 def _is_bucket(inbox: str) -> bool:
-    return "://" in inbox and urlsplit(inbox).scheme != "file"
+    scheme, mark, _ = inbox.partition("://")
+    return bool(mark) and scheme.lower() != "file"
 
 
 def _folder(inbox: str, workspace: Workspace) -> Path:
     # Read like any folder: what storages do knows nothing of links.
-    place = unquote(urlsplit(inbox).path) if inbox.startswith("file://") else inbox
-    folder = (workspace.root / Path(place).expanduser()).resolve()
-    if not folder.is_dir():
+    try:
+        folder = local_path(inbox if "://" in inbox else str(Path(inbox).expanduser()), workspace.root)
+    # The home of a user that there is not.
+    except (UserError, RuntimeError) as error:
+        raise UserError(f"retrain.inbox: {error}") from None
+    if folder is None or not folder.is_dir():
         raise UserError(f"retrain.inbox: there is no folder {inbox}: make it, or name another one")
     data = workspace.data.resolve()
     if data.is_relative_to(folder) or folder.is_relative_to(data):

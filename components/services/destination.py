@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ..gan.errors import UserError
 from ..workspace.workspace import Workspace
@@ -75,17 +75,25 @@ def local_path(place: str, root: Path) -> Path | None:
     """Return the path that `place` names, without links and `..`; None if it is an address elsewhere.
 
     Raises:
-        UserError: it is an address of a file on another machine.
+        UserError: it is an address of a file on another machine, or no path.
     """
     scheme, mark, rest = place.partition("://")
     if not mark:
-        return (root / place).resolve()
+        return _resolved(root / place, place)
     if scheme.lower() != "file":
         return None
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:
         raise UserError(f"{place} is no file of this machine: write a path")
-    return Path(unquote(f"/{path}")).resolve()
+    return _resolved(Path(unquote(f"/{path}")), place)
+
+
+def _resolved(path: Path, place: str) -> Path:
+    try:
+        return path.resolve()
+    # An encoded zero byte, and letters that are none.
+    except ValueError:
+        raise UserError(f"{place} is no path: write one without such characters") from None
 
 
 def _lies_in(folder: Path, kept: Path) -> bool:
@@ -102,6 +110,7 @@ def _lies_in_bucket(place: str, other: str) -> bool:
 
 
 def _parts(address: str) -> list[str]:
-    parts = urlsplit(address)
-    path = posixpath.normpath(f"/{parts.netloc.rpartition('@')[2]}/{parts.path}")
-    return [parts.scheme.lower(), *filter(None, path.split("/"))]
+    scheme, _, rest = address.partition("?")[0].partition("://")
+    host, _, path = rest.partition("/")
+    path = posixpath.normpath(f"/{host.rpartition('@')[2]}/{path}")
+    return [scheme.lower(), *filter(None, path.split("/"))]

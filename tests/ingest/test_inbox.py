@@ -13,6 +13,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from components.gan.errors import UserError
 from components.ingest import inbox
 from components.ingest.inbox import arrived, ingest
 from components.workspace.workspace import Workspace
@@ -203,3 +204,13 @@ def test_what_was_taken_down_does_not_come_back(workspace: Workspace, objects: C
     assert list(arrived(address, workspace).files) == ["a/other.png"]
     objects("a/other.png", None)
     assert ingest(address, workspace) == ([], {})
+
+
+@pytest.mark.parametrize(
+    "named", ["file:///tmp/%00x", "a\0b", "http://[::1/x", "~nobody-of-this-name/x", "file://other/x"]
+)
+def test_an_inbox_that_is_no_place_is_named(tmp_path: Path, named: str) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.data.mkdir()
+    with pytest.raises(UserError):
+        arrived(named, workspace)

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.maintenance.doctor import exposure, leftovers, machine, processes, reachability, versions
+from components.maintenance.doctor import exposure, guards, leftovers, machine, processes, reachability, versions
 from components.maintenance.doctor.diagnosis import Diagnosis
 from components.services.platform import Platform
 from components.services.process import Process, folder_id
@@ -461,3 +461,10 @@ def test_it_starts_quickly(make_workspace: Callable[..., Path]) -> None:
         env=environment(PYTHONPATH=str(PROJECT)),
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://[::1/api", "http://\u2100.example/api"])
+def test_an_address_that_is_none(address: str) -> None:
+    (found,) = exposure.authentication({"PREFECT_API_URL": address})
+    assert found.ok is False and "is no address" in found.words
+    assert {each.ok for each in guards.guards([], {"PREFECT_API_URL": address})} <= {None}

@@ -8,7 +8,7 @@ import pytest
 
 from components.gan.errors import UserError
 from components.services import versioning
-from components.services.destination import Destination
+from components.services.destination import Destination, local_path
 from components.services.picture_folder import MANIFEST, PictureBatch, PictureFolder
 from components.workspace.workspace import Workspace
 
@@ -170,3 +170,10 @@ def test_what_a_killed_process_began_is_removed(workspace: Workspace) -> None:
         (place.folder / f"{begun}.{'0' * 32}.part").write_text("begun")
         opened(place)
         assert [file.name for file in place.folder.iterdir()] == [MANIFEST]
+
+
+@pytest.mark.parametrize("place", ["file:///tmp/%00x", "http://[::1/x", "\0", "\ud800"])
+def test_what_is_no_place_is_refused(workspace: Workspace, place: str) -> None:
+    with pytest.raises(UserError):
+        Destination.of(place, workspace, ["s3://[c/raw"])
+    assert local_path("http://[::1/x", workspace.root) is None

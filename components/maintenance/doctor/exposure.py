@@ -88,7 +88,11 @@ def authentication(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
     named = {name: address for name in SERVERS if (address := environment.get(name))}
     for name, address in named.items():
         shown = masked(address)
-        parts = urlsplit(shown if "://" in shown else f"//{shown}")
+        try:
+            parts = urlsplit(shown if "://" in shown else f"//{shown}")
+        except ValueError:
+            yield Diagnosis(check, False, f"{name} = {shown} is no address", "correct it or unset it")
+            continue
         if not parts.hostname or _is_loopback(parts.hostname) or parts.scheme == "file" or address == "auto":
             yield Diagnosis(check, True, f"{name} names nothing on another machine")
             continue

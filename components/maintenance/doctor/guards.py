@@ -49,7 +49,7 @@ def guards(processes: Iterable[psutil.Process], environment: Mapping[str, str]) 
 def _named(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for variable, tool in _NAMED.items():
         address = environment.get(variable, "")
-        if urlsplit(address).scheme in ("http", "https"):
+        if address.partition("://")[0].lower() in ("http", "https"):
             yield tool, address.rstrip("/")
 
 

@@ -56,20 +56,38 @@ def check_place(place: str, what: str, workspace: Workspace) -> None:
     Raises:
         RefusedError: it does not.
     """
-    scheme, host = urlsplit(place).scheme, urlsplit(place).netloc
     if address() == "embedded":
-        local = scheme in ("file", "") and host in ("", "localhost")
-        if not (local and _local(place).resolve().is_relative_to(workspace.mlruns.resolve())):
+        if not _lies_in(workspace.mlruns, place):
             raise RefusedError(
                 f"MLflow's database in {workspace.mlruns} says that {what} are at {masked(place)[:200]}, outside of "
                 "the workspace, where nothing is read: remove them in MLflow, or name the server that keeps them by "
                 "MLFLOW_TRACKING_URI"
             )
-    elif scheme not in _OF_SERVERS and not (scheme in ("http", "https") and host == urlsplit(uri(workspace)).netloc):
+    elif not _lies_on(uri(workspace), place):
         raise RefusedError(
             f"MLflow at {address()} says that {what} are at {masked(place)[:200]}, which is neither that server nor a "
             "bucket, and is not asked"
         )
+
+
+def _lies_in(folder: Path, place: str) -> bool:
+    try:
+        parts = urlsplit(place)
+        local = parts.scheme in ("file", "") and parts.netloc in ("", "localhost")
+        return local and _local(place).resolve().is_relative_to(folder.resolve())
+    # Brackets that hold no host, a zero byte, letters that are none.
+    except ValueError:
+        return False
+
+
+def _lies_on(server: str, place: str) -> bool:
+    try:
+        parts = urlsplit(place)
+        return parts.scheme in _OF_SERVERS or (
+            parts.scheme in ("http", "https") and parts.netloc == urlsplit(server).netloc
+        )
+    except ValueError:
+        return False
 
 
 def _local(place: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from components.gan.errors import RefusedError, UserError
 from components.maintenance.verify import verify
-from components.services.tracking import champions, connection, registry, runs
+from components.services.tracking import champions, connection, places, registry, runs
 from components.services.tracking.named_model import named_model
 from components.workspace.workspace import Workspace
 from tests.conftest import unpack_old_workspace
@@ -148,3 +148,10 @@ def test_a_version_that_ganflow_did_not_register_is_named(workspace: Workspace) 
         database.execute("DELETE FROM model_version_tags WHERE version = 2")
     with pytest.raises(UserError, match="version 2 of ganflow was not registered by ganflow"):
         named_model("champion", "ganflow", workspace)
+
+
+@pytest.mark.parametrize("place", ["file://[x", "http://[::1/x", "a\0b", "file:///%00", "\ud800"])
+def test_what_is_no_place_is_none_of_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(RefusedError, match="outside of the workspace"):
+        places.check_place(place, "files", Workspace(tmp_path))

@@ -53,17 +53,17 @@ class Index:
     def find(self, role: str, value: str) -> list[int]:
         """Where the lines begin that have this value in this role, newest first."""
         query = "SELECT place FROM terms WHERE role = ? AND value = ? ORDER BY place DESC"
-        return [place for (place,) in self._rows(query, role, value)]
+        return self._places(query, role, value)
 
     def find_prefix(self, role: str, start: str) -> list[int]:
         """Where the lines begin whose value in this role begins like this, oldest first."""
         query = "SELECT place FROM terms WHERE role = ? AND value >= ? AND value < ? ORDER BY place"
-        return [place for (place,) in self._rows(query, role, start, f"{start}\U0010ffff")]
+        return self._places(query, role, start, f"{start}\U0010ffff")
 
     def find_picture(self, pixels: str) -> list[int]:
         """Where the galleries begin that may have a picture with this hash, newest first."""
         query = "SELECT place FROM pictures WHERE pixels = ? ORDER BY place DESC"
-        return [place for (place,) in self._rows(query, _start_of(pixels))]
+        return self._places(query, _start_of(pixels))
 
     def values(self, role: str) -> list[str]:
         """Every value of a role."""
@@ -76,10 +76,7 @@ class Index:
     def known(self) -> Known:
         """Return what was found when the lines were read last."""
         rows = self._rows("SELECT lines, hash, torn, head, wrong FROM ledger")
-        for lines, digest, torn, head, wrong in rows:
-            state = State(lines, digest, bool(torn))
-            return Known(state, tuple(json.loads(wrong)), Head.model_validate_json(head) if head else None)
-        return Known(State(0, None, torn=False), (), None)
+        return _read_known(rows[0]) if rows else Known(State(0, None, torn=False), (), None)
 
     def add(self, link: Link, entry: AnyEntry, known: Known) -> None:
         """Note a line that was appended just now to the ledger that was `known`; `lock` is held."""
@@ -96,6 +93,10 @@ class Index:
         """Remove the index."""
         self._close()
         self._file.unlink(missing_ok=True)
+
+    def _places(self, query: str, *values: str | int) -> list[int]:
+        # Of a workspace from elsewhere they may be anything.
+        return [place for (place,) in self._rows(query, *values) if isinstance(place, int)]
 
     def _rows(self, query: str, *values: str | int) -> list[Any]:
         if not self._journal.path.exists():
@@ -138,9 +139,12 @@ class Index:
         try:
             # Of a workspace from elsewhere nothing but these tables is used.
             schema = {sql for (sql,) in database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-            found = database.execute("SELECT size, time FROM ledger").fetchone() if schema == {*_SCHEMA} else None
-            return bool(found == _stamp(self._journal))
-        except (sqlite3.Error, OSError):
+            if schema != {*_SCHEMA}:
+                return False
+            (row,) = database.execute("SELECT lines, hash, torn, head, wrong FROM ledger").fetchall()
+            _read_known(row)
+            return bool(database.execute("SELECT size, time FROM ledger").fetchone() == _stamp(self._journal))
+        except (sqlite3.Error, OSError, ValueError):
             return False
 
     def _close(self) -> None:
@@ -188,6 +192,18 @@ def read_entry(link: Link) -> AnyEntry | None:
 def unreadable(number: int) -> str:
     """Say that a whole line says nothing that this version knows."""
     return f"line {number} is of another version of ganflow, which cannot be read"
+
+
+def _read_known(row: tuple[Any, ...]) -> Known:
+    """Return what a row of the table `ledger` says.
+
+    Raises:
+        ValueError: it is none that was written by `_describe`.
+    """
+    lines, digest, torn, head, wrong = row
+    state = TypeAdapter(State).validate_python({"lines": lines, "hash": digest, "torn": bool(torn)}, strict=True)
+    found = TypeAdapter(tuple[str, ...]).validate_json(wrong if isinstance(wrong, str) else "")
+    return Known(state, found, None if head is None else Head.model_validate_json(head))
 
 
 def _fill(database: sqlite3.Connection, journal: ChainedJournal, last_head: Head | None) -> None:

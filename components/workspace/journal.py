@@ -259,6 +259,8 @@ class ChainedJournal(Journal):
 
     def at(self, place: int) -> Link:
         """Read the line that begins there; one without text if none does."""
+        if not 0 <= place < self.path.stat().st_size:
+            return Link(b"", None)
         with self.path.open("rb") as file:
             file.seek(place)
             return Link.of(file.readline(LONGEST_LINE), place)

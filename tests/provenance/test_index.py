@@ -133,6 +133,47 @@ def test_of_an_old_ledger_the_last_lines_are_missed_once_it_was_read(workspace: 
     assert list(damage(workspace))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"wrong": "no JSON"},
+        {"wrong": None},
+        {"wrong": "null"},
+        {"wrong": "[1, {}]"},
+        {"wrong": b"\xff"},
+        {"head": "no JSON"},
+        {"head": b"\xff"},
+        {"head": 5},
+        {"lines": "many"},
+        {"hash": b"\xff"},
+    ],
+    ids=str,
+)
+def test_one_from_elsewhere_with_our_tables_and_other_values_is_not_used(
+    tmp_path: Path, said: dict[str, object]
+) -> None:
+    workspace = Workspace(tmp_path)
+    Ledger(workspace).journal.append({"entry": {"kind": "gallery"}})
+    wrong = ["line 1 is of another version of ganflow, which cannot be read"]
+    assert list(Ledger(workspace).wrong()) == list(damage(workspace)) == wrong
+    with closing(sqlite3.connect(index_file(workspace))) as database, database:
+        for name, value in said.items():
+            database.execute(f"UPDATE ledger SET {name} = ?", (value,))
+    assert list(Ledger(workspace).wrong()) == list(damage(workspace)) == wrong
+
+
+@pytest.mark.parametrize("place", ["here", -5, 2**62, 10**6, b"\xff"])
+def test_a_place_that_the_ledger_does_not_have_is_no_answer(tmp_path: Path, place: object) -> None:
+    workspace = Workspace(tmp_path)
+    Ledger(workspace).journal.append({"entry": {"kind": "gallery"}})
+    assert not Ledger(workspace).values("model key")
+    with closing(sqlite3.connect(index_file(workspace))) as database, database:
+        database.executemany("INSERT INTO terms VALUES ('model key', 'k', ?)", [(place,), (0,)])
+    ledger = Ledger(workspace)
+    assert ledger.values("model key") == ["k"]
+    assert list(ledger.find(ModelEntry, "key", "k")) == ledger.find_prefix(ModelEntry, ["key"], "k") == []
+
+
 # --- lines that a stranger sealed ---
 
 

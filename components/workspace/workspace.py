@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import socket
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..gan.errors import BusyError
+from ..gan.errors import BusyError, UserError
 from .files import disk_errors
 
 
@@ -70,6 +71,34 @@ class Workspace:
         """What came from what (`ledger.py`): the one thing here that cannot be made again."""
         return self.state / "ledger.jsonl"
 
+    def half_built(self) -> list[Path]:
+        """List the folders that `files.staging` began, or replaced, in a process that was killed.
+
+        By the names of results: `artifacts` may be a link to a folder with others of the user's.
+        """
+        results = (self.dataset, self.model, self.evaluation, self.gallery, self.registration, self.verdict)
+        return [
+            left
+            for parent in ("artifacts", "mlruns")
+            for result in results
+            for left in (self.root / parent).glob(f".{result.name}-*")
+        ]
+
+    def check_own_files(self) -> None:
+        """Make sure that what ganflow writes stays here: a workspace from elsewhere may bring links.
+
+        The folders right below `.ganflow/` may be links, such as to a larger disk.
+
+        Raises:
+            UserError: where ganflow writes there is a link, or something that is neither file nor folder.
+        """
+        for found in (*_own(self.mlruns, deep=False), *_own(self.state)):
+            if not (found.is_symlink() and found.is_dir() and found.parent in (self.mlruns, self.state)):
+                raise UserError(
+                    f"{found} is a link, or neither file nor folder, which ganflow makes none of: remove it, for what "
+                    "is written there would go elsewhere"
+                )
+
     def exclusive(self) -> AbstractContextManager[object]:
         """Hold the workspace, until the block ends or else the process does; a holder that died holds nothing.
 
@@ -89,10 +118,23 @@ class Workspace:
                 staged = holder.with_suffix(".tmp")
                 staged.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
                 staged.replace(holder)
-                for left in [*self.root.glob("artifacts/.*-*"), *self.root.glob("mlruns/.*-*")]:
-                    # Begun, or replaced, by a process that was killed.
+                for left in self.half_built():
                     shutil.rmtree(left, ignore_errors=True)
         return held
+
+
+def _own(folder: Path, deep: bool = True) -> Iterator[Path]:
+    """Yield what in `folder` is neither a file nor a folder; of a link to a folder what is in it, too."""
+    waiting: list[str | Path] = [folder]
+    while waiting:
+        # Others may remove it meanwhile.
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting += [entry.path] if deep else []
+                elif not entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+                    waiting += [entry.path] if deep and entry.is_dir() else []
 
 
 @cache

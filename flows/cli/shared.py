@@ -48,6 +48,7 @@ def workspace_at(folder: Path | None) -> Workspace:
                 shutil.copyfile(project_file("params.yaml"), workspace.params)
             if not workspace.data.exists() and (PROJECT / "data").exists():
                 shutil.copytree(PROJECT / "data", workspace.data)
+    workspace.check_own_files()
     return workspace
 
 

@@ -34,17 +34,13 @@ def leftovers(survey: Survey) -> None:
     for path in left:
         if is_inside(path.parent, survey.workspace):
             survey.add(f"leftover {path}", path, "leftovers", "begun by a process that was killed")
-    for folder in _staged_folders(survey.workspace):
+    for folder in survey.workspace.half_built():
         survey.add(f"leftover {folder}", folder, "leftovers", "begun by a process that was killed")
 
 
 def staged(workspace: Workspace) -> list[Item]:
     """List what `files.staging` left."""
-    return [item_of(path, "leftovers", "begun by a process that was killed") for path in _staged_folders(workspace)]
-
-
-def _staged_folders(workspace: Workspace) -> list[Path]:
-    return [*workspace.root.glob("artifacts/.*-*"), *workspace.root.glob("mlruns/.*-*")]
+    return [item_of(path, "leftovers", "begun by a process that was killed") for path in workspace.half_built()]
 
 
 def remove(path: Path) -> None:

@@ -27,7 +27,7 @@ def staging(workspace: Workspace, now: float) -> Diagnosis:
     """Folders that a killed run was building, which nobody goes on with."""
     old = [
         f"{folder.parent.name}/{folder.name}"
-        for folder in sorted([*workspace.root.glob("artifacts/.*-*"), *workspace.root.glob("mlruns/.*-*")])
+        for folder in sorted(workspace.half_built())
         if now - folder.stat().st_mtime > STAGING_SECONDS
     ]
     if not old or _is_held(workspace):

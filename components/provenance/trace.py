@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -192,7 +193,8 @@ def _image(file: Path, picture: TracedPicture, chain: _Chain) -> ImageTrace:
         width=picture.image.width,
         height=picture.image.height,
         found_by=chain.found_by,
-        seed=int(seed) if seed.isdecimal() else None,
+        # What a stranger wrote into a picture may be longer than any seed.
+        seed=int(seed) if re.fullmatch("[0-9]{1,20}", seed) else None,
         label=known.label if known else marks.get("class"),
         steps=known.steps if known else [step for step in marks.get("steps", "").split(", ") if step],
     )

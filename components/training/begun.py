@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -75,7 +76,7 @@ class Begun(Options):
         if not self.options.storage:
             return max(_checkpoints(folder), default=0)
         # Checkpoints lie at the storage, and only the curves are here: one is made where there is a score.
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
             rows = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
             return max((int(row["images"]) for row in rows if "score" in row), default=0)
         return 0
@@ -200,7 +201,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[int]:
-    return [int(path.name) for path in folder.glob("checkpoints/[0-9]*") if path.name.isdigit()]
+    return [int(path.name) for path in folder.glob("checkpoints/[0-9]*") if re.fullmatch("[0-9]{1,18}", path.name)]
 
 
 def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | None:
@@ -229,12 +230,14 @@ def _logged(key: str, workers: int, workspace: Workspace) -> Iterator[Train]:
     """Yield what MLflow knows of a training's options; it was not told how many workers were asked for."""
     values: dict[str, Any] = {}
     for name, text in runs.params_of(key, workspace).items():
-        section, *parents, last = name.split(".")
+        section, _, rest = name.partition(".")
+        *parents, last = rest.split(".")
         if section == "train":
-            inner = values
+            inner: Any = values
             for parent in parents:
-                inner = inner.setdefault(parent, {})
-            inner[last] = _value(text)
+                inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else {}
+            if isinstance(inner, dict):
+                inner[last] = _value(text)
     for asked in ("auto", workers) if values else ():
         with suppress(ValidationError):
             yield Train.model_validate({**values, "workers": asked})
@@ -244,5 +247,5 @@ def _value(text: str) -> Any:
     """Return what `str` made `text` of."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -34,6 +34,13 @@ class Cost(Record):
     energy_kwh: float = Field(description="estimated")
 
 
+class _Seconds(Record):
+    """What one process spent, as its file says."""
+
+    cpu_seconds: float = Field(ge=0, allow_inf_nan=False)
+    gpu_seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
 class Meter:
     """Counts what this process spends: of processors from its start, of a GPU from its first training, busy or not."""
 
@@ -65,10 +72,11 @@ def spent(training: Path) -> Cost | None:
     for file in sorted((training / FOLDER).glob("*.json")):
         # A power cut may leave one empty.
         with suppress(ValueError):
-            known.append(json.loads(file.read_text()))
+            known.append(_Seconds.model_validate_json(file.read_bytes()))
     if not known:
         return None
-    cpu, gpu = (round(sum(float(seconds[name]) for seconds in known), 1) for name in ("cpu_seconds", "gpu_seconds"))
+    cpu = round(sum(seconds.cpu_seconds for seconds in known), 1)
+    gpu = round(sum(seconds.gpu_seconds for seconds in known), 1)
     energy = (WATTS_PER_CORE * cpu + WATTS_PER_GPU * gpu) / 3.6e6
     return Cost(cpu_seconds=cpu, gpu_seconds=gpu, energy_kwh=round(energy, 9))
 

@@ -118,10 +118,11 @@ def test_when_its_pixels_were_changed_it_is_known_by_its_marks(
     assert "its pixels are not known" in str(list(trace_page.chain_of(found)))
 
 
-def test_what_is_written_in_a_picture_is_not_trusted(workspace: Workspace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", ["-1e9", "9" * 5_000, "²"], ids=lambda seed: seed[:4])
+def test_what_is_written_in_a_picture_is_not_trusted(workspace: Workspace, tmp_path: Path, seed: str) -> None:
     key = Model.load(workspace.model).key.id
     info = PngInfo()
-    for name, value in {"model": key, "seed": "-1e9", "class": "\x1b[31m<b>", "gallery": "../..", "steps": ""}.items():
+    for name, value in {"model": key, "seed": seed, "class": "\x1b[31m<b>", "gallery": "../..", "steps": ""}.items():
         info.add_text(f"ganflow:{name}", value)
     Image.new("RGB", (300, 7), (9, 9, 9)).save(tmp_path / "<script>.png", pnginfo=info)
     found = trace.trace(tmp_path / "<script>.png", workspace)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.training import begun
+from components.training import begun, cost
 from components.training.begun import Begun
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Dataset, Key, Model
@@ -185,3 +185,37 @@ def test_the_first_run_finishes_what_was_left_and_the_next_uses_the_new_data_and
     assert (model.training.seed, model.dataset) == (3, dataset.content)
     assert sum(dataset.splits.values()) > sum(before.splits.values())
     assert "Nothing to do" in succeeded(ganflow(old_workspace, "run"))
+
+
+@pytest.mark.parametrize(
+    "line", ["5", "[]", '{"score": 1}', '{"score": 1, "images": null}', '{"score": 1, "images": 1e999}']
+)
+def test_strange_curves_have_reached_nothing(tmp_path: Path, line: str) -> None:
+    options = Train.model_validate({"storage": "s3://bucket/x"})
+    key = Key(options="0" * 64, inputs="1" * 64, code="2" * 64)
+    training = Begun(options=options, key=key, since="never")
+    folder = training.folder(Workspace(tmp_path))
+    (folder / "checkpoints" / "1²").mkdir(parents=True)
+    (folder / "progress.jsonl").write_text(line + "\n")
+    assert training.reached(Workspace(tmp_path)) == 0
+    local = training.model_copy(update={"options": Train()})
+    assert local.reached(Workspace(tmp_path)) == 0
+
+
+@pytest.mark.parametrize("text", ["{[]: 1}", "(" * 10_000, "-" * 10_000 + "1", "9" * 5_000, "a\0b"])
+def test_what_mlflow_was_told_by_a_stranger_is_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    told = {"train": text, "train.": text, "train.network": text, "train.network.name.x": text, "": text}
+    monkeypatch.setattr(begun.runs, "params_of", lambda *_: told)
+    assert list(begun._logged("0" * 16, 1, Workspace(tmp_path))) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "{}", '{"cpu_seconds": "x", "gpu_seconds": 0}', '{"cpu_seconds": 1e999, "gpu_seconds": NaN}']
+)
+def test_a_strange_cost_is_not_counted(tmp_path: Path, text: str) -> None:
+    (tmp_path / cost.FOLDER).mkdir()
+    (tmp_path / cost.FOLDER / "a.json").write_text(text)
+    assert cost.spent(tmp_path) is None
+    (tmp_path / cost.FOLDER / "b.json").write_text('{"cpu_seconds": 2, "gpu_seconds": 3}')
+    found = cost.spent(tmp_path)
+    assert found and (found.cpu_seconds, found.gpu_seconds) == (2, 3)

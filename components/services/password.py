@@ -5,10 +5,12 @@ Other users of the machine reach a server on 127.0.0.1, and so do the pages that
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..gan.options import Options
@@ -49,8 +51,10 @@ def ensure(workspace: Workspace) -> str:
         return password
     kept = _Kept(folder=folder_id(workspace), password=secrets.token_urlsafe(32))
     target = file(workspace)
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(target), _alone(target.parent):
+        # `ganflow up` and `ganflow ui` may be started at once.
+        if password := known(workspace):
+            return password
         staged = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as opened:
@@ -59,6 +63,20 @@ def ensure(workspace: Workspace) -> str:
         # MLflow takes the password of its user only when it makes the list of users.
         users(workspace).unlink(missing_ok=True)
     return kept.password
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let other processes wait that make a password in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Some network disks lock no folders: there the last of two would win.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def file(workspace: Workspace) -> Path:
@@ -100,6 +118,8 @@ def for_mlflow_server(password: str, workspace: Workspace) -> dict[str, str]:
     with disk_errors(settings):
         settings.parent.mkdir(parents=True, exist_ok=True)
         users(workspace).touch(mode=0o600)
+        # It may have been made, or copied, open to others, who could put their own password into it.
+        users(workspace).chmod(0o600)
         settings.write_text(f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {address}\n")
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings.absolute()),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -80,3 +82,24 @@ def test_what_the_user_has_set_for_servers_of_prefect_is_asked_for(monkeypatch: 
     guard = password.for_prefect_server(password.prefect_auth("generated"), "http://127.0.0.1:4200")
     assert {guard["PREFECT_SERVER_API_AUTH_STRING"], guard["PREFECT_API_AUTH_STRING"]} == {"admin:own:with:colons"}
     assert guard["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200,http://localhost:4200"
+
+
+def test_two_commands_at_once_agree_on_one(tmp_path: Path) -> None:
+    start = Barrier(16)
+
+    def made(number: int) -> tuple[int, str]:
+        start.wait()
+        return number // 16, password.ensure(Workspace(tmp_path / str(number // 16)))
+
+    for number in range(10):
+        (tmp_path / str(number)).mkdir()
+    with ThreadPoolExecutor(16) as pool:
+        assert len(set(pool.map(made, range(160)))) == 10
+
+
+def test_the_users_of_mlflow_are_closed_to_others(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    password.for_mlflow_server(password.ensure(workspace), workspace)
+    password.users(workspace).chmod(0o666)
+    password.for_mlflow_server(password.ensure(workspace), workspace)
+    assert password.users(workspace).stat().st_mode & 0o077 == 0

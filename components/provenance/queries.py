@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -104,7 +104,7 @@ def head_of(entry: Entry[Any]) -> dict[str, str]:
 def seconds_of(entry: Entry[Any]) -> float:
     """Return when it was written down, in seconds since 1970; 0 where it does not say."""
     try:
-        return datetime.fromisoformat(entry.time).timestamp()
+        return datetime.fromisoformat(entry.time).astimezone(UTC).timestamp()
     except (ValueError, OverflowError, OSError):
         return 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -76,7 +77,8 @@ def _remembered(state: Path) -> dict[bytes, str]:
     with suppress(sqlite3.Error):
         if database.exists():
             with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as known:
-                return dict(known.execute("SELECT path, sha256 FROM files"))
+                rows = known.execute("SELECT path, sha256 FROM files WHERE typeof(path) = 'blob'")
+                return {path: sha256 for path, sha256 in rows if _is_hash(sha256)}
     return {}
 
 
@@ -88,8 +90,9 @@ def changed_data(data: Path, state: Path) -> list[str]:
 def file_hashes(data: Path, state: Path) -> bytes:
     """sha256 of each file that `data_content` has seen and that is there still, sorted, 32 bytes each."""
     with closing(sqlite3.connect(f"{(state / 'data-hashes.sqlite').absolute().as_uri()}?mode=ro", uri=True)) as known:
-        rows = known.execute("SELECT path, sha256 FROM files")
-        return b"".join(sorted(bytes.fromhex(sha256) for path, sha256 in rows if (data / os.fsdecode(path)).is_file()))
+        rows = known.execute("SELECT path, sha256 FROM files WHERE typeof(path) = 'blob'")
+        hashes = (sha256 for path, sha256 in rows if _is_hash(sha256) and (data / os.fsdecode(path)).is_file())
+        return b"".join(sorted(map(bytes.fromhex, hashes)))
 
 
 def _remembering(state: Path, work: Callable[[Path], T]) -> T:
@@ -132,7 +135,7 @@ def _hashed(data: Path, database: Path, table: str) -> Iterator[tuple[bytes, str
             path = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
             stamp = entry.stat().st_size, entry.stat().st_mtime_ns
             found = known.execute(f"SELECT size, time, {algorithm} FROM {table} WHERE path = ?", (path,)).fetchone()
-            if found and found[:2] == stamp:
+            if found and found[:2] == stamp and _is_hash(found[2]):
                 digest = found[2]
             else:
                 digest = digest_of(Path(entry.path), algorithm)
@@ -144,11 +147,16 @@ def _hashed(data: Path, database: Path, table: str) -> Iterator[tuple[bytes, str
         known.commit()
 
 
+def _is_hash(found: object) -> bool:
+    """Whether a database, which may come from elsewhere, says what we wrote into it."""
+    return isinstance(found, str) and re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", found) is not None
+
+
 def _forget_deleted(known: sqlite3.Connection, table: str, data: Path, count: int) -> None:
     """Remove the rows of files that are not there any more, if there are more rows than the `count` files."""
     if known.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > count:
         paths = (path for (path,) in known.execute(f"SELECT path FROM {table}").fetchall())
-        gone = [(path,) for path in paths if not (data / os.fsdecode(path)).is_file()]
+        gone = [(path,) for path in paths if not (isinstance(path, bytes) and (data / os.fsdecode(path)).is_file())]
         known.executemany(f"DELETE FROM {table} WHERE path = ?", gone)
 
 

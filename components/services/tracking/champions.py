@@ -38,7 +38,8 @@ class Change(Record):
     def seconds(self) -> float:
         """When it was written down, in seconds since 1970; 0 where the line does not say."""
         try:
-            return datetime.fromisoformat(self.time).timestamp()
+            # Some that can be read lie before the first year, or behind the last, in other zones.
+            return datetime.fromisoformat(self.time).astimezone(UTC).timestamp()
         except (ValueError, OverflowError, OSError):
             return 0.0
 

@@ -132,3 +132,9 @@ def test_a_journal_that_is_gone_is_told(workspace: Workspace) -> None:
     assert champions.rollback("ganflow", workspace) == (1, 2)
     (workspace.mlruns / champions.JOURNAL).unlink()
     assert "is gone" in (wrong_in_journal(workspace) or "")
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", "never", ""])
+def test_a_time_that_no_calendar_has_is_none(time: str) -> None:
+    change = champions.Change(time=time, name="x", version=1, before=None, state="done", tracking="embedded")
+    assert change.seconds == 0

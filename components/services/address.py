@@ -16,12 +16,18 @@ _ELSEWHERE = ("sqlite", "file", "databricks", "databricks-uc", "uc")
 _BY_ITSELF = ("auto", "local", "databricks", "databricks-uc", "uc")
 # A password may hold what should have been encoded, /, ? or #; what follows the colon is then no port.
 _USER = re.compile(r"(?<=://)(?:[^/\s?#]*|[^/\s?#:]*:(?!\d{1,5}(?:[/?#\s]|$))\S*)@")
-_QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|token|secret|key|sig|credential)[^=&\s]*=)[^&#\s'\")]+", re.IGNORECASE)
+# The same where an address has no scheme, or too few or too many slashes.
+_BARE_USER = re.compile(
+    r"(?<![^\s'\"(=,])((?:[a-z][a-z0-9+.-]*:/{1,4})?)[^/\s?#:@]+:(?!\d{1,5}(?:[/?#\s]|$))[^\s@/]+@", re.IGNORECASE
+)
+_QUERY = re.compile(
+    r"([?&;#][^=&;\s]*(?:pass|pwd|token|secret|key|sig|credential|auth)[^=&;\s]*=)[^&;#\s'\")]+", re.IGNORECASE
+)
 
 
 def masked(text: str) -> str:
     """`text` as it may be shown, logged and stored: addresses in it without user, password and secret query values."""
-    return _QUERY.sub(r"\1***", _USER.sub("", text))
+    return _QUERY.sub(r"\1***", _BARE_USER.sub(r"\1", _USER.sub("", text)))
 
 
 def endpoint(address: str, port: int) -> tuple[str, int] | None:

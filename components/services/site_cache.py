@@ -90,24 +90,24 @@ def prepare(root: Path) -> Path:
 
 def _check(dvc: Path) -> None:
     committed = dvc / "config"
-    if "site_cache_dir" in _settings(committed).get("core", {}):
+    if "site_cache_dir" in _section(committed, "core"):
         raise UserError(
             f"{committed} sets core.site_cache_dir, a folder from which DVC would run code: delete that setting"
         )
     for file in (committed, dvc / "config.local"):
-        for name, remote in _settings(file).get("remote", {}).items():
+        for name, remote in _section(file, "remote").items():
             for key in ("configpath", "credentialpath"):
                 # Files of settings of AWS, which may name a program to be run (credential_process).
-                if key in remote and _is_within(dvc / Path(str(remote[key])).expanduser(), dvc.parent):
+                if key in remote and _may_have_come_with(dvc.parent, str(remote[key])):
                     raise UserError(
                         f"{file}: {key} of the remote {name} is a file that came with the workspace and may name a "
-                        "program to be run: keep that file in your home directory"
+                        "program to be run: keep that file in your home directory, and write its whole path"
                     )
 
 
 def _point(file: Path, cache: Path) -> None:
     """Have `dvc` typed by hand use the cache, and say so where it was to use another one."""
-    set_to = _settings(file).get("core", {}).get("site_cache_dir")
+    set_to = _section(file, "core").get("site_cache_dir")
     if set_to == str(cache):
         return
     from configobj import ConfigObj
@@ -127,15 +127,33 @@ def _point(file: Path, cache: Path) -> None:
         print(f"{file} named {set_to!r} as DVC's site cache; it names your own now, {cache}", file=sys.stderr)
 
 
+def _may_have_come_with(workspace: Path, place: str) -> bool:
+    """Whether a file lies in the workspace, or beside it, where the same archive may have put it."""
+    try:
+        path = Path(place).expanduser()
+        return not path.is_absolute() or _is_within(path, workspace)
+    # The home of a user that there is not, and a zero byte.
+    except (RuntimeError, ValueError):
+        return True
+
+
+def _section(file: Path, name: str) -> Mapping[str, Any]:
+    found = _settings(file).get(name, {})
+    if not isinstance(found, dict):
+        raise UserError(f"{file} cannot be read ({name} is no section): correct it")
+    return found
+
+
 def _settings(file: Path) -> dict[str, Any]:
     """Read a file of DVC's settings as DVC does."""
+    from configobj import ConfigObjError
     from dvc.config import Config, ConfigError
 
     try:
         found: dict[str, Any] = Config.load_file(str(file))
     except FileNotFoundError:
         return {}
-    except (ConfigError, OSError) as error:
+    except (ConfigError, ConfigObjError, OSError) as error:
         raise UserError(f"{file} cannot be read ({' '.join(str(error).split())}): correct it") from None
     return found
 

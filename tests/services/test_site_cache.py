@@ -178,6 +178,27 @@ def test_other_settings_of_a_stranger(tracked: Workspace, tmp_path: Path) -> Non
         versioning.pull(tracked)
 
 
+@pytest.mark.parametrize("file", ["config", "config.local"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # An archive may bring what lies beside the workspace, too.
+        ("['remote \"r\"']\n    url = s3://bucket\n    configpath = ../../beside/aws\n", "came with the workspace"),
+        ("['remote \"r\"']\n    url = s3://bucket\n    credentialpath = ~nobody-of-this-name/aws\n", "came with"),
+        ("['remote \"r\"']\n    url = s3://bucket\n    configpath = a\0b\n", "came with the workspace"),
+        ("[core]\n    remote = %(nothing)s\n", "cannot be read"),
+        ("core = 3\n", "cannot be read"),
+        ("remote = 3\n", "cannot be read"),
+    ],
+)
+def test_settings_that_are_odd_are_refused(tmp_path: Path, file: str, text: str, message: str) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").touch()
+    (tmp_path / ".dvc" / file).write_text(text)
+    with pytest.raises(UserError, match=message):
+        site_cache.prepare(tmp_path)
+
+
 def test_make_readies_a_workspace_for_dvc(tracked: Workspace, home: Path) -> None:
     (tracked.root / ".dvc" / "config.local").unlink()
     asked = subprocess.run(

@@ -57,7 +57,7 @@ def fitting(environment: Mapping[str, str], encoding: str) -> dict[str, str]:
     fit = {**environment, "PYTHONSAFEPATH": "1"}
     # Without asserts and docstrings packages misbehave.
     fit.pop("PYTHONOPTIMIZE", None)
-    if "error" in environment.get("PYTHONWARNINGS", ""):
+    if any(map(_is_error, environment.get("PYTHONWARNINGS", "").split(","))):
         # A package's warning would end the command.
         del fit["PYTHONWARNINGS"]
     if encoding.lower().replace("-", "") != "utf8":
@@ -72,6 +72,12 @@ def fitting(environment: Mapping[str, str], encoding: str) -> dict[str, str]:
         fit.pop("PYTHONPATH", None)
         fit |= {"PYTHONPATH": os.pathsep.join(folders)} if folders else {}
     return fit
+
+
+def _is_error(setting: str) -> bool:
+    """Whether a setting such as `error::UserWarning` makes errors of warnings; Python takes `e` for `error` too."""
+    action = setting.partition(":")[0].strip()
+    return bool(action) and "error".startswith(action)
 
 
 def _harmless(folder: str) -> bool:

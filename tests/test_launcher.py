@@ -35,6 +35,8 @@ def package(folder: Path, *names: str) -> Path:
     [
         ({"PYTHONOPTIMIZE": "2"}, {}),
         ({"PYTHONWARNINGS": "error"}, {}),
+        ({"PYTHONWARNINGS": "default,e::UserWarning"}, {}),
+        ({"PYTHONWARNINGS": "ignore:an error"}, {"PYTHONWARNINGS": "ignore:an error"}),
         ({"PYTHONWARNINGS": "ignore"}, {"PYTHONWARNINGS": "ignore"}),
         ({"PYTHONIOENCODING": "ascii:strict"}, {}),
         ({"PYTHONIOENCODING": "UTF-8"}, {"PYTHONIOENCODING": "UTF-8"}),

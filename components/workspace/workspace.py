@@ -110,7 +110,8 @@ class Workspace:
         with disk_errors(holder):
             self.state.mkdir(parents=True, exist_ok=True)
             try:
-                held: AbstractContextManager[object] = lock.acquire(timeout=0)
+                # `ganflow doctor` looks at it for a moment.
+                held: AbstractContextManager[object] = lock.acquire(timeout=1)
             except Timeout:
                 raise _busy(self.root, holder) from None
             if lock.lock_counter == 1:

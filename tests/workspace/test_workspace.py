@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -88,3 +90,14 @@ def test_only_folders_of_results_are_taken_for_half_built(tmp_path: Path) -> Non
     (workspace.root / "artifacts").symlink_to(home)
     with workspace.exclusive():
         assert {path.name for path in home.iterdir()} == {".vscode-server", ".config-old"}
+
+
+def test_who_only_looks_at_the_lock_keeps_nobody_away(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.state.mkdir()
+    with (workspace.state / "lock").open("w") as looked:
+        fcntl.flock(looked, fcntl.LOCK_EX)
+        timer = Timer(0.2, lambda: fcntl.flock(looked, fcntl.LOCK_UN))
+        timer.start()
+        with workspace.exclusive():
+            timer.join()

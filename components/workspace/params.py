@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from ..gan.errors import NotThereError, UserError
 from ..gan.options import AddedWith, Options, Size, TrainingOptions, network_class
@@ -84,7 +85,9 @@ class Preprocess(Options):
     holdout: float = Field(0.2, gt=0, lt=1, description="share of the images that training never sees")
     max_rejected: float = Field(0.01, ge=0, le=1, description="share of unreadable files above which to stop")
     heic: Annotated[bool, AddedWith(False)] = Field(False, description="read HEIC, by the package of the extra `heic`")
-    limits: Annotated[Limits, AddedWith({})] = Limits()
+    limits: Annotated[Limits, AddedWith({})] = Field(
+        Limits(), description="what raw data may hold at most; beyond it, they are rejected"
+    )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -299,30 +302,51 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {shortened(override)}: {shortened(text)} is not valid YAML") from None
 
 
-# Where several kinds of value are allowed, pydantic names the kinds among the keys.
-_KINDS = frozenset(("Elastic", "constrained-float", "constrained-int", "float", "int", "Ramp"))
-
-
 def _sentence(schema: type[Options], error: ValidationError) -> str:
     """Return the first thing that is wrong, with the key and what is allowed."""
     errors = error.errors(include_url=False)
-    # Of the kinds of value that are allowed in one place, the one that was followed furthest.
-    first = max(
-        (e for e in errors if e["loc"][:-1] == errors[0]["loc"][:-1] or _KINDS & {*e["loc"]}),
-        key=lambda e: len(e["loc"]),
-    )
-    # Union members' tags stand in the location, between the key and what is below it.
-    where = [str(part) for part in first["loc"]]
-    key = ".".join(part for part in where if part not in _KINDS and "[" not in part)
+    # Where several kinds of value are allowed, there is an error for each kind.
+    place = _keys(errors[0])
+    here = [each for each in errors if _keys(each)[: len(place)] == place]
+    # Of these kinds the one that was followed furthest.
+    first = max(here, key=lambda each: (not _is_other_kind(each), len(each["loc"])))
+    key = ".".join(_keys(first))
     if first["type"] == "extra_forbidden":
-        known = _siblings(schema.model_json_schema(), where[:-1])
-        close = difflib.get_close_matches(where[-1], known, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return f"{shortened(key)} is not a parameter; {hint}Allowed here: {', '.join(known)}"
+        *parents, last = _keys(first)
+        known = _siblings(schema.model_json_schema(), parents)
+        close = difflib.get_close_matches(last, known, 1)
+        hint = f"did you mean {close[0]}? Allowed here" if close else "allowed here"
+        return f"{shortened(key)} is not a parameter; {hint}: {', '.join(known)}"
     if first["type"] == "value_error":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{shortened(key)} = {shortened(repr(first['input']))} is not allowed: {shortened(message)}"
+    if first["type"] in ("missing", "union_tag_not_found"):
+        return f"{key}{'' if first['type'] == 'missing' else '.name'} is missing"
+    value, allowed = first["input"], first["msg"]
+    if first["type"] == "union_tag_invalid":
+        key, value, allowed = f"{key}.name", first["ctx"]["tag"], f"Input should be {first['ctx']['expected_tags']}"
+    elif _is_other_kind(first):
+        kinds = (each["msg"].removeprefix("Input should be ") for each in here if _is_other_kind(each))
+        # What follows a comma or names a class says nothing more to a user.
+        plain = (
+            kind.partition(", unable")[0].partition(" or instance")[0].partition(" or object")[0] for kind in kinds
+        )
+        allowed = f"Input should be {' or '.join(dict.fromkeys(plain))}"
+        allowed = allowed.replace("a valid dictionary", "a mapping of keys").replace("a valid tuple", "a list")
+    return f"{shortened(key)} = {shortened(repr(value))} is not allowed: {shortened(allowed[0].lower() + allowed[1:])}"
+
+
+# Kinds of values that pydantic names among the keys; others have brackets in their names.
+_KINDS = frozenset(("Elastic", "constrained-float", "constrained-int", "float", "int", "Ramp"))
+
+
+def _keys(error: ErrorDetails) -> list[str]:
+    """Return the keys that lead to what is wrong; tags of unions stand among them."""
+    return [str(part) for part in error["loc"] if part not in _KINDS and "[" not in str(part)]
+
+
+def _is_other_kind(error: ErrorDetails) -> bool:
+    """Whether the value is of another kind than this error asks for, so that others may say more."""
+    return error["type"] == "literal_error" or error["type"].endswith(("_type", "_parsing"))
 
 
 def _siblings(schema: Mapping[str, Any], path: Sequence[str]) -> list[str]:

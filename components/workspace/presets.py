@@ -173,6 +173,6 @@ def preset(name: str) -> Preset:
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"there is no preset {name}; {hint}There are: {', '.join(PRESETS)}")
+        hint = f"did you mean {close[0]}? There are" if close else "there are"
+        raise UserError(f"there is no preset {name}; {hint}: {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,19 +12,19 @@ from components.services import versioning
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli.shared import ModelOption, WorkspaceOption, check_servers, workspace_at
+from flows.cli.shared import ExistingOption, ModelOption, check_servers, existing_workspace
 
 
 def card(
     model: ModelOption = "champion",
     dataset: Annotated[bool, typer.Option("--dataset", help="that of the data it learned from instead")] = False,
-    folder: WorkspaceOption = None,
+    folder: ExistingOption = Path(),
 ) -> None:
     """Print the model card, in the Hugging Face format.
 
     That of the champion, as the gate wrote it, unless --model names another.
     """
-    workspace = workspace_at(folder)
+    workspace = existing_workspace(folder)
     if model == "workspace":
         print(_workspace_card(workspace, dataset))
         return

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,18 +15,18 @@ from components.gan.errors import NotThereError, UserError
 from components.services import password
 from components.services.platform import Platform, running
 from components.workspace.workspace import Workspace
-from flows.cli.shared import WorkspaceOption, workspace_at
+from flows.cli.shared import ExistingOption, existing_workspace
 
 # What `ganflow env` set, so that ganflow itself goes on finding the platform by its record.
 GIVEN = "GANFLOW_ENV"
 
 
 def login(
-    folder: WorkspaceOption = None,
+    folder: ExistingOption = Path(),
     pages: Annotated[bool, typer.Option("--open", help="open the pages in the browser too")] = False,
 ) -> None:
     """Show the addresses, user and password of the pages, on a terminal only."""
-    workspace = workspace_at(folder)
+    workspace = existing_workspace(folder)
     if not sys.stdout.isatty():
         raise UserError(
             "a password is shown on a terminal only, never written to a file or a log: programs take it by "
@@ -42,9 +43,9 @@ def login(
             webbrowser.open(address)
 
 
-def env(folder: WorkspaceOption = None) -> None:
+def env(folder: ExistingOption = Path()) -> None:
     """Print what `prefect` and `mlflow` typed by hand need: eval "$(ganflow env)"."""
-    workspace = workspace_at(folder)
+    workspace = existing_workspace(folder)
     if sys.stdout.isatty():
         raise UserError('this is for a shell, and holds a password: type eval "$(ganflow env)"')
     platform = running(workspace)

@@ -13,17 +13,14 @@ from components.maintenance.doctor.diagnosis import Diagnosis
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import SetOption, WorkspaceOption, check_servers, workspace_at
+from flows.cli.shared import ExistingOption, SetOption, check_servers, existing_workspace
 
 # Of thousands of a kind the largest tell enough.
 SHOWN = 10
 
 
 def doctor(
-    # Nothing is made in the folder: it is only looked at.
-    folder: Annotated[
-        Path, typer.Option("--workspace", metavar="DIR", help="the folder to look at; default: this one")
-    ] = Path(),
+    folder: ExistingOption = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
     online: Annotated[
         bool, typer.Option("--online", help="ask the vulnerability service about every package, by pip-audit")
@@ -33,6 +30,7 @@ def doctor(
 
     Looks for what is outdated, open, full, unreachable or left over, and changes nothing.
     """
+    # Also where a workspace cannot be, which is among what it tells.
     found = examine(Workspace(folder.absolute()), online=online)
     wrong = False
     if as_json:
@@ -55,10 +53,7 @@ def _show(diagnosis: Diagnosis) -> None:
 
 
 def clean(
-    # Nothing is made in the folder.
-    folder: Annotated[
-        Path, typer.Option("--workspace", metavar="DIR", help="the folder to look through; default: this one")
-    ] = Path(),
+    folder: ExistingOption = Path(),
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     remove: Annotated[bool, typer.Option("--remove", help="remove what is listed")] = False,
 ) -> None:
@@ -66,7 +61,7 @@ def clean(
 
     Kept is what a version, the ledger, a commit, the parameters or a running job can reach.
     """
-    workspace = Workspace(folder.absolute())
+    workspace = existing_workspace(folder)
     options = Params.load(workspace.params, overrides).clean
     from components.maintenance.cleanup import cleanup
 
@@ -83,12 +78,12 @@ def clean(
     print(sentence[0].upper() + sentence[1:])
 
 
-def verify(folder: WorkspaceOption = None) -> None:
+def verify(folder: ExistingOption = Path()) -> None:
     """Hash everything again and name what is damaged.
 
     Covers data, artifacts, checkpoints, ledger and registered models, and says what mends each.
     """
-    workspace = workspace_at(folder)
+    workspace = existing_workspace(folder)
     check_servers()
     from components.maintenance.verify import unchecked
     from components.maintenance.verify import verify as findings

@@ -12,7 +12,17 @@ from components.gan.errors import UserError
 from components.workspace.artifacts import Gallery
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli.shared import ModelOption, SetOption, WorkspaceOption, away, check_servers, ready, workspace_at
+from flows.cli.shared import (
+    ExistingOption,
+    ModelOption,
+    SetOption,
+    WorkspaceOption,
+    away,
+    check_servers,
+    existing_workspace,
+    ready,
+    workspace_at,
+)
 
 CountOption = Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="number of images")]
 ClassOption = Annotated[str, typer.Option("--class", help="class of all images; all classes in turn by default")]
@@ -94,13 +104,13 @@ def sign(
         str | None,
         typer.Option(metavar="URL", help="time-stamping server (RFC 3161); without one nothing is sent to anyone"),
     ] = None,
-    folder: WorkspaceOption = None,
+    folder: ExistingOption = Path(),
 ) -> None:
     """Write signed copies of the gallery (C2PA).
 
     The manifests are Content Credentials, signed with your own key.
     """
-    gallery = Gallery.load(workspace_at(folder).gallery)
+    gallery = Gallery.load(existing_workspace(folder).gallery)
     from components.provenance.signing import sign as signed
 
     count = signed(gallery, certificate, key, out, timestamp)

@@ -22,7 +22,16 @@ from components.services.platform import find, hold, running
 from components.services.tracking import connection
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from flows.cli.shared import SetOption, WorkspaceOption, away, check_servers, ready, workspace_at
+from flows.cli.shared import (
+    ExistingOption,
+    SetOption,
+    WorkspaceOption,
+    away,
+    check_servers,
+    existing_workspace,
+    ready,
+    workspace_at,
+)
 from flows.cli.status import lines_of, next_lines, next_runs, status_of
 from flows.supervisor import supervisor
 from flows.supervisor.commands import mlflow_pages
@@ -67,12 +76,12 @@ def up(
     print("All of it has ended.")
 
 
-def down(folder: WorkspaceOption = None) -> None:
+def down(folder: ExistingOption = Path()) -> None:
     """Stop the platform with all its processes.
 
     A run in progress writes a checkpoint and continues at the next start.
     """
-    workspace = workspace_at(folder)
+    workspace = existing_workspace(folder)
     began = time.monotonic()
     if supervisor.down(workspace):
         print(f"The platform has ended ({time.monotonic() - began:.0f} s).")
@@ -80,9 +89,9 @@ def down(folder: WorkspaceOption = None) -> None:
         print("The platform does not run.")
 
 
-def status(folder: WorkspaceOption = None, as_json: _JsonOption = False) -> None:
+def status(folder: ExistingOption = Path(), as_json: _JsonOption = False) -> None:
     """Show servers, runs, schedules, the champion and disk use."""
-    workspace = workspace_at(folder)
+    workspace = existing_workspace(folder)
     found = status_of(workspace)
     if as_json:
         print(json.dumps(found.model_dump(exclude_unset=True), indent=2, default=str))

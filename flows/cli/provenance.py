@@ -14,19 +14,15 @@ from components.provenance.queries import Head
 from components.provenance.trace import trace as trace_of
 from components.reports import trace_page
 from components.workspace.files import disk_errors
-from components.workspace.workspace import Workspace
 from flows.cli.data import shown
+from flows.cli.shared import ExistingOption, existing_workspace
 
-# Nothing is made in the folder: it is only looked at.
-_FolderOption = Annotated[
-    Path, typer.Option("--workspace", metavar="DIR", help="the folder where it was made; default: this one")
-]
 _JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
 
 
 def trace(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="a finished picture, wherever it was copied")],
-    folder: _FolderOption = Path(),
+    folder: ExistingOption = Path(),
     as_json: _JsonOption = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="write a page with pictures too")] = None,
 ) -> None:
@@ -34,7 +30,7 @@ def trace(
 
     Names gallery, scores, model, version, runs, parameters, code, data and the nearest training images.
     """
-    workspace = Workspace(folder.absolute())
+    workspace = existing_workspace(folder)
     found = trace_of(image, workspace)
     if html is not None:
         with disk_errors(html):
@@ -53,14 +49,14 @@ def impact(
     asked: Annotated[
         str, typer.Argument(metavar="DATA_HASH|FILE", help="at least 6 digits of a hash of the data, or a raw file")
     ],
-    folder: _FolderOption = Path(),
+    folder: ExistingOption = Path(),
     as_json: _JsonOption = False,
 ) -> None:
     """List what was made from a data version or a raw file.
 
     Models, versions and galleries; a raw file is known by its bytes.
     """
-    found = impact_of(asked, Workspace(folder.absolute()))
+    found = impact_of(asked, existing_workspace(folder))
     if as_json:
         print(json.dumps(found.model_dump(mode="json"), indent=2))
         return
@@ -75,12 +71,12 @@ def impact(
         _line("gallery", gallery, f"{gallery.pictures:,} pictures, model {gallery.model}")
 
 
-def rebuild_registry(folder: _FolderOption = Path()) -> None:
+def rebuild_registry(folder: ExistingOption = Path()) -> None:
     """Restore what MLflow's database lost, from the ledger.
 
     Runs, model versions, tags and aliases; what is there stays.
     """
-    workspace = Workspace(folder.absolute())
+    workspace = existing_workspace(folder)
     with workspace.exclusive():
         for part, missing in rebuild.rebuild_registry(workspace):
             print(_plain(f"{'not restored' if missing else 'there':<12} {part}" + (f": {missing}" if missing else "")))

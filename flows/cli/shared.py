@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from components.gan.errors import UnreachableError
+from components.gan.errors import NotThereError, UnreachableError, UserError
 from components.services import surroundings
 from components.services.address import SERVERS, masked, unanswered
 from components.workspace.files import disk_errors
@@ -27,6 +27,10 @@ WorkspaceOption = Annotated[
         help="folder with params.yaml, data/ and results; filled from the project's where empty; default: this folder",
     ),
 ]
+# Of commands that only look: they make nothing in the folder.
+ExistingOption = Annotated[
+    Path, typer.Option("--workspace", metavar="DIR", help="the workspace to look at; default: this folder")
+]
 SetOption = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000"),
@@ -41,6 +45,8 @@ def workspace_at(folder: Path | None) -> Workspace:
     """Return this folder's workspace, or the one named, with the project's parameters and data if it lacks them."""
     workspace = Workspace((folder or Path()).absolute())
     surroundings.check_path(workspace.root)
+    if workspace.root.is_file():
+        raise UserError(f"{workspace.root} is a file: name a folder by --workspace")
     if folder is not None and workspace.root != PROJECT:
         with disk_errors(workspace.root):
             workspace.root.mkdir(parents=True, exist_ok=True)
@@ -49,6 +55,19 @@ def workspace_at(folder: Path | None) -> Workspace:
             if not workspace.data.exists() and (PROJECT / "data").exists():
                 shutil.copytree(PROJECT / "data", workspace.data)
     workspace.check_own_files()
+    return workspace
+
+
+def existing_workspace(folder: Path) -> Workspace:
+    """Return the workspace in `folder`, of which nothing is made.
+
+    Raises:
+        NotThereError: there is no such folder.
+    """
+    workspace = Workspace(folder.absolute())
+    surroundings.check_path(workspace.root)
+    if not workspace.root.is_dir():
+        raise NotThereError(f"there is no folder {workspace.root}: name a workspace by --workspace")
     return workspace
 
 

@@ -59,6 +59,17 @@ def test_no_workspace(tmp_path: Path) -> None:
     assert "--workspace" in refused(tmp_path, "run")
 
 
+@pytest.mark.parametrize("command", ["status", "verify", "clean", "down", "card", "rebuild-registry"])
+def test_commands_that_look_make_no_folder(tmp_path: Path, command: str) -> None:
+    assert "there is no folder" in refused(tmp_path, command, "--workspace", "nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workspace_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    assert "is a file: name a folder" in refused(tmp_path, "run", "--workspace", "params.yaml")
+
+
 def test_data_of_one_image(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("")
     for label in ("cats", "dogs"):

@@ -41,12 +41,19 @@ def init(
     workspace, data = Workspace(folder.absolute()), data.absolute()
     if not data.exists():
         raise NotThereError(f"there is no {data}: name a folder or a file with images by --data")
+    if workspace.root.is_file():
+        raise UserError(f"{workspace.root} is a file: name a folder by --workspace")
+    if data.is_dir() and workspace.root.resolve().is_relative_to(data.resolve()):
+        raise UserError(f"{workspace.root} lies in the folder of the images, {data}: name another one by --workspace")
     for path in (workspace.params, workspace.data):
         if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
     import components.ingest.survey as survey
+    from components.ingest.names import IMAGE_ENDINGS
     from components.services.cluster import placement
 
+    if data.is_file() and data.suffix[1:].lower() in IMAGE_ENDINGS:
+        raise UserError(f"{data} is a single image: name the folder that it lies in by --data")
     with disk_errors(workspace.root):
         workspace.state.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=workspace.state) as scratch:

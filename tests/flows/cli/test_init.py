@@ -104,6 +104,10 @@ def test_what_is_there_is_not_replaced(photos: Path, tmp_path: Path) -> None:
     assert "there is no" in refused(tmp_path, "init", "--data", "nowhere", "--workspace", "w")
     (tmp_path / "empty").mkdir()
     assert "holds no images" in refused(tmp_path, "init", "--data", "empty", "--workspace", "w")
+    assert "lies in the folder of the images" in refused(tmp_path, "init", "--data", "empty", "--workspace", "empty/w")
+    (tmp_path / "one.png").write_bytes(b"x")
+    assert "is a single image" in refused(tmp_path, "init", "--data", "one.png", "--workspace", "w")
+    assert "is a file" in refused(tmp_path, "init", "--data", "empty", "--workspace", "one.png")
     assert not (tmp_path / "w" / "params.yaml").exists()
 
 

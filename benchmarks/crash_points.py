@@ -1,4 +1,4 @@
-"""Every crash point: each stage's publication is killed at every durable operation in turn, and then run again.
+"""How many crash points fail: the publication of each stage is killed at every durable operation in turn.
 
 python -m benchmarks.crash_points [--every K] [--only NAME]
 

@@ -1,4 +1,4 @@
-"""The import rules, and the graphs that must agree: keys.py, params.py, dvc.yaml and what the code really imports."""
+"""The import rules, and the graphs that must agree: graph.py, params.py, dvc.yaml and what the code really imports."""
 
 from __future__ import annotations
 

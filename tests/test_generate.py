@@ -285,7 +285,7 @@ def test_a_damaged_champion_makes_nothing(workspace: Workspace, tmp_path: Path) 
 
 def test_without_a_champion_it_says_how_to_get_one(workspace: Workspace) -> None:
     told = refused(workspace.root, "render", "--n", "3", "--set", "register.name=nobody")
-    assert told.startswith("ganflow: nobody has no champion: run `ganflow run`")
+    assert told.startswith("ganflow: the model nobody has no champion: run `ganflow run`")
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated(workspace: Workspace) -> None:

@@ -90,7 +90,7 @@ def rollback(name: str, workspace: Workspace) -> tuple[int, int | None]:
             )
         last = next(newest_changes(name, workspace), None)
         if now is None or last is None or last.version != now:
-            raise UserError(f"{name} has no champion that this workspace made: there is nothing to roll back")
+            raise UserError(f"the model {name} has no champion that this workspace made: there is nothing to roll back")
         if last.rollback:
             return now, None
         before = last.before

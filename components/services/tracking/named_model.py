@@ -62,7 +62,7 @@ def named_version(wanted: ModelName, name: str, workspace: Workspace) -> registr
     version = champions.champion(name, workspace)
     if version is None:
         raise NotThereError(
-            f"{name} has no champion: run `ganflow run`, which makes a model and makes it champion if it passes "
-            "the checks, or name another model by --model"
+            f"the model {name} has no champion: run `ganflow run`, which makes a version and makes it champion if it "
+            "passes the checks, or name another model by --model"
         )
     return version

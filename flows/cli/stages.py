@@ -74,7 +74,8 @@ def promote(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
     accept: Annotated[
-        str | None, typer.Option(metavar="REASON", help="promote although a check could not tell; overrules no veto")
+        str | None,
+        typer.Option(metavar="REASON", help="let the scores decide although a check could not tell; overrules no veto"),
     ] = None,
 ) -> None:
     """Let the gate compare challenger and champion.

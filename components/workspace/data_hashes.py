@@ -82,11 +82,6 @@ def _remembered(state: Path) -> dict[bytes, str]:
     return {}
 
 
-def changed_data(data: Path, state: Path) -> list[str]:
-    """Files under `data` whose bytes are no longer those that were read."""
-    return check_data(data, state).changed
-
-
 def file_hashes(data: Path, state: Path) -> bytes:
     """sha256 of each file that `data_content` has seen and that is there still, sorted, 32 bytes each."""
     with closing(sqlite3.connect(f"{(state / 'data-hashes.sqlite').absolute().as_uri()}?mode=ro", uri=True)) as known:

@@ -19,7 +19,7 @@ from components.services import versioning
 from components.services.tracking import registry, runs
 from components.training import cost
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model, Registration
-from components.workspace.data_hashes import changed_data, data_content
+from components.workspace.data_hashes import check_data, data_content
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, succeeded, unpack_old_workspace
 from tests.reports.test_verdict_page import made
@@ -249,11 +249,11 @@ def test_the_hash_and_commit_of_the_data_are_those_of_dvc_and_git(tmp_path: Path
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert versioning.data_version(workspace) == (version, head)
     # Both kinds of hashes lie in one database.
-    assert changed_data(workspace.data, workspace.state) == []
+    assert check_data(workspace.data, workspace.state).changed == []
     data_content(workspace.data, workspace.state)
     changed.write_bytes(b"X")
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert changed_data(workspace.data, workspace.state) == ["Z"]
+    assert check_data(workspace.data, workspace.state).changed == ["Z"]
     (workspace.state / "data-hashes.sqlite").write_bytes(b"no database" * 1000)
     assert versioning.data_version(workspace) == (None, None)
 

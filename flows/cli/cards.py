@@ -17,7 +17,9 @@ from flows.cli.shared import ExistingOption, ModelOption, check_servers, existin
 
 def card(
     model: ModelOption = "champion",
-    dataset: Annotated[bool, typer.Option("--dataset", help="that of the data it learned from instead")] = False,
+    dataset: Annotated[
+        bool, typer.Option("--dataset", help="print the card of the data set that it learned from instead")
+    ] = False,
     folder: ExistingOption = Path(),
 ) -> None:
     """Print the model card, in the Hugging Face format.

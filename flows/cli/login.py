@@ -44,7 +44,7 @@ def login(
 
 
 def env(folder: ExistingOption = Path()) -> None:
-    """Print what `prefect` and `mlflow` typed by hand need: eval "$(ganflow env)"."""
+    """Print what `prefect` and `mlflow` need in a shell: eval "$(ganflow env)"."""
     workspace = existing_workspace(folder)
     if sys.stdout.isatty():
         raise UserError('this is for a shell, and holds a password: type eval "$(ganflow env)"')

@@ -13,7 +13,7 @@ from components.maintenance.doctor.diagnosis import Diagnosis
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import ExistingOption, SetOption, check_servers, existing_workspace
+from flows.cli.shared import ExistingOption, JsonOption, SetOption, check_servers, existing_workspace
 
 # Of thousands of a kind the largest tell enough.
 SHOWN = 10
@@ -21,7 +21,7 @@ SHOWN = 10
 
 def doctor(
     folder: ExistingOption = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: JsonOption = False,
     online: Annotated[
         bool, typer.Option("--online", help="ask the vulnerability service about every package, by pip-audit")
     ] = False,

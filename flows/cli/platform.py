@@ -24,6 +24,7 @@ from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.shared import (
     ExistingOption,
+    JsonOption,
     SetOption,
     WorkspaceOption,
     away,
@@ -38,8 +39,6 @@ from flows.supervisor.commands import mlflow_pages
 from flows.supervisor.logs import last_line, log_of
 from flows.supervisor.parts import START_SECONDS
 
-_JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
-
 
 def up(
     folder: WorkspaceOption = None,
@@ -47,7 +46,9 @@ def up(
         int, typer.Option(min=1, max=65535, help="of Prefect's server, on this machine only")
     ] = 4200,
     mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="of MLflow's pages, on this machine only")] = 5000,
-    detach: Annotated[bool, typer.Option("--detach", help="come back when all runs; `ganflow down` ends it")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="return when everything runs; `ganflow down` ends it")
+    ] = False,
 ) -> None:
     """Start the platform: schedules, worker and pages.
 
@@ -89,7 +90,7 @@ def down(folder: ExistingOption = Path()) -> None:
         print("The platform does not run.")
 
 
-def status(folder: ExistingOption = Path(), as_json: _JsonOption = False) -> None:
+def status(folder: ExistingOption = Path(), as_json: JsonOption = False) -> None:
     """Show servers, runs, schedules, the champion and disk use."""
     workspace = existing_workspace(folder)
     found = status_of(workspace)

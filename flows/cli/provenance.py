@@ -15,15 +15,13 @@ from components.provenance.trace import trace as trace_of
 from components.reports import trace_page
 from components.workspace.files import disk_errors
 from flows.cli.data import shown
-from flows.cli.shared import ExistingOption, existing_workspace
-
-_JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
+from flows.cli.shared import ExistingOption, JsonOption, existing_workspace
 
 
 def trace(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="a finished picture, wherever it was copied")],
     folder: ExistingOption = Path(),
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="write a page with pictures too")] = None,
 ) -> None:
     """Trace a picture back to its model and data.
@@ -50,7 +48,7 @@ def impact(
         str, typer.Argument(metavar="DATA_HASH|FILE", help="at least 6 digits of a hash of the data, or a raw file")
     ],
     folder: ExistingOption = Path(),
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List what was made from a data version or a raw file.
 

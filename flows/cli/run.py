@@ -56,7 +56,10 @@ def run(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="its section train instead of params.yaml's; see ganflow presets")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="train as this preset says, not as params.yaml does; `ganflow presets` lists them"
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
     discard: DiscardOption = False,

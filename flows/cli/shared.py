@@ -24,12 +24,17 @@ WorkspaceOption = Annotated[
     typer.Option(
         "--workspace",
         metavar="DIR",
-        help="folder with params.yaml, data/ and results; filled from the project's where empty; default: this folder",
+        help="folder with params.yaml, data/ and results; params.yaml and data/ are copied from the project where they "
+        "are missing; default: this folder",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 # Of commands that only look: they make nothing in the folder.
 ExistingOption = Annotated[
-    Path, typer.Option("--workspace", metavar="DIR", help="the workspace to look at; default: this folder")
+    Path,
+    typer.Option(
+        "--workspace", metavar="DIR", help="the workspace to look at; default: this folder", show_default=False
+    ),
 ]
 SetOption = Annotated[
     list[str],
@@ -37,7 +42,10 @@ SetOption = Annotated[
 ]
 
 ModelOption = Annotated[
-    str, typer.Option(metavar="VERSION", help="a version's number, champion, challenger, or workspace: the one there")
+    str,
+    typer.Option(
+        metavar="VERSION", help="a version's number, champion, challenger, or workspace for the one in artifacts/model"
+    ),
 ]
 
 

@@ -20,7 +20,11 @@ from flows.cli.shared import SetOption, WorkspaceOption, away, ready
 from flows.runner import Work, run_gate
 
 DiscardOption = Annotated[
-    bool, typer.Option("--discard-training", help="do not finish a training that waits, of other data or parameters")
+    bool,
+    typer.Option(
+        "--discard-training",
+        help="give up a training that was begun with other data or parameters, instead of finishing it",
+    ),
 ]
 
 

@@ -36,7 +36,8 @@ def sweep(
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="length of a trial; default: train.images")] = None,
     at_once: Annotated[
-        int | None, typer.Option(min=1, help="trials beside each other; default: one for each GPU, or each machine")
+        int | None,
+        typer.Option(min=1, help="trials that run at the same time; default: one for each GPU, or each machine"),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="put the best values into params.yaml")] = False,
     folder: WorkspaceOption = None,

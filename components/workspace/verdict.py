@@ -23,8 +23,11 @@ class Check(Options):
     value: float
     threshold: float
     passed: bool
+    # What came later is left out where it says nothing new: earlier verdicts are then written as they were.
     tells: bool = Field(
-        True, description="false: it could not have seen what it looks for, so that it passed says nothing"
+        True,
+        exclude_if=bool,
+        description="false: it could not have seen what it looks for, so that it passed says nothing",
     )
 
     @property
@@ -59,7 +62,11 @@ class Verdict(Options):
     net_name: str
     holdout: str = Field(description="hash of the holdout's images and labels")
     checks: tuple[Check, ...]
-    accepted: str | None = Field(None, description="why the user promotes it although a check could not tell")
+    accepted: str | None = Field(
+        None,
+        exclude_if=lambda reason: reason is None,
+        description="why the user lets the scores decide although a check could not tell",
+    )
 
     @property
     def failed(self) -> tuple[Check, ...]:

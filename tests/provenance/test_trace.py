@@ -267,7 +267,9 @@ def known(workspace: Workspace) -> dict[str, list[Any]]:
         "tags": "SELECT name, version, key, value FROM model_version_tags ORDER BY 1, 2, 3",
         "aliases": "SELECT name, alias, version FROM registered_model_aliases ORDER BY 1, 2",
         "runs": "SELECT run_uuid, name, status, lifecycle_stage, artifact_uri FROM runs ORDER BY 1",
-        "run tags": "SELECT run_uuid, key, value FROM tags ORDER BY 1, 2",
+        "run tags": "SELECT run_uuid, key, value FROM tags "
+        # Which process worked on a run matters as long as it lives.
+        "WHERE key != 'ganflow.claim' ORDER BY 1, 2",
         "params": "SELECT run_uuid, key, value FROM params ORDER BY 1, 2",
         "metrics": "SELECT DISTINCT run_uuid, key, step, value FROM metrics "
         # How busy the machine was is written down nowhere else.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.version import Version
 
-from ...gan.errors import DamagedError, NotThereError
+from ...gan.errors import DamagedError, NotThereError, RefusedError
 from ...workspace.artifacts import Evaluation, Gallery, Model
 from ...workspace.files import sha256_of
 from ...workspace.workspace import Workspace
@@ -192,6 +192,8 @@ def _wrong_files(client: MlflowClient, version: Any, workspace: Workspace) -> st
     try:
         if files_hash(files_of_version(client, version, workspace)) != version.tags[FILES_TAG]:
             return "its files are not those that were registered"
+    except RefusedError as error:
+        return f"its files cannot be read ({error})"
     except Exception as error:
         return f"its files cannot be read ({' '.join(str(error).split())[:300]})"
     return None

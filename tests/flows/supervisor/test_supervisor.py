@@ -76,16 +76,19 @@ class Running:
         return client
 
     def post(self, path: str, body: Any) -> httpx.Response:
+        return self._asked("POST", path, body)
+
+    def change(self, method: str, path: str, body: dict[str, Any]) -> None:
+        """Change something, as the pages do."""
+        self._asked(method, path, body).raise_for_status()
+
+    def _asked(self, method: str, path: str, body: Any) -> httpx.Response:
         while True:
-            answer = self.client.post(path, json=body)
+            answer = self.client.request(method, path, json=body)
             # Two at once wrote into Prefect's SQLite: its own clients ask again too.
             if answer.status_code != 503:
                 return answer
             time.sleep(0.2)
-
-    def change(self, method: str, path: str, body: dict[str, Any]) -> None:
-        """Change something, as the pages do."""
-        self.client.request(method, path, json=body).raise_for_status()
 
     def get(self, path: str) -> Any:
         return self.client.get(path).raise_for_status().json()

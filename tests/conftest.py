@@ -145,10 +145,17 @@ def unpack_old_workspace(folder: Path) -> Path:
     return folder / "workspace"
 
 
+@pytest.fixture(scope="session")
+def _unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace that commit 29edf2a left, which takes a second to unpack. To be copied, not changed."""
+    return unpack_old_workspace(tmp_path_factory.mktemp("unpacked"))
+
+
 @pytest.fixture
-def old_workspace(tmp_path: Path) -> Path:
+def old_workspace(_unpacked: Path, tmp_path: Path) -> Path:
     """A fresh copy of the workspace that commit 29edf2a left, to be changed."""
-    return unpack_old_workspace(tmp_path)
+    shutil.copytree(_unpacked.parent, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path / _unpacked.name
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from components.maintenance.verify import verify as findings
 from components.provenance.ledger import Ledger
 from components.workspace.data_hashes import data_content
 from components.workspace.workspace import Workspace
-from tests.conftest import ganflow, succeeded, unpack_old_workspace
+from tests.conftest import ganflow, succeeded
 
 
 @pytest.fixture
@@ -79,15 +79,9 @@ def one_byte(file: Path) -> None:
 # --- each kind of damage, in a workspace that an earlier version left ---
 
 
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack_old_workspace(tmp_path_factory.mktemp("verify"))
-
-
 @pytest.fixture
-def old(unpacked: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(unpacked, tmp_path / "home")
-    return Workspace(tmp_path / "home")
+def old(old_workspace: Path) -> Workspace:
+    return Workspace(old_workspace)
 
 
 def wrong(workspace: Workspace) -> dict[str, str]:

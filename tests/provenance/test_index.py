@@ -23,18 +23,11 @@ from components.workspace.journal import ChainedJournal
 from components.workspace.params import Clean
 from components.workspace.workspace import Workspace
 from flows.cli import provenance as commands
-from tests.conftest import unpack_old_workspace
-
-
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack_old_workspace(tmp_path_factory.mktemp("index"))
 
 
 @pytest.fixture
-def workspace(unpacked: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(unpacked, tmp_path / "home")
-    return Workspace(tmp_path / "home")
+def workspace(old_workspace: Path) -> Workspace:
+    return Workspace(old_workspace)
 
 
 def index_file(workspace: Workspace) -> Path:

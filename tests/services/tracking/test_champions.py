@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,18 +13,11 @@ from components.maintenance.verify import verify
 from components.services.tracking import champions, connection, registry
 from components.services.tracking.named_model import named_version
 from components.workspace.workspace import Workspace
-from tests.conftest import unpack_old_workspace
-
-
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack_old_workspace(tmp_path_factory.mktemp("champions"))
 
 
 @pytest.fixture
-def workspace(unpacked: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(unpacked, tmp_path / "home")
-    return Workspace(tmp_path / "home")
+def workspace(old_workspace: Path) -> Workspace:
+    return Workspace(old_workspace)
 
 
 def delete(workspace: Workspace, version: int) -> None:

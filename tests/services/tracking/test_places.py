@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -17,18 +16,11 @@ from components.maintenance.verify import verify
 from components.services.tracking import champions, connection, places, registry, runs
 from components.services.tracking.named_model import named_model
 from components.workspace.workspace import Workspace
-from tests.conftest import unpack_old_workspace
-
-
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack_old_workspace(tmp_path_factory.mktemp("places"))
 
 
 @pytest.fixture
-def workspace(unpacked: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(unpacked, tmp_path / "home")
-    found = Workspace(tmp_path / "home")
+def workspace(old_workspace: Path) -> Workspace:
+    found = Workspace(old_workspace)
     connection.open_client(found)
     return found
 

@@ -24,7 +24,10 @@ from components.gan.errors import UserError
 from components.ingest import parts
 from components.ingest.decoding import decoded
 from components.ingest.formats import find_raw_images
-from components.ingest.public_data import _CIFAR10_CLASSES, DATA_SETS, NeededFile, _members, describe, fetch
+from components.ingest.public_data import describe, fetch
+from components.ingest.public_data.catalogue import DATA_SETS
+from components.ingest.public_data.conversions import CIFAR10_CLASSES, members
+from components.ingest.public_data.distribution import NeededFile
 from components.workspace.params import Preprocess
 from tests.conftest import PROJECT, Pixels, idx
 
@@ -208,7 +211,7 @@ def packed(path: Path, members: dict[str, bytes]) -> NeededFile:
 def test_both_forms_of_cifar10_become_the_same_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     names = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
-    monkeypatch.setattr("components.ingest.public_data._CIFAR10_BATCH", 4)
+    monkeypatch.setattr("components.ingest.public_data.conversions.CIFAR10_BATCH", 4)
     images = random.integers(0, 256, (6, 4, 32, 32, 3), np.uint8)
     labels = random.integers(0, 10, (6, 4))
     strips: dict[str, bytes] = {}
@@ -241,7 +244,7 @@ def test_both_forms_of_cifar10_become_the_same_zip(tmp_path: Path, monkeypatch: 
             ("test", 3, images[5, 3], labels[5, 3]),
         ):
             with (
-                archive.open(f"{split}/{_CIFAR10_CLASSES[label]}/{number:05d}.png") as file,
+                archive.open(f"{split}/{CIFAR10_CLASSES[label]}/{number:05d}.png") as file,
                 Image.open(file) as stored,
             ):
                 assert (np.asarray(stored) == image).all()
@@ -259,7 +262,7 @@ def test_only_wanted_regular_members_are_read(tmp_path: Path) -> None:
             member.type, member.linkname = kind, "/etc/hostname"
             tar.addfile(member)
     before = sorted(tmp_path.parent.iterdir())
-    assert _members(tmp_path / "evil.tgz", {"link", "hard", "good"}) == {"good": b""}
+    assert members(tmp_path / "evil.tgz", {"link", "hard", "good"}) == {"good": b""}
     assert sorted(tmp_path.parent.iterdir()) == before
 
 

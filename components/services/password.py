@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..gan.options import Options
-from ..workspace.files import disk_errors
+from ..workspace.files import disk_errors, write_whole
 from ..workspace.workspace import Workspace
 from .process import folder_id
 
@@ -55,11 +55,7 @@ def ensure(workspace: Workspace) -> str:
         # `ganflow up` and `ganflow ui` may be started at once.
         if password := known(workspace):
             return password
-        staged = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(kept.model_dump_json())
-        staged.replace(target)
+        write_whole(target, kept.model_dump_json(), mode=0o600)
         # MLflow takes the password of its user only when it makes the list of users.
         users(workspace).unlink(missing_ok=True)
     return kept.password

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ..gan.errors import BusyError
 from ..gan.options import Options
-from ..workspace.files import disk_errors
+from ..workspace.files import disk_errors, write_whole
 from ..workspace.workspace import Workspace
 from .process import Process, folder_id
 
@@ -58,12 +58,7 @@ class Platform(Options):
         Raises:
             UserError: there is no space left.
         """
-        file = record(workspace)
-        with disk_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            staged = file.with_suffix(".tmp")
-            staged.write_text(self.model_dump_json(indent=2))
-            staged.replace(file)
+        write_whole(record(workspace), self.model_dump_json(indent=2))
 
 
 def find(workspace: Workspace) -> Platform | None:

@@ -15,7 +15,7 @@ import psutil
 from pydantic import Field
 
 from ..gan.options import Options
-from ..workspace.files import disk_errors
+from ..workspace.files import write_whole
 from ..workspace.workspace import Workspace
 
 
@@ -68,12 +68,7 @@ class Claim(Options):
             UserError: there is no space left.
         """
         claim = cls(process=Process.of(os.getpid(), token), folder=folder_id(workspace))
-        file = _claim(workspace, run)
-        with disk_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            staged = file.with_suffix(".tmp")
-            staged.write_text(claim.model_dump_json())
-            staged.replace(file)
+        write_whole(_claim(workspace, run), claim.model_dump_json())
         return claim
 
     @classmethod

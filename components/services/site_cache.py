@@ -7,8 +7,8 @@ is not started by ganflow, and prints where the cache is.
 
 from __future__ import annotations
 
+import io
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..gan.errors import UserError
-from ..workspace.files import disk_errors
+from ..workspace.files import write_whole
 from .git_environment import harmless
 from .own_folder import own_folder
 
@@ -117,12 +117,9 @@ def _point(file: Path, cache: Path) -> None:
         for key in [key for key in config[section].scalars if key.lower() == "site_cache_dir"]:
             del config[section][key]
     config.setdefault("core", {})["site_cache_dir"] = str(cache)
-    with disk_errors(file):
-        # Beside it and renamed: what stands there may be a link to another file.
-        staged = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
-        with staged.open("xb") as output:
-            config.write(output)
-        staged.replace(file)
+    written = io.BytesIO()
+    config.write(written)
+    write_whole(file, written.getvalue())
     if set_to is not None:
         print(f"{file} named {set_to!r} as DVC's site cache; it names your own now, {cache}", file=sys.stderr)
 

@@ -24,7 +24,7 @@ from ..gan.options import Options
 from ..services.tracking import runs
 from ..workspace.artifacts import Dataset, Key
 from ..workspace.data_hashes import data_content
-from ..workspace.files import disk_errors, sealed, staging, unsealed
+from ..workspace.files import sealed, staging, unsealed, write_whole
 from ..workspace.graph import inputs_hash, is_same, key_of, options_hash, stage_named
 from ..workspace.params import Params, Train
 from ..workspace.same_bits import FIRST_CODE, SAME_BITS
@@ -177,11 +177,7 @@ def _keep(begun: Begun, dataset: Dataset, workspace: Workspace) -> None:
 
 
 def _write(begun: Begun, workspace: Workspace) -> None:
-    file = begun.folder(workspace) / RECORD
-    with disk_errors(file):
-        staged = file.with_suffix(".tmp")
-        staged.write_text(sealed(begun.model_dump(mode="json")))
-        staged.replace(file)
+    write_whole(begun.folder(workspace) / RECORD, sealed(begun.model_dump(mode="json")))
 
 
 def _read(folder: Path) -> Begun | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ..workspace.files import disk_errors
+from ..workspace.files import write_whole
 from ..workspace.journal import Record
 
 # Assumed, not measured: a busy core with its share of memory, board and power supply, and a GPU at work.
@@ -59,11 +59,7 @@ class Meter:
         Raises:
             UserError: there is no space left.
         """
-        staged = self._file.with_suffix(".tmp")
-        with disk_errors(self._file):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            staged.write_text(json.dumps({"cpu_seconds": seconds[0], "gpu_seconds": seconds[1]}))
-            staged.replace(self._file)
+        write_whole(self._file, json.dumps({"cpu_seconds": seconds[0], "gpu_seconds": seconds[1]}))
 
 
 def spent(training: Path) -> Cost | None:

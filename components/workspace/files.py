@@ -83,6 +83,25 @@ def staging(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def write_whole(file: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Write a small file that is found whole or as it was, whoever else writes it; `mode` is what the umask allows of.
+
+    No link is followed at the file's place, nor beside it, where nobody can know the name.
+
+    Raises:
+        UserError: there is no space left.
+    """
+    with disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staged = _beside(file)
+        try:
+            with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as output:
+                output.write(content.encode() if isinstance(content, str) else content)
+            staged.replace(file)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
 def _beside(out: Path) -> Path:
     return out.with_name(f".{out.name}-{secrets.token_hex(8)}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..gan.errors import BusyError, UserError
-from .files import disk_errors
+from .files import disk_errors, write_whole
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,7 @@ class Workspace:
                 raise _busy(self.root, holder) from None
             if lock.lock_counter == 1:
                 since = datetime.now().astimezone().isoformat(timespec="seconds")
-                staged = holder.with_suffix(".tmp")
-                staged.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
-                staged.replace(holder)
+                write_whole(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
                 for left in self.half_built():
                     shutil.rmtree(left, ignore_errors=True)
         return held

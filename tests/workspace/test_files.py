@@ -1,4 +1,4 @@
-"""Files and folders that are made are as open to others as the user's umask says."""
+"""Files are whole or not there, and as open to others as the user's umask says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.services.picture_folder import PictureFolder
 from components.services.tracking import champions, registry
 from components.workspace.artifacts import Evaluation, Gallery, Model
 from components.workspace.data_hashes import data_content
-from components.workspace.files import staging
+from components.workspace.files import staging, write_whole
 from components.workspace.workspace import Workspace
 from tests.conftest import unpack_old_workspace
 from tests.services.test_destination import BATCH, NAMES
@@ -66,3 +66,25 @@ def test_what_is_recorded_registered_and_rendered_is_as_open_as_the_user_says(tm
     assert {path.name for path in made} >= {"ledger.jsonl", "ledger.sqlite", "champions.json", "mlflow.db", "a-0.png"}
     for path in made:
         assert not path.stat().st_mode & 0o777 & umask, path
+
+
+def test_a_small_file_is_written_whole_through_no_link(tmp_path: Path) -> None:
+    elsewhere, file = tmp_path / "elsewhere", tmp_path / "new" / "record.json"
+    elsewhere.write_text("as it was")
+    write_whole(file, "first")
+    file.unlink()
+    file.symlink_to(elsewhere)
+    before = os.umask(0o027)
+    try:
+        write_whole(file, b"second")
+    finally:
+        os.umask(before)
+    assert file.read_text() == "second" and not file.is_symlink() and elsewhere.read_text() == "as it was"
+    assert file.stat().st_mode & 0o777 == 0o640 and [found.name for found in file.parent.iterdir()] == ["record.json"]
+    write_whole(file, "third", mode=0o600)
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(OSError):
+        write_whole(file, "a folder is in its place")
+    assert [found.name for found in file.parent.iterdir()] == ["record.json"]

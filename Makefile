@@ -59,7 +59,7 @@ repro: $(BIN)/.installed data
 install: $(BIN)/.installed
 
 data: | $(BIN)/.installed
-	@$(DVC) pull data.dvc
+	@$(DVC) pull -q data.dvc
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganflow needs Python 3.11 or newer")'

@@ -27,6 +27,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.fuzz import saved
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -51,12 +53,6 @@ def beside(name: str, content: Callable[[], bytes]) -> Callable[[Path], None]:
         (data / "a" / name).write_bytes(content())
 
     return make
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def npy() -> bytes:

@@ -52,7 +52,10 @@ app = typer.Typer(
 
 
 class _PlainText(io.TextIOWrapper):
-    """A text stream that commands no terminal, whatever the names in it: all but line ends and tabs is escaped."""
+    """A text stream that commands no terminal, whatever the names in it: all but line ends and tabs is escaped.
+
+    Line by line, so that a file it is sent to can be followed.
+    """
 
     def write(self, text: str, /) -> int:
         """Write text, and what cannot be encoded as escapes."""
@@ -64,7 +67,7 @@ def main() -> None:
     login.forget_given()
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):
-        sys.stdout = _PlainText(out.buffer, out.encoding, "backslashreplace", line_buffering=out.line_buffering)
+        sys.stdout = _PlainText(out.buffer, out.encoding, "backslashreplace", line_buffering=True)
     try:
         Path.cwd()
     except OSError:

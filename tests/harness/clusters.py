@@ -18,12 +18,10 @@ from tests.harness.trainings import BIN, NAMED, QUIET
 NODE = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
 
 
-@contextmanager
-def free_port() -> Iterator[int]:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    yield port
+        return int(probe.getsockname()[1])
 
 
 def start_server(command: list[str], port: int, folder: Path, **variables: str) -> subprocess.Popen[bytes]:
@@ -61,8 +59,8 @@ def cluster(folder: Path, count: int) -> Iterator[tuple[dict[str, str], list[sub
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "3",
     }
-    with free_port() as port:
-        address = f"127.0.0.1:{port}"
+    port = free_port()
+    address = f"127.0.0.1:{port}"
     nodes = [start_server([*NODE, "--head", f"--port={port}", "--include-dashboard=false"], port, folder, **variables)]
     try:
         for _ in range(count - 1):

@@ -112,10 +112,10 @@ def prefect_killed(folder: Path) -> Found:
 def mlflow_gone(folder: Path) -> Found:
     """MLflow's server dies, and comes back while the training is still at work: every point is there once."""
     root = workspace(folder / "w", 2 * IMAGES)
-    with free_port() as port:
-        database = f"sqlite:///{folder}/server.db"
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--backend-store-uri", database, "--artifacts-destination", str(folder / "files"), "--workers", "1"]
+    port = free_port()
+    database = f"sqlite:///{folder}/server.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", database, "--artifacts-destination", str(folder / "files"), "--workers", "1"]
     server = start_server(command, port, folder)
     run = Run(root, "train", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}").trained()
     before, since = run.images(), time.monotonic()

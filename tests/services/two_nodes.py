@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import environment
+from tests.harness.clusters import free_port
 
 BIN = Path(sys.executable).parent
 NAMES = ("first", "second")
@@ -99,7 +99,7 @@ def start(cpus: int = 1, **on_nodes: str) -> Iterator[TwoNodes]:
     with temporary as folder, contextlib.ExitStack() as networks:
         isolated = can_isolate()
         addresses = ADDRESSES if isolated else ("127.0.0.2", "127.0.0.3")
-        port = 6379 if isolated else _free_port()
+        port = 6379 if isolated else free_port()
         variables = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
@@ -175,9 +175,3 @@ def _wait_for_nodes(cluster: TwoNodes) -> None:
     while (seen := cluster.run(sys.executable, "-c", script, cwd=cluster.logs)).stdout.strip() != "2":
         logs = [path.read_text() for path in cluster.logs.glob("*.log")]
         assert time.monotonic() < deadline, "\n".join([seen.stdout, seen.stderr, *logs])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

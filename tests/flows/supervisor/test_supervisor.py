@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -35,14 +34,9 @@ from flows.cli.status import status_of
 from flows.supervisor import supervisor
 from flows.supervisor.members import members
 from tests.conftest import PROJECT, environment, ganflow, refused, succeeded
+from tests.harness.clusters import free_port
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:

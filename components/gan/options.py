@@ -11,18 +11,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    PositiveInt,
+    ValidationInfo,
+    model_validator,
+)
 
 # How a seed becomes a latent. Models that do not say so are from before there was the second way.
 LatentsName = Literal["torch-mt19937", "philox4x32-10/as241"]
 Size = Literal["small", "base", "large"]
 Recipe = Mapping[str, Any]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+# The context in which descriptions are validated that were written with a result, maybe by earlier code.
+STORED: Mapping[str, bool] = {"stored": True}
 
 
 @dataclass(frozen=True)
 class AddedWith:
-    """Marks an option that came after results had been made as if it had `value`: with that it is in no key."""
+    """Marks an option that came after results had been made as if it had `value`: with that it is in no key.
+
+    Descriptions that were stored before (validated in the context `STORED`) mean that value, whatever the default is.
+    """
 
     value: JsonValue
 
@@ -31,6 +45,18 @@ class Options(BaseModel):
     """Base of everything a user may set: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_it_was(cls, values: Any, validated: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        if not isinstance(values, dict) or info.context is not STORED:
+            return validated(values)
+        marks = ((name, mark) for name, field in cls.model_fields.items() for mark in field.metadata)
+        added = {name: mark.value for name, mark in marks if isinstance(mark, AddedWith) and name not in values}
+        found = validated({**added, **values})
+        # What the description does not say does not count as said.
+        found.model_fields_set.difference_update(added)
+        return found
 
     @property
     def hashed(self) -> dict[str, Any]:
@@ -120,6 +146,11 @@ class BigGAN(Options):
     embedding: PositiveInt = Field(128, description="size of the class embedding that all blocks share")
     width: PositiveInt = Field(64, description="channels at full resolution; up to 16 times as many below")
     attention: bool = Field(True, description="self-attention at the largest side that is at most 64 and half of it")
+    truncation: Annotated[Literal["deviation", "threshold"], AddedWith("threshold")] = Field(
+        "deviation",
+        description="what a truncation below 1 is: the deviation that is left of z's, or, in models made before, half of "
+        "where z is cut off",
+    )
 
 
 class StyleGAN2(Options):
@@ -146,6 +177,9 @@ class StyleGAN2(Options):
     max_width: PositiveInt = Field(256, description="channels of any layer at most")
     style_mixing: float = Field(0.9, ge=0, le=1, description="share of the images made from two latents in training")
     minibatch_std_group: PositiveInt = Field(4, description="images whose deviation the discriminator sees together")
+    noise: Annotated[Literal["mixed", "shifted"], AddedWith("shifted")] = Field(
+        "mixed", description="shifted: that of models made before layers had noise of their own"
+    )
 
 
 class R3GAN(Options):
@@ -164,12 +198,21 @@ class R3GAN(Options):
     name: Literal["r3gan"] = "r3gan"
     conditional: bool = Field(True, description="give both networks the class of each image")
     latent: PositiveInt = Field(64, description="size of the noise z")
-    width: PositiveInt = Field(96, description="channels of a stage up to `full_width_to`, halved at each higher one")
+    width: PositiveInt = Field(96, description="channels of a stage up to `full_width_to`, halved at each higher one and rounded to whole groups")
     full_width_to: PositiveInt = Field(32, description="side in pixels up to which a stage has the full width")
     blocks: int = Field(2, ge=1, le=64, description="residual blocks of a stage")
     expansion: PositiveInt = Field(2, description="how many times wider a block is inside")
     group: PositiveInt = Field(16, description="channels of a group of the 3x3 convolutions")
     embedding: PositiveInt = Field(64, description="size of the class embedding")
+    embedding_start: Annotated[Literal["unit", "released"], AddedWith("unit")] = Field(
+        "unit",
+        description="deviation of class embeddings at the start: 1, or as in the released code 1/sqrt(classes), in the "
+        "discriminator divided by sqrt(embedding)",
+    )
+    halving: Annotated[Literal["by_doubling", "by_side"], AddedWith("by_side")] = Field(
+        "by_doubling",
+        description="where a stage has fewer channels; by_side: models made before, of 6 * 2^n pixels and the like",
+    )
 
 
 AnyNetwork = MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN

@@ -91,8 +91,7 @@ class Published:
     @cached_property
     def id(self) -> str:
         """Hash of all that its images depend on."""
-        described = self.manifest.model_dump(mode="json")
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.manifest.hashed, sort_keys=True).encode()).hexdigest()
 
     def generator(self) -> Generator:
         """Return a generator with these weights, in evaluation mode, on the processor."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .curves import Averages, diversity
 from .dataset import Split, TrainingBatch, shuffled_order
@@ -20,6 +20,7 @@ from .errors import DivergedError
 from .inputs import Inputs
 from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
+from .models.layers import Generator
 from .options import Execution, TrainingOptions
 from .penalties import Penalty, Weights
 from .players import Players
@@ -44,7 +45,7 @@ class Progress(NamedTuple):
 
     images: int
     metrics: dict[str, float]
-    ema: nn.Module
+    ema: Generator
     state: Callable[[], State]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..gan.errors import DamagedError, NotThereError
-from ..gan.options import Options
+from ..gan.options import STORED, Options
 from ..services.tracking import runs
 from ..workspace.artifacts import Dataset, Key
 from ..workspace.data_hashes import data_content
@@ -182,7 +182,7 @@ def _write(begun: Begun, workspace: Workspace) -> None:
 
 def _read(folder: Path) -> Begun | None:
     try:
-        return Begun(**unsealed((folder / RECORD).read_text()))
+        return Begun.model_validate(unsealed((folder / RECORD).read_text()), context=STORED)
     except (OSError, ValueError, TypeError):
         return None
 
@@ -236,7 +236,7 @@ def _logged(key: str, workers: int, workspace: Workspace) -> Iterator[Train]:
                 inner[last] = _value(text)
     for asked in ("auto", workers) if values else ():
         with suppress(ValidationError):
-            yield Train.model_validate({**values, "workers": asked})
+            yield Train.model_validate({**values, "workers": asked}, context=STORED)
 
 
 def _value(text: str) -> Any:

@@ -8,6 +8,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ..gan.errors import DamagedError
+from ..gan.options import STORED
 from ..services.storage import Storage
 from ..workspace.artifacts import Dataset
 from ..workspace.files import disk_errors, sha256_of, unsealed
@@ -66,7 +67,8 @@ def fetch_dataset(content: str, storage: Storage, cache: Path) -> Dataset:
 def _described(manifest: Path, content: str) -> Dataset | None:
     """Return the data set that `manifest` describes, if it has this content hash; its files are not read."""
     try:
-        dataset = Dataset(**unsealed(manifest.read_text()), folder=manifest.parent)
+        described = {**unsealed(manifest.read_text()), "folder": manifest.parent}
+        dataset = Dataset.model_validate(described, context=STORED)
     except (OSError, ValueError, TypeError):
         return None
     return dataset if dataset.content == content else None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field
 
 from ..gan.errors import DamagedError, NotThereError
-from ..gan.options import Execution, ImageFormat, LatentsName, Options, TrainingOptions
+from ..gan.options import STORED, Execution, ImageFormat, LatentsName, Options, TrainingOptions
 from .files import sealed, sha256_of, unsealed
 
 
@@ -78,7 +78,7 @@ class Artifact(Options):
             made_by = cls.__name__.lower()
             raise NotThereError(f"there is no {made_by} at {folder}: run `ganflow run`, which makes it")
         try:
-            artifact = cls(**unsealed(path.read_text()), folder=folder)
+            artifact = cls.model_validate({**unsealed(path.read_text()), "folder": folder}, context=STORED)
         except (ValueError, TypeError):
             raise OtherVersionError(
                 f"{path} is damaged, or of another version of ganflow: `ganflow run` makes it again"

@@ -8,6 +8,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from ..gan.errors import DamagedError
+from ..gan.options import STORED
 from ..gan.published import FILES, MANIFEST, Manifest, Published
 from .artifacts import Model
 from .files import sealed, unsealed
@@ -46,13 +47,14 @@ def _manifest(folder: Path) -> Manifest:
     generator alone was registered, and how their latents are made they do not say.
     """
     if (folder / MANIFEST).exists():
-        return Manifest.model_validate(unsealed((folder / MANIFEST).read_text()))
+        return Manifest.model_validate(unsealed((folder / MANIFEST).read_text()), context=STORED)
     described = unsealed((folder / Model.manifest).read_text())
     there = [name for name in FILES.values() if name == FILES["generator"] or (folder / name).exists()]
-    return Manifest(
-        network=described["training"]["network"],
-        image=described["image"],
-        precision=described["execution"]["precision"],
-        latents=described.get("latents", "torch-mt19937"),
-        files={name: described["files"][name]["sha256"] for name in there},
-    )
+    manifest = {
+        "network": described["training"]["network"],
+        "image": described["image"],
+        "precision": described["execution"]["precision"],
+        "latents": described.get("latents", "torch-mt19937"),
+        "files": {name: described["files"][name]["sha256"] for name in there},
+    }
+    return Manifest.model_validate(manifest, context=STORED)

@@ -14,8 +14,18 @@ from components.gan.models import build, layers, r3gan, second_order
 from components.gan.models.biggan import Attention, SpectralConv2d, truncated
 from components.gan.models.layers import BatchNorm, Downsample, Generator, standing_statistics, upsample
 from components.gan.models.second_order import conv2d, leaky_relu
-from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, minibatch_std
-from components.gan.options import DCGAN, MLP, NETWORKS, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2
+from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, hashed_uniform, minibatch_std
+from components.gan.options import (
+    DCGAN,
+    MLP,
+    NETWORKS,
+    R3GAN,
+    STORED,
+    BigGAN,
+    ImageFormat,
+    NetworkOptions,
+    StyleGAN2,
+)
 
 CLASSES = ("cat", "dog", "cow")
 # Narrow, so that all of them are tested in seconds; a network that is not here is tested as it comes.
@@ -265,6 +275,90 @@ def test_noise_is_normal_and_a_function_of_the_latent() -> None:
     for other in (noise.roll(1, 1), noise.roll(1, 0), noise.roll(32, 1), hashed_normal(z, 1024, stream=3)):
         assert (noise * other).mean().item() == pytest.approx(0, abs=0.01)
     assert torch.equal(hashed_normal(z[7:8], 1024, stream=2), noise[7:8])
+
+
+def test_no_two_streams_share_their_noise_at_any_shift() -> None:
+    """Layers s and s + 8 had the same numbers, 200 pixels apart."""
+    count, z = 4096, torch.rand(1, 4, generator=torch.Generator().manual_seed(0))
+    spectra = torch.stack([torch.fft.rfft(hashed_normal(z, count, stream=s)[0], n=2 * count) for s in range(-2, 16)])
+    correlations = torch.fft.irfft(spectra[:, None] * spectra.conj(), n=2 * count) / count
+    correlations[torch.arange(18), torch.arange(18), 0] -= 1
+    assert correlations.abs().max() < 7 / count**0.5
+
+
+@pytest.mark.parametrize("place", [0, 1, 31])
+def test_noise_depends_on_every_number_of_the_latent_and_on_its_sign(place: int) -> None:
+    z = torch.rand(1, 32, generator=torch.Generator().manual_seed(0)) + 0.5
+    noise = hashed_uniform(z, 4096, stream=2)
+    for change in (-z[0, place], torch.nextafter(z[0, place], z.new_tensor(9.0)), z[0, place] * 2):
+        other = z.clone()
+        other[0, place] = change
+        found = hashed_uniform(other, 4096, stream=2)
+        assert torch.corrcoef(torch.cat((noise, found)))[0, 1].abs() < 0.08
+    # The numbers are not only counted: their order counts too.
+    assert not torch.equal(hashed_uniform(z.flip(1), 4096, stream=2), noise)
+
+
+def test_a_model_made_before_keeps_its_noise() -> None:
+    """The first numbers of two streams as 29edf2a drew them."""
+    key = torch.tensor([[0.5, 1.0], [-0.25, 3.0]])
+    old = StyleGAN2.model_validate({**NARROW["stylegan2"]}, context=STORED)
+    assert old.noise == "shifted"
+    G, _ = build(old, image_of(32))
+    drawn = torch.cat([G.layers[0].uniform(key, 3, stream) for stream in (0, 11)], 1)
+    assert (drawn * 2**23 - 0.5).long().tolist() == [
+        [7892329, 1274359, 5594378, 4403614, 1950407, 4307808],
+        [3071881, 7420574, 5992687, 349991, 3428153, 750374],
+    ]
+
+
+@pytest.mark.parametrize("classes", [1, 10, 1000])
+def test_truncation_pulls_towards_the_mean_of_each_class_however_many_there_are(classes: int) -> None:
+    torch.manual_seed(0)
+    names = tuple(map(str, range(classes)))
+    G, _ = build(StyleGAN2(**NARROW["stylegan2"]), image_of(32).model_copy(update={"classes": names}))
+    # Of many classes most are in no batch, and the rarest in none of them.
+    label = torch.zeros(1000, dtype=torch.long)
+    standing_statistics(G, Inputs(torch.randn(1000, 8), label))
+    for chosen in sorted({0, classes // 2, classes - 1}):
+        z, label = torch.randn(5000, 8), torch.full((5000,), chosen)
+        with torch.no_grad():
+            w, pulled = G.mapping(z, label), G.mapping(z, label, 0.5)
+            centre = 2 * pulled[0] - w[0]
+            distance = (w - w.mean(0)).norm(dim=1).mean()
+            assert (centre - w.mean(0)).norm() < 0.2 * distance
+            assert torch.allclose(pulled, torch.lerp(centre, w, 0.5), atol=1e-5)
+
+
+def test_a_class_that_had_no_latent_is_pulled_towards_the_mean_of_all() -> None:
+    """Models made before had too few latents for rare classes, and pulled those towards zero."""
+    torch.manual_seed(0)
+    G, _ = build(StyleGAN2(**NARROW["stylegan2"]), image_of(32))
+    with torch.no_grad():
+        G.mapping.w_sum.copy_(torch.randn(3, 8) * 10)
+        G.mapping.w_count.copy_(torch.tensor([10.0, 0.0, 30.0]))
+        w = [G.mapping(torch.ones(1, 8), torch.tensor([1]), truncation) for truncation in (1.0, 0.75)]
+    assert torch.allclose(w[1], torch.lerp(G.mapping.w_sum.sum(0) / 40, w[0], 0.75), atol=1e-5)
+
+
+def test_an_image_has_one_style_more_than_layers_as_in_the_paper() -> None:
+    """What a resolution adds to the image listens to the style of the next layer (StyleGAN2's figure 7, 2 log2(r) - 2)."""
+    torch.manual_seed(0)
+    G, _ = build(StyleGAN2(**NARROW["stylegan2"]), image_of(64))
+    z, label = torch.randn(2, 8), torch.tensor([0, 1])
+    styles = G.eval().styles(z, label).detach().clone().requires_grad_()
+    assert styles.shape[1] == 2 * 6 - 2
+    with torch.no_grad():
+        for layer in G.to_images[:-1]:
+            layer.conv.weight.zero_()
+    (gradient,) = torch.autograd.grad(G.synthesis(styles, z).square().sum(), styles)
+    assert gradient.abs().sum((0, 2)).min() > 0
+    with torch.no_grad():
+        G.to_images[-1].conv.weight.zero_()
+        G.to_images[0].conv.weight.fill_(1.0)
+    styles.grad = None
+    (gradient,) = torch.autograd.grad(G.synthesis(styles, z).square().sum(), styles)
+    assert gradient.abs().sum((0, 2)).nonzero().flatten().tolist() == [0, 1]
 
 
 def test_style_mixing_takes_later_layers_from_another_latent() -> None:

@@ -26,6 +26,9 @@ class Generator(nn.Module, ABC):
     def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
         """Make images (B, C, H, W); `truncation` in (0, 1] pulls them towards typical ones, 1 leaves them alone."""
 
+    def take_centres(self, z: Tensor) -> None:
+        """Take what truncation pulls towards, over latents z (N, latent) in every class; nothing where it is fixed."""
+
     def latent_weights(self) -> Tensor | None:
         """Weights (outputs, size) of the first layers that read the style (see `style`); None where none is linear."""
         return None
@@ -88,21 +91,21 @@ class Standing(nn.Module):
 
 
 @torch.no_grad()
-def standing_statistics(generator: nn.Module, inputs: Inputs, batch: int = 125) -> None:
-    """Give `generator` standing statistics over all `inputs`.
+def standing_statistics(generator: Generator, inputs: Inputs, batch: int = 125) -> None:
+    """Give `generator` standing statistics over all `inputs`, and the centres of truncation over their latents.
 
     Without a process group: each rank that calls it does so for itself.
     """
     standing = [module for module in generator.modules() if isinstance(module, Standing)]
-    if not standing:
-        return
     generator.eval()
-    for batches, some in enumerate(inputs.split(batch), 1):
+    if standing:
+        for batches, some in enumerate(inputs.split(batch), 1):
+            for module in standing:
+                module.batches = batches
+            generator(some)
         for module in standing:
-            module.batches = batches
-        generator(some)
-    for module in standing:
-        module.batches = None
+            module.batches = None
+    generator.take_centres(inputs.z)
 
 
 class _BatchNormOverRanks(torch.autograd.Function):

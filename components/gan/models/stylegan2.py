@@ -10,13 +10,15 @@ mixing, equalised learning rates, and the filter [1, 3, 3, 1] wherever resolutio
 - Factors such as the activation's sqrt(2) are folded into small tensors: sqrt(2) lrelu(t) = lrelu(sqrt(2) t).
 - Noise and mixing are pseudo-random functions of z, so that an image does not depend on batch, rank or resume. In
   evaluation the noise is the same for all images and nothing is mixed.
-- Truncation pulls w towards the mean of its class, from standing statistics.
+- Truncation pulls w towards the mean of its class, which is taken of at least `CENTRED` latents of every class.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +27,17 @@ from torch.nn import functional as F
 from ..inputs import Inputs
 from ..options import ImageFormat, StyleGAN2
 from . import layers
-from .layers import Blur, Downsample, NetworkPair, Pyramid, Standing, pyramid, upsample
+from .layers import Blur, Downsample, NetworkPair, Pyramid, pyramid, upsample
 
+# Latents of a class of which the mean of w is taken: its error is 1/sqrt(200) of w's deviation, 7 %. More for few classes.
+CENTRED, CENTRED_IN_ALL = 200, 10_000
 SLOPE = 0.2
 MAPPING_RATE = 0.01
 GAIN = math.sqrt(2)
+MASK = 0x7FFFFFFF
+# key (B, n), count, stream -> (B, count)
+Uniform = Callable[[Tensor, int, int], Tensor]
+Word = TypeVar("Word", int, Tensor)
 
 
 def build(options: StyleGAN2, image: ImageFormat) -> NetworkPair:
@@ -43,7 +51,7 @@ def build(options: StyleGAN2, image: ImageFormat) -> NetworkPair:
     widths = [min(options.max_width, options.width * 2**i) for i in reversed(range(scales.doublings + 1))]
     mapping = Mapping(options.latent, options.style, options.mapping_layers, classes)
     return NetworkPair(
-        Generator(scales, image.channels, widths, mapping, options.style_mixing),
+        Generator(scales, image.channels, widths, mapping, options.style_mixing, NOISES[options.noise]),
         Discriminator(scales, image.channels, widths[::-1], options.minibatch_std_group, classes),
     )
 
@@ -51,43 +59,52 @@ def build(options: StyleGAN2, image: ImageFormat) -> NetworkPair:
 class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W), trained towards [-1, 1] (figure 7 a with skips)."""
 
-    def __init__(self, scales: Pyramid, channels: int, widths: list[int], mapping: Mapping, mixing: float) -> None:
+    def __init__(
+        self, scales: Pyramid, channels: int, widths: list[int], mapping: Mapping, mixing: float, uniform: Uniform
+    ) -> None:
         super().__init__()
-        self.mapping, self.mixing = mapping, mixing
+        self.mapping, self.mixing, self.uniform = mapping, mixing, uniform
         self.constant = nn.Parameter(torch.randn(widths[0], *scales.start))
         # One layer at the start, two at each higher resolution, of which the first doubles the size.
         plan = [(widths[0], widths[0], False)]
         for wide, narrow in pairwise(widths):
             plan += [(wide, narrow, True), (narrow, narrow, False)]
-        self.layers = nn.ModuleList(StyledLayer(a, b, mapping.size, up=up) for a, b, up in plan)
+        self.layers = nn.ModuleList(StyledLayer(a, b, mapping.size, uniform, up=up) for a, b, up in plan)
         self.to_images = nn.ModuleList(ToImage(width, channels, mapping.size) for width in widths)
 
     def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
         return self.synthesis(self.styles(inputs.z, inputs.label, truncation), inputs.z)
 
+    @property
+    def style_count(self) -> int:
+        """How many styles an image has: one for each layer, and one for the last image, whose layer would be next."""
+        return len(self.layers) + 1
+
     def styles(self, z: Tensor, label: Tensor, truncation: float = 1.0) -> Tensor:
-        """w for every layer, (B, layers, style); in training some images take the later layers' from a second z."""
+        """Return all w of an image, (B, style_count, style); in training some take the later ones from a second z."""
         w = self.mapping(z, label, truncation)
-        layers = len(self.layers)
         if not self.training or not self.mixing:
-            return w[:, None].expand(-1, layers, -1)
-        other = self.mapping(hashed_normal(z, z.shape[1], stream=-1), label, truncation)
-        chosen, crossover = hashed_uniform(z, 2, stream=-2).unbind(1)
-        first = torch.where(chosen < self.mixing, 1 + (crossover * (layers - 1)).long(), layers)
-        mixed = torch.arange(layers, device=z.device) >= first[:, None]
+            return w[:, None].expand(-1, self.style_count, -1)
+        other = self.mapping(normal(self.uniform(z, z.shape[1], -1)), label, truncation)
+        chosen, crossover = self.uniform(z, 2, -2).unbind(1)
+        first = torch.where(chosen < self.mixing, 1 + (crossover * (self.style_count - 1)).long(), self.style_count)
+        mixed = torch.arange(self.style_count, device=z.device) >= first[:, None]
         return torch.where(mixed[:, :, None], other[:, None], w[:, None])
 
     def synthesis(self, styles: Tensor, z: Tensor) -> Tensor:
-        """Return the image of `styles` (B, layers, style), with the noise that belongs to z (B, latent)."""
+        """Return the image of `styles` (B, style_count, style), with the noise that belongs to z (B, latent).
+
+        What is added to the image at a resolution has the style of the layer after it.
+        """
         # The same key for all images in evaluation: the same noise.
         key = z if self.training else torch.zeros_like(z)
         x = self.constant.expand(len(z), -1, -1, -1).to(memory_format=torch.channels_last)
         x = self.layers[0](x, styles[:, 0], key, 0)
-        image: Tensor = self.to_images[0](x, styles[:, 0])
+        image: Tensor = self.to_images[0](x, styles[:, 1])
         for i, to_image in enumerate(self.to_images[1:]):
             for index in (2 * i + 1, 2 * i + 2):
                 x = self.layers[index](x, styles[:, index], key, index)
-            image = upsample(image) + to_image(x, styles[:, 2 * i + 2])
+            image = upsample(image) + to_image(x, styles[:, 2 * i + 3])
         return image
 
     def latent_weights(self) -> Tensor:
@@ -99,10 +116,13 @@ class Generator(layers.Generator):
         return self.mapping(inputs.z, inputs.label)
 
     def styled(self, style: Tensor, inputs: Inputs) -> Tensor:
-        return self.synthesis(style[:, None].expand(-1, len(self.layers), -1), inputs.z)
+        return self.synthesis(style[:, None].expand(-1, self.style_count, -1), inputs.z)
+
+    def take_centres(self, z: Tensor) -> None:
+        self.mapping.take_centres(z)
 
 
-class Mapping(Standing):
+class Mapping(nn.Module):
     """z (B, latent), label (B,) -> w (B, style): normalised inputs, then fully connected layers that learn slowly."""
 
     w_sum: Tensor
@@ -128,23 +148,29 @@ class Mapping(Standing):
         for layer in self.layers:
             w = layer(w)
         w = w.float()
-        if self.batches:
-            if self.batches == 1:
-                self.w_sum.zero_()
-                self.w_count.zero_()
-            self.w_sum.index_add_(0, label, w)
-            self.w_count.index_add_(0, label, torch.ones_like(w[:, 0]))
-        if truncation == 1:
-            return w
-        mean = self.w_sum[label] / self.w_count[label].clamp(min=1)[:, None]
-        return torch.lerp(mean, w, truncation)
+        return w if truncation == 1 else torch.lerp(self._centres()[label], w, truncation)
+
+    @torch.no_grad()
+    def take_centres(self, z: Tensor) -> None:
+        """Take the mean of w in every class, each of the same latents: as many of z (N, latent) as are enough."""
+        classes = len(self.w_count)
+        z = z[: max(CENTRED, CENTRED_IN_ALL // classes)]
+        self.w_count.fill_(len(z))
+        for label in range(classes):
+            self.w_sum[label] = self(z, torch.full((len(z),), label, device=z.device)).sum(0)
+
+    def _centres(self) -> Tensor:
+        """Return the mean of w in every class, (classes, style); that of all for a class of which none was taken."""
+        every = self.w_sum.sum(0) / self.w_count.sum().clamp(min=1)
+        return torch.where(self.w_count[:, None] > 0, self.w_sum / self.w_count.clamp(min=1)[:, None], every)
 
 
 class StyledLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU (figure 2 d): (B, fan_in, H, W) -> (B, fan_out, H', W')."""
 
-    def __init__(self, fan_in: int, fan_out: int, style: int, *, up: bool) -> None:
+    def __init__(self, fan_in: int, fan_out: int, style: int, uniform: Uniform, *, up: bool) -> None:
         super().__init__()
+        self.uniform = uniform
         self.conv = ModulatedConv2d(fan_in, fan_out, 3, style, up=up)
         self.bias = nn.Parameter(torch.zeros(fan_out))
         self.noise_strength = nn.Parameter(torch.zeros(()))
@@ -152,7 +178,7 @@ class StyledLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, key: Tensor, index: int) -> Tensor:
         x = self.conv(x, w, GAIN)
         height, width = x.shape[2:]
-        noise = hashed_normal(key, height * width, stream=index).view(-1, 1, height, width)
+        noise = normal(self.uniform(key, height * width, index)).view(-1, 1, height, width)
         shift = torch.add(noise * (self.noise_strength * GAIN), self.bias[:, None, None] * GAIN)
         return F.leaky_relu(x + shift.to(x.dtype), SLOPE)
 
@@ -304,24 +330,51 @@ def hashed_uniform(key: Tensor, count: int, stream: int) -> Tensor:
 
     A hash of integers rather than a generator: the same on every device, in any batch, and nothing to keep.
 
-    Shapes: key (B, n), of which the first number in fp32 counts -> (B, count).
+    Shapes: key (B, n), of which all bits in fp32 count -> (B, count).
     """
-    mask = 0x7FFFFFFF
-    seed = key[:, :1].to(torch.float32).contiguous().view(torch.int32).long() & mask
+    column = torch.arange(1, key.shape[1] + 1, device=key.device) * 0x9E3779B1 & MASK
+    bits = key.to(torch.float32).contiguous().view(torch.int32).long()
+    # A word is 31 bits; the sign of a number comes after them.
+    row = _finalised(_finalised(bits & MASK ^ column) + (bits < 0)).sum(1, keepdim=True)
+    start = _finalised(row & MASK ^ _finalised((stream & 0xFFFF) * 0x10000019 & MASK))
+    place = torch.arange(count, device=key.device)[None] * 0x2545F491
+    return _unit(_finalised(start ^ place & MASK))
+
+
+def shifted_uniform(key: Tensor, count: int, stream: int) -> Tensor:
+    """As `hashed_uniform`, for models made before it.
+
+    Of the key the first number alone counts, without its sign, and stream s + 8 is stream s shifted by 200 places.
+    """
+    seed = key[:, :1].to(torch.float32).contiguous().view(torch.int32).long() & MASK
     place = torch.arange(count, device=key.device)[None] + (stream & 0xFFFF) * 0x10000019
-    # Rounds of multiply and shift, as in MurmurHash3's finaliser, in 31 bits of 64, so that no product overflows.
-    x = ((seed * 0x5BD1E995) ^ (seed >> 15)) & mask
-    x = (x ^ (place * 0x2545F491)) & mask
-    for factor, shift in ((0x45D9F3B, 16), (0x2C1B3C6D, 15), (0x297A2D39, 16)):
-        x = ((x ^ (x >> shift)) * factor) & mask
-    x = x ^ (x >> 15)
-    # 23 bits and a half are a float's: with one more the largest would be rounded to 1.
-    return ((x >> 8).float() + 0.5) / 2**23
+    x = ((seed * 0x5BD1E995) ^ (seed >> 15)) & MASK
+    return _unit(_finalised((x ^ (place * 0x2545F491)) & MASK))
 
 
 def hashed_normal(key: Tensor, count: int, stream: int) -> Tensor:
     """N(0, 1) instead of uniform, see `hashed_uniform`."""
-    return torch.erfinv(hashed_uniform(key, count, stream) * 2 - 1) * GAIN
+    return normal(hashed_uniform(key, count, stream))
+
+
+def normal(u: Tensor) -> Tensor:
+    """Return the quantile of the normal distribution at u in (0, 1)."""
+    return torch.erfinv(u * 2 - 1) * GAIN
+
+
+def _finalised(x: Word) -> Word:
+    """Mix the lower 31 bits of x by rounds of multiply and shift, as in MurmurHash3's finaliser; no product overflows."""
+    for factor, shift in ((0x45D9F3B, 16), (0x2C1B3C6D, 15), (0x297A2D39, 16)):
+        x = ((x ^ (x >> shift)) * factor) & MASK
+    return x ^ (x >> 15)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Return 31 bits as a number in (0, 1): 23 bits and a half are a float's, one more would round the largest to 1."""
+    return ((x >> 8).float() + 0.5) / 2**23
+
+
+NOISES: dict[str, Uniform] = {"mixed": hashed_uniform, "shifted": shifted_uniform}
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from components.gan.errors import UserError
 from components.gan.inputs import Inputs
 from components.gan.losses import gradient_penalty
 from components.gan.models import build, layers, r3gan, second_order
-from components.gan.models.biggan import Attention, SpectralConv2d, truncated
+from components.gan.models.biggan import Attention, SpectralConv2d, threshold_of, truncated
 from components.gan.models.layers import BatchNorm, Downsample, Generator, standing_statistics, upsample
 from components.gan.models.second_order import conv2d, leaky_relu
 from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, hashed_uniform, minibatch_std
@@ -384,6 +384,30 @@ def test_truncated_normal_is_that_of_drawing_again() -> None:
     assert inside.std().item() == pytest.approx(z[z.abs() <= 1].std().item(), rel=0.01)
     assert (inside[z.argsort()].diff() >= 0).all()
     assert torch.allclose(truncated(z, 6.0), z, atol=1e-2)
+
+
+@pytest.mark.parametrize("deviation", [1e-4, 0.1, 0.54, 0.88, 0.99, 0.999, 1 - 1e-9])
+def test_biggans_truncation_is_the_deviation_that_is_left(deviation: float) -> None:
+    z = torch.randn(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inside = truncated(z / z.std(), threshold_of(deviation))
+    assert inside.std().item() == pytest.approx(deviation, rel=0.005)
+
+
+def test_biggans_images_do_not_jump_where_truncation_begins() -> None:
+    torch.manual_seed(0)
+    changes = {}
+    inputs = Inputs(torch.randn(50, 10), torch.zeros(50, dtype=torch.long))
+    for options in (BigGAN(**NARROW["biggan"]), BigGAN.model_validate(NARROW["biggan"], context=STORED)):
+        G, _ = build(options, image_of(32))
+        standing_statistics(G, inputs, batch=50)
+        with torch.no_grad():
+            whole = G(inputs)
+            changes[options.truncation] = [
+                (G(inputs, truncation) - whole).std() / whole.std() for truncation in (0.99999, 0.5)
+            ]
+    assert changes["deviation"][0] < 0.01 < changes["deviation"][1]
+    # Those that were registered before keep their pictures.
+    assert changes["threshold"][0] > 0.02
 
 
 def test_standing_statistics_are_averages_over_many_batches() -> None:

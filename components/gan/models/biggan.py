@@ -3,12 +3,16 @@
 As in the paper (section 3, figure 15): residual blocks, spectral norm in both networks (Miyato et al. 2018), a class
 embedding shared by all blocks and a part of z for each (hierarchical latents), which set the gains and biases of batch
 norm, self-attention (Zhang et al. 2019), a projection discriminator (Miyato & Koyama 2018) over a sum of features,
-orthogonal initialisation. Different: channels double from `width` at full resolution to at most 16 times as many in
+orthogonal initialisation. Truncation is a deviation: z is cut off where 0.88, 0.54 or 0.28 of it is left for the paper's
+thresholds of 2, 1 and 0.5, so that nothing jumps towards 1, and all networks mean the same by it; the statistics of batch
+norm are not taken again for each, as the paper does. Different: channels double from `width` at full resolution to at most 16 times as many in
 all resolutions, where the paper has a table for each.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -34,7 +38,7 @@ def build(options: BigGAN, image: ImageFormat) -> NetworkPair:
     classes = len(image.classes) if options.conditional and image.labelled else 0
     attention = max((side for side in scales.sides[:-1] if side <= LARGEST_ATTENTION), default=0)
     place = attention if options.attention else 0
-    generator = Generator(scales, image.channels, options.latent, options.width, options.embedding, classes, place)
+    generator = Generator(options, scales, image.channels, classes, place)
     discriminator = Discriminator(scales, image.channels, options.width, classes, place)
     for network in (generator, discriminator):
         for layer in network.modules():
@@ -48,11 +52,11 @@ def build(options: BigGAN, image: ImageFormat) -> NetworkPair:
 class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W) in [-1, 1]."""
 
-    def __init__(
-        self, scales: Pyramid, channels: int, latent: int, width: int, embedding: int, classes: int, attention: int
-    ) -> None:
+    def __init__(self, options: BigGAN, scales: Pyramid, channels: int, classes: int, attention: int) -> None:
         super().__init__()
         start, doublings = scales
+        latent, width, embedding = options.latent, options.width, options.embedding
+        self.threshold = THRESHOLDS[options.truncation]
         self.start = start
         # The start and every block get a part of z of their own, as even as it divides.
         self.parts = [len(part) for part in torch.arange(latent).tensor_split(doublings + 1)]
@@ -72,7 +76,7 @@ class Generator(layers.Generator):
         self.to_image = SpectralConv2d(width, channels, 3, padding=1)
 
     def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
-        z = truncated(inputs.z, 2 * truncation) if truncation < 1 else inputs.z
+        z = truncated(inputs.z, self.threshold(truncation)) if truncation < 1 else inputs.z
         first, *parts = z.split(self.parts, dim=1)
         if self.embedding is not None:
             shared = self.embedding(inputs.label)
@@ -271,6 +275,31 @@ def truncated(z: Tensor, threshold: float) -> Tensor:
     within = torch.erf(torch.tensor(threshold / 2**0.5, dtype=torch.float64))
     u = torch.erf(z.double() / 2**0.5) * within
     return (torch.erfinv(u) * 2**0.5).to(z.dtype)
+
+
+def threshold_of(deviation: float) -> float:
+    """Where a normal distribution is cut off that has this `deviation` in (0, 1) then; without limit towards 1."""
+    low, high = 0.0, 40.0
+    for _ in range(60):
+        threshold = (low + high) / 2
+        low, high = (threshold, high) if deviation_within(threshold) < deviation else (low, threshold)
+    return high
+
+
+def deviation_within(threshold: float) -> float:
+    """Return the deviation of N(0, 1) cut off at +-threshold; threshold / sqrt(3) where that is small."""
+    # Below, the difference of two numbers near 1 would be all rounding.
+    if threshold < 1e-3:
+        return threshold / 3**0.5
+    density = math.exp(-(threshold**2) / 2) * (2 / math.pi) ** 0.5
+    return (1 - threshold * density / math.erf(threshold / 2**0.5)) ** 0.5
+
+
+# Of models made before, the paper's thresholds of 2 and less are truncations of 1 and less: above 2 there was none.
+THRESHOLDS: dict[str, Callable[[float], float]] = {
+    "deviation": threshold_of,
+    "threshold": lambda truncation: 2 * truncation,
+}
 
 
 def _nearest(x: Tensor) -> Tensor:

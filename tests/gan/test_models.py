@@ -68,7 +68,7 @@ def test_mlp_is_the_articles() -> None:
 @pytest.mark.parametrize("network", ALL, ids=named)
 @pytest.mark.parametrize(
     "image",
-    [image_of(28), image_of(32, channels=3), image_of(64, channels=4), image_of(32, 48)],
+    [image_of(28), image_of(32, channels=3), image_of(64, channels=4), image_of(32, 48), image_of(96)],
     ids=lambda i: f"{i.width}x{i.height}x{i.channels}",
 )
 def test_shapes_range_and_a_gradient_for_every_parameter(network: NetworkOptions, image: ImageFormat) -> None:
@@ -165,6 +165,65 @@ def test_refuses_a_resolution_that_it_cannot_double_to(network: NetworkOptions) 
         build(network, image_of(30))
 
 
+# What README and docs/networks.md promise: 4 to 7 times a power of two, of either side.
+SIDES = sorted({start * 2**doublings for start in (4, 5, 6, 7) for doublings in range(1, 7)} & set(range(8, 257)))
+
+
+@pytest.mark.parametrize("network", [*NETWORKS.values()], ids=lambda options: options().name)
+def test_every_size_that_is_promised_works_by_default(network: type[NetworkOptions]) -> None:
+    assert {28, 32, 48, 64, 96, 128, 160, 192, 224, 256} <= {*SIDES}
+    for side in SIDES:
+        # Without memory: which sizes work is told by the weights alone.
+        with torch.device("meta"):
+            assert all(parameters(player) for player in build(network(), image_of(side, side * 2, channels=3))), side
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_r3gan_has_every_size_that_is_promised_in_every_width(size: str) -> None:
+    for side in SIDES:
+        with torch.device("meta"):
+            assert all(parameters(player) for player in build(R3GAN(**R3GAN.sizes[size]), image_of(side))), side
+
+
+def test_r3gans_stages_are_halved_at_each_doubling_and_divide_into_groups() -> None:
+    widths = {side: r3gan.stage_widths(R3GAN(), layers.pyramid("r3gan", image_of(side)).sides) for side in SIDES}
+    assert widths[64] == [96, 96, 96, 96, 48]
+    assert widths[96] == [96, 96, 96, 48, 24]
+    assert widths[160] == [96, 96, 96, 48, 24, 16]
+    assert widths[224] == [96, 96, 96, 48, 24, 16]
+    # 96 / 8 channels would be one group and a half.
+    assert widths[256] == [96, 96, 96, 96, 48, 24, 16]
+    # As the paper's, and as all models of a size that is 4, 5 or 7 times a power of two where each divides.
+    paper = R3GAN(width=768)
+    assert r3gan.stage_widths(paper, [4, 8, 16, 32, 64, 128, 256]) == [768, 768, 768, 768, 384, 192, 96]
+    before = paper.model_copy(update={"halving": "by_side"})
+    for sides in ([4, 8, 16, 32, 64, 128, 256], [7, 14, 28]):
+        assert r3gan.stage_widths(before, sides) == r3gan.stage_widths(paper, sides)
+    assert r3gan.stage_widths(R3GAN.model_validate({}, context=STORED), [6, 12, 24, 48, 96]) == [96, 96, 96, 96, 32]
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_r3gans_embeddings_start_as_released_if_asked_for(classes: int) -> None:
+    torch.manual_seed(0)
+    image = image_of(32).model_copy(update={"classes": tuple(map(str, range(classes)))})
+    G, D = build(R3GAN(**NARROW["r3gan"], embedding_start="released", embedding=256), image)
+    assert G.embedding.weight.std().item() == pytest.approx(classes**-0.5, rel=0.05)
+    assert D.embedding.weight.std().item() == pytest.approx((classes * 256) ** -0.5, rel=0.05)
+    x = torch.randn(4, 1, 32, 32)
+    inputs = Inputs.without_latent(torch.arange(4))
+    with torch.no_grad():
+        features = D.head(D.basis(_last(D, x)).flatten(1))
+        assert torch.allclose(D(x, inputs), (features * D.embedding(inputs.label)).sum(1), rtol=1e-4, atol=1e-6)
+
+
+def _last(D: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What r3gan's discriminator has at its smallest size."""
+    x = D.stages[0](D.from_image(x))
+    for transition, stage in zip(D.transitions, D.stages[1:], strict=True):
+        x = stage(transition(D.downsample(x)))
+    return x
+
+
 def test_r3gan_refuses_a_width_that_does_not_divide_into_groups() -> None:
     with pytest.raises(UserError, match="groups of 16"):
         build(R3GAN(width=20), image_of(32))
@@ -181,6 +240,32 @@ def test_resampling_is_the_filter_1_3_3_1() -> None:
     inside = (..., slice(1, -1), slice(1, -1))
     up = F.conv_transpose2d(x, kernel * 4, stride=2, padding=1, groups=2)
     assert torch.allclose(upsample(x)[inside], up[inside], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [{"stride": (2, 1)}, {"padding": (0, 2)}, {"dilation": (1, 2)}, {"stride": (1, 3), "padding": (2, 1), "groups": 3}],
+    ids=str,
+)
+def test_a_convolution_of_any_geometry_equals_torchs_twice_derived(geometry: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 6, 7, dtype=torch.float64, requires_grad=True)
+    ours = second_order.Conv2d(6, 3, (2, 3), **geometry).double()
+    theirs = nn.Conv2d(6, 3, (2, 3), **geometry).double()
+    theirs.load_state_dict(ours.state_dict())
+    found = [layer(x) for layer in (ours, theirs)]
+    assert torch.allclose(*found)
+    seconds = []
+    for y, layer in zip(found, (ours, theirs), strict=True):
+        (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        seconds.append(torch.autograd.grad(gradient.square().sum(), (x, *layer.parameters())))
+    assert all(torch.allclose(a, b) for a, b in zip(*seconds, strict=True))
+
+
+@pytest.mark.parametrize("options", [{"padding_mode": "reflect", "padding": 1}, {"padding": "same"}])
+def test_a_convolution_with_padding_that_it_does_not_know_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="padding"):
+        second_order.Conv2d(2, 2, 3, **options)
 
 
 @pytest.mark.parametrize("groups", [1, 3])

@@ -8,6 +8,8 @@ step.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -34,8 +36,7 @@ def build(options: R3GAN, image: ImageFormat) -> NetworkPair:
     """
     scales = pyramid("r3gan", image)
     classes = len(image.classes) if options.conditional and image.labelled else 0
-    # From the start to the image: half as much for twice the size, beyond a certain one.
-    widths = [options.width // max(1, side // options.full_width_to) for side in scales.sides]
+    widths = stage_widths(options, scales.sides)
     if any(width * options.expansion % options.group or not width for width in widths):
         raise UserError(
             f"train.network.width = {options.width} gives stages of {', '.join(map(str, widths))} channels, which "
@@ -47,13 +48,30 @@ def build(options: R3GAN, image: ImageFormat) -> NetworkPair:
     )
 
 
+def stage_widths(options: R3GAN, sides: Sequence[int]) -> list[int]:
+    """Return the channels of each stage by its short side: halved at each side above `full_width_to`.
+
+    Halves are rounded to what divides into groups, and are at least that much.
+    """
+    if options.halving == "by_side":
+        return [options.width // max(1, side // options.full_width_to) for side in sides]
+    unit = options.group // math.gcd(options.group, options.expansion)
+    widths, width = [], float(options.width)
+    for side in sides:
+        if side > options.full_width_to:
+            width /= 2
+        whole = max(unit, math.floor(width / unit + 0.5) * unit)
+        widths.append(whole if width < options.width else options.width)
+    return widths
+
+
 class Generator(layers.Generator):
     """z (B, latent), label (B,) -> images (B, C, H, W), trained towards [-1, 1]."""
 
     def __init__(self, options: R3GAN, scales: Pyramid, widths: list[int], channels: int, classes: int) -> None:
         super().__init__()
         self.latent = options.latent
-        self.embedding = nn.Embedding(classes, options.embedding) if classes else None
+        self.embedding = _embedding(options, classes, classes**-0.5) if classes else None
         self.basis = nn.Parameter(torch.randn(widths[0], *scales.start))
         inputs = options.latent + (options.embedding if classes else 0)
         self.coefficients = _initialised(nn.Linear(inputs, widths[0], bias=False))
@@ -87,7 +105,9 @@ class Discriminator(nn.Module):
         self.transitions = nn.ModuleList(_transition(a, b) for a, b in pairwise(widths))
         self.downsample = Downsample()
         self.basis = _initialised(Conv2d(widths[-1], widths[-1], scales.start, groups=widths[-1], bias=False))
-        self.embedding = nn.Embedding(classes, options.embedding) if classes else None
+        # Projection (Miyato & Koyama 2018), scaled like a product of two unit vectors: here or in the embedding itself.
+        self.embedding = _embedding(options, classes, (classes * options.embedding) ** -0.5) if classes else None
+        self.length = options.embedding**0.5 if options.embedding_start == "unit" else 1.0
         self.head = _initialised(nn.Linear(widths[-1], options.embedding if classes else 1, bias=False))
 
     def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
@@ -98,8 +118,7 @@ class Discriminator(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             features: Tensor = self.head(self.basis(x.float()).flatten(1))
             if self.embedding is not None:
-                # Projection (Miyato & Koyama 2018), scaled like a product of two unit vectors.
-                return (features * self.embedding(inputs.label)).sum(1) / features.shape[1] ** 0.5
+                return (features * self.embedding(inputs.label)).sum(1) / self.length
         return features.squeeze(1)
 
 
@@ -119,6 +138,14 @@ class ResidualBlock(nn.Module):
         h = leaky_relu(self.expand(x), SLOPE)
         h = leaky_relu(self.grouped(h), SLOPE)
         return x + self.contract(h)
+
+
+def _embedding(options: R3GAN, classes: int, released: float) -> nn.Embedding:
+    """Return class embeddings that are N(0, 1), or have the deviation of the `released` code."""
+    embedding = nn.Embedding(classes, options.embedding)
+    if options.embedding_start == "released":
+        nn.init.normal_(embedding.weight, 0.0, released)
+    return embedding
 
 
 def _stage(options: R3GAN, width: int, stages: int) -> nn.Sequential:

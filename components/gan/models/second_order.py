@@ -15,27 +15,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Along both axes, or (vertical, horizontal).
+Sides = int | tuple[int, ...]
 # stride, padding, dilation, transposed, output padding, groups: the words of aten::convolution.
 _Geometry = tuple[list[int], list[int], list[int], bool, list[int], int]
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` with zeros for padding and without dilation: the same values and gradients."""
+    """`nn.Conv2d` with a number of zeros for padding: the same values and gradients.
+
+    Raises:
+        ValueError: padding is told by a word, or is not of zeros.
+    """
+
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        if isinstance(self.padding, str) or self.padding_mode != "zeros":
+            raise ValueError("padding must be a number of zeros")
 
     def forward(self, x: Tensor) -> Tensor:
-        stride, padding = int(self.stride[0]), int(self.padding[0])
-        return conv2d(x, self.weight, self.bias, stride=stride, padding=padding, groups=self.groups)
+        assert not isinstance(self.padding, str)
+        return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups, self.dilation)
 
 
 def conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, groups: int = 1
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sides = 1,
+    padding: Sides = 0,
+    groups: int = 1,
+    dilation: Sides = 1,
 ) -> Tensor:
     """`torch.nn.functional.conv2d`, x (B, C, H, W), weight (C', C / groups, h, w) -> (B, C', H', W')."""
     if torch.is_autocast_enabled(x.device.type):
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(kind), weight.to(kind)
         bias = None if bias is None else bias.to(kind)
-    y: Tensor = _Convolution.apply(x, weight, bias, ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups))
+    geometry = (_both(stride), _both(padding), _both(dilation), False, [0, 0], groups)
+    y: Tensor = _Convolution.apply(x, weight, bias, geometry)
     return y
 
 
@@ -135,6 +153,10 @@ def _kernel(
     gradient: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor, ...]:
     return torch.ops.aten.convolution_backward(gradient, x, weight, None, *geometry, wanted)
+
+
+def _both(sides: Sides) -> list[int]:
+    return [sides, sides] if isinstance(sides, int) else list(sides)
 
 
 def _like(tensor: Tensor, shape: torch.Size) -> Tensor:

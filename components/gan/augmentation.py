@@ -14,7 +14,9 @@ from .options import Policy
 
 
 def color(image: Tensor, u: Tensor) -> Tensor:
-    """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5], in units of the range [-1, 1]."""
+    """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5], in units of the range [-1, 1]; of RGBA the RGB."""
+    if image.shape[1] == 4:
+        return torch.cat((color(image[:, :3], u), image[:, 3:]), 1)
     brightness, saturation, contrast = (u[:, i].view(-1, 1, 1, 1) for i in range(3))
     image = image + (brightness - 0.5)
     grey = image.mean(1, keepdim=True)
@@ -36,16 +38,23 @@ def translation(image: Tensor, u: Tensor) -> Tensor:
 
 def cutout(image: Tensor, u: Tensor) -> Tensor:
     """Set a square of half the size, centred anywhere, to 0 (mid-grey)."""
-    height, width = image.shape[2:]
-    rows = torch.arange(height, device=image.device) - (u[:, 0, None] * height).long()
-    columns = torch.arange(width, device=image.device) - (u[:, 1, None] * width).long()
-    hole = ((rows.abs() * 4 < height)[:, :, None] & (columns.abs() * 4 < width)[:, None, :]).unsqueeze(1)
+    rows, columns = (_cut(u[:, axis], size) for axis, size in enumerate(image.shape[2:]))
+    hole = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
     return image * (~hole).to(image.dtype)
 
 
+def _cut(u: Tensor, size: int) -> Tensor:
+    """Which pixels (B, size) lie in a stretch of half of them, rounded up, whose middle is one of them or an end."""
+    half = (size + 1) // 2
+    # An even stretch has its middle between two pixels, of which there is one place more.
+    first = (u * (size + 1 - half % 2)).long() - half // 2
+    place = torch.arange(size, device=u.device)[None, :] - first[:, None]
+    return (place >= 0) & (place < half)
+
+
 def _shifted(u: Tensor, size: int) -> Tensor:
-    """Source coordinates (B, size) for a shift drawn from {-size // 8, ..., size // 8}."""
-    reach = size // 8
+    """Source coordinates (B, size) for a shift by up to an eighth of them, rounded, either way."""
+    reach = (size + 4) // 8
     shift = (u * (2 * reach + 1)).long() - reach
     return torch.arange(size, device=u.device)[None, :] + shift[:, None]
 

@@ -137,15 +137,18 @@ def path_lengths(image: Tensor, styles: Tensor, y: Tensor) -> Tensor:
 
 
 def orthogonal_penalty(module: nn.Module) -> Tensor:
-    """Sum over convolutions of ||W^T W * (1 - I)||_F^2 (Brock et al. 2019, eq. 3, without beta), a scalar.
+    """Sum over convolutions and linear layers of ||W^T W * (1 - I)||_F^2 (Brock et al. 2019, eq. 3, without beta).
 
-    Filters are driven to be orthogonal to each other and keep their norms, unlike in the first orthogonal penalties.
+    A scalar. Filters are driven to be orthogonal to each other and keep their norms, unlike in the first orthogonal
+    penalties. As in BigGAN-PyTorch linear layers count and embeddings of classes do not; the gradient is twice as large
+    as there, where it is that of half this sum.
     """
     total = torch.zeros((), device=next(module.parameters()).device)
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            weight = layer.weight.transpose(0, 1) if layer.transposed else layer.weight
-            filters = weight.flatten(1)
-            products = filters @ filters.T
-            total = total + products.square().sum() - products.diagonal().square().sum()
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            transposed = isinstance(layer, nn.ConvTranspose2d)
+            filters = (layer.weight.transpose(0, 1) if transposed else layer.weight).flatten(1)
+            # ||W W^T|| = ||W^T W||, of which the smaller is taken: a layer after z may have 16,000 filters of 20 numbers.
+            products = filters @ filters.T if len(filters) <= filters.shape[1] else filters.T @ filters
+            total = total + products.square().sum() - filters.square().sum(1).square().sum()
     return total

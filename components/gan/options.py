@@ -198,7 +198,10 @@ class R3GAN(Options):
     name: Literal["r3gan"] = "r3gan"
     conditional: bool = Field(True, description="give both networks the class of each image")
     latent: PositiveInt = Field(64, description="size of the noise z")
-    width: PositiveInt = Field(96, description="channels of a stage up to `full_width_to`, halved at each higher one and rounded to whole groups")
+    width: PositiveInt = Field(
+        96,
+        description="channels of a stage up to `full_width_to`, halved at each higher one and rounded to whole groups",
+    )
     full_width_to: PositiveInt = Field(32, description="side in pixels up to which a stage has the full width")
     blocks: int = Field(2, ge=1, le=64, description="residual blocks of a stage")
     expansion: PositiveInt = Field(2, description="how many times wider a block is inside")
@@ -307,7 +310,9 @@ class TrainingOptions(Options):
     )
     path_length_every: PositiveInt = Field(4, description="generator steps from one path length penalty to the next")
     orthogonal_weight: float = Field(
-        0.0, ge=0, description="weight of orthogonal regularisation of the generator's filters; 0 = off"
+        0.0,
+        ge=0,
+        description="weight of orthogonal regularisation of the generator's filters, for all but stylegan2; 0 = off",
     )
     mirror: bool = Field(False, description="mirror half of the real images, where left and right mean the same")
     augment: tuple[Policy, ...] = Field(
@@ -352,9 +357,18 @@ class TrainingOptions(Options):
             raise ValueError("path_length_weight needs the network stylegan2: the others have no styles")
         if isinstance(self.network, StyleGAN2) and self.batch % self.network.minibatch_std_group:
             raise ValueError("batch must be a multiple of network.minibatch_std_group")
-        if self.orthogonal_weight and self.network.name == "mlp":
-            raise ValueError("orthogonal_weight needs a network with convolutions")
         return self
+
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """What a result depends on; it says too what these options compute otherwise than they did at first."""
+        corrected = {
+            "augment": bool(self.augment),
+            "orthogonal_weight": bool(self.orthogonal_weight),
+            "wgan_gp_weight": bool(self.wgan_gp_weight and (self.augment or self.ada)),
+        }
+        names = [name for name, wrong in corrected.items() if wrong]
+        return super().hashed | ({"corrected": names} if names else {})
 
     @property
     def shares(self) -> int:

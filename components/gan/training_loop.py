@@ -134,7 +134,7 @@ def discriminator_step(players: Players, pairs: Pairs, draws: Draws, weights: We
     """
     options, D, inputs = players.options, players.D, pairs.inputs
     loss = LOSSES[options.loss]
-    # Leaves of the graph: penalties are gradients at the images before augmentation.
+    # Leaves of the graph: R1 and R2 are gradients at the images before augmentation.
     real = pairs.real.detach().requires_grad_(weights.r1 > 0)
     fake = pairs.fake.detach().requires_grad_(weights.r2 > 0)
 
@@ -160,7 +160,7 @@ def discriminator_step(players: Players, pairs: Pairs, draws: Draws, weights: We
     def between() -> Tensor:
         u = draws.uniform("between", 1)
         with players.autocast():
-            return wgan_gp(partial(D, inputs=inputs), real, fake, u)
+            return wgan_gp(partial(D, inputs=given_real), view_real, view_fake, u)
 
     penalties = (
         Penalty("r1", weights.r1, options.penalty_every, lambda: gradient_penalty(logits_real, real)),

@@ -146,6 +146,16 @@ class Train(Resources, TrainingOptions):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_filters_to_be_orthogonal(self) -> Self:
+        # Not by `TrainingOptions` either: it was accepted, and was without effect.
+        if self.orthogonal_weight and self.network.name == "stylegan2":
+            raise ValueError(
+                "orthogonal_weight needs a network whose filters are used as they are, and stylegan2 scales its own for "
+                "each image: set it to 0"
+            )
+        return self
+
     @cached_property
     def loop(self) -> TrainingOptions:
         """The loop's own options."""

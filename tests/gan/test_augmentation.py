@@ -22,6 +22,33 @@ def test_translation_moves_whole_pixels_and_fills_with_grey() -> None:
     assert not moved[0, 0, -1].any()
 
 
+@pytest.mark.parametrize("size", [4, 7, 8, 28, 30, 32])
+def test_translation_and_cutout_reach_as_far_as_the_papers(size: int) -> None:
+    """Zhao et al.: int(size / 8 + 0.5) pixels either way; a square of int(size / 2 + 0.5), wherever it fits in part."""
+    u = torch.linspace(0, 1 - 2**-24, 4001)[:, None].expand(-1, 3)
+    reach, half = int(size / 8 + 0.5), int(size / 2 + 0.5)
+    image = (torch.arange(float(size)) + 1).view(1, 1, 1, size).expand(4001, 1, size, size)
+    moved = translation(image, torch.cat((torch.full_like(u[:, :1], 0.5), u[:, :2]), 1))[:, 0, size // 2, size // 2]
+    shifts, counts = (moved - size // 2 - 1).unique(return_counts=True)
+    assert shifts.tolist() == [*range(-reach, reach + 1)]
+    assert counts.max() - counts.min() <= 1 + 4001 // len(counts) // 100
+    hole = cutout(torch.ones(4001, 1, size, size), u)[:, 0] == 0
+    rows = hole.any(2)
+    expected = {
+        tuple(range(max(0, first), min(size, first + half)))
+        for first in range(-(half // 2), size + 1 - half % 2 - half // 2)
+    }
+    assert {tuple(row.nonzero().flatten().tolist()) for row in rows} == expected
+    assert torch.equal(hole, rows[:, :, None] & rows[:, None, :])
+
+
+def test_colours_leave_transparency_alone() -> None:
+    image, u = torch.randn(5, 4, 8, 8), torch.rand(5, 3)
+    changed = color(image, u)
+    assert torch.equal(changed[:, 3], image[:, 3])
+    assert torch.equal(changed[:, :3], color(image[:, :3], u))
+
+
 def test_cutout_removes_at_most_a_square_of_half_the_size() -> None:
     hole = cutout(torch.ones(200, 1, 16, 16), torch.rand(200, 3)) == 0
     assert hole.flatten(1).sum(1).min() > 0

@@ -4,9 +4,13 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from components.gan.losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
+from components.gan.models import build
+from components.gan.options import NETWORKS, BigGAN, ImageFormat, StyleGAN2
+from components.workspace.params import Train
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,34 @@ def test_path_length_of_a_linear_map_against_its_matrix() -> None:
     # Of each layer's Jacobian; squares are averaged over layers.
     norms = torch.einsum("lsp,bp->bls", matrix, y.flatten(1)).square().sum(2).mean(1).sqrt() / (height * width) ** 0.5
     assert torch.allclose(path_lengths(image, styles, y), norms, rtol=1e-5)
+
+
+def test_orthogonal_penalty_has_twice_the_gradient_of_biggan_pytorchs() -> None:
+    """2 (W W^T * (1 - I)) W for every weight of two axes and more but the embedding of classes."""
+    torch.manual_seed(0)
+    G = build(BigGAN(width=2, latent=10, embedding=4), ImageFormat(height=32, width=32, channels=1, classes=("a", "b")))
+    G = G.generator.double()
+    named = {name: p for name, p in G.named_parameters() if p.ndim > 1 and name != "embedding.weight"}
+    assert any(p.shape[0] > p[0].numel() for p in named.values()) and any(p.ndim == 2 for p in named.values())
+    orthogonal_penalty(G).backward()
+    assert G.embedding.weight.grad is None
+    for name, p in named.items():
+        w = p.detach().flatten(1)
+        reference = 2 * (w @ w.T * (1 - torch.eye(len(w)))) @ w
+        assert torch.allclose(p.grad.flatten(1), 2 * reference, rtol=1e-6, atol=1e-9), name
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "stylegan2"])
+def test_orthogonal_penalty_has_an_effect_on_every_network_that_may_have_it(name: str) -> None:
+    image = ImageFormat(height=32, width=32, channels=1, classes=("a", "b"))
+    torch.manual_seed(0)
+    G, _ = build(NETWORKS[name](), image)
+    with torch.no_grad():
+        for p in G.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
+    assert orthogonal_penalty(G) > 0
+    with pytest.raises(ValidationError, match="orthogonal_weight needs a network"):
+        Train(network=StyleGAN2(), orthogonal_weight=1e-4)
 
 
 def test_orthogonal_penalty_vanishes_for_orthogonal_filters_alone() -> None:

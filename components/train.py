@@ -45,7 +45,9 @@ def train(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> M
     newest = run.newest()
     if newest is None or newest.state.images < options.images:
         begun.begin(options, dataset, key, workspace)
-        _check_space(run.path, 4 * (4 * parameters.generator + 3 * parameters.discriminator))
+        averages = 1 + len(options.ema_half_lives)
+        # Weights, their averages, and two moments of Adam's for each.
+        _check_space(run.path, 4 * ((3 + averages) * parameters.generator + 3 * parameters.discriminator))
         _run(options, dataset, key, run, mirror, newest, workspace)
     return publish(run, options.loop, dataset, key, workspace.model)
 

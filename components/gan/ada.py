@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .losses import LOSSES
-from .options import TrainingOptions, Transform
+from .options import TRANSFORMS, TrainingOptions, Transform
 from .ranks import sum_over_ranks
 from .schedules import at
 
@@ -24,7 +24,8 @@ from .schedules import at
 _UNIFORMS_EACH = 4
 UNIFORMS = _UNIFORMS_EACH * len(get_args(Transform))
 UPDATE_EVERY = 4
-MOVING: tuple[Transform, ...] = ("flip", "rotate90", "shift", "scale", "rotate", "stretch")
+GEOMETRY: tuple[Transform, ...] = ("flip", "rotate90", "shift", "scale", "rotate", "stretch", "fractional_shift")
+MOVING: tuple[Transform, ...] = (*GEOMETRY, "cutout")
 
 # Scaling filter of the least asymmetric orthogonal wavelet with 6 vanishing moments (Daubechies 1992), of norm 1; its
 # mean position is where it puts a pixel.
@@ -38,28 +39,42 @@ _DELAY = sum(i * tap for i, tap in enumerate(SYM6)) / sum(SYM6)
 _MARGIN, _FIRST = 3, 5
 
 
-def adapt(image: Tensor, u: Tensor, probability: Tensor | float, transforms: Sequence[Transform]) -> Tensor:
-    """`image` (B, C, H, W) in [-1, 1] under `transforms`, each with `probability`, by the numbers `u` (B, UNIFORMS).
+def numbers_for(transforms: Sequence[Transform]) -> int:
+    """Return how many uniform numbers of an image `adapt` needs; of the first transforms always as many."""
+    return _UNIFORMS_EACH * max(
+        len(TRANSFORMS), *(get_args(Transform).index(transform) + 1 for transform in transforms), 0
+    )
 
-    `u` is uniform in [0, 1); a flip that happens is one in half of the cases (appendix B). An image to which nothing
+
+def adapt(
+    image: Tensor,
+    u: Tensor,
+    probability: Tensor | float,
+    transforms: Sequence[Transform],
+    color_share: float = 1.0,
+) -> Tensor:
+    """`image` (B, C, H, W) in [-1, 1] under `transforms`, each with `probability`, by numbers `u` (B, numbers_for(...)).
+
+    Those of colour have `color_share` of that probability. `u` is uniform in [0, 1); a flip that happens is one in half of the cases (appendix B). An image to which nothing
     happens comes out bit for bit. RGB, and the RGB of RGBA, get the paper's colours, grey those of an RGB image of
-    three equal channels, any other number of channels brightness and contrast alone. Values may leave [-1, 1]. Of the
-    paper's geometry, translation by fractions of a pixel is left out.
+    three equal channels, any other number of channels brightness and contrast alone. Values may leave [-1, 1].
     """
     channels_last = image.is_contiguous(memory_format=torch.channels_last)
     if image.shape[1] not in (1, 3, 4):
         transforms = [transform for transform in transforms if transform not in ("luma_flip", "hue", "saturation")]
     draw = _Draw(u.to(image.dtype), probability, transforms)
     with torch.autocast(image.device.type, enabled=False):
-        if moving(transforms):
+        if set(transforms) & set(GEOMETRY):
             image = _moved(image, _geometry(draw, *image.shape[2:]))
         if set(transforms) - set(MOVING):
-            image = _recolored(image, draw)
+            image = _recolored(image, replace(draw, probability=probability * color_share))
+        if "cutout" in transforms:
+            image = _cut(image, draw)
     return image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def moving(transforms: Sequence[Transform]) -> list[Transform]:
-    """Those of `transforms` that move pixels, and so also what is seen beside an image."""
+    """Those of `transforms` that move or cut images, and so also what is seen beside them."""
     return [transform for transform in transforms if transform in MOVING]
 
 
@@ -145,7 +160,7 @@ def _sign(u: Tensor) -> Tensor:
 def _geometry(draw: _Draw, height: int, width: int) -> Tensor:
     """Return the rows (B, 2, 3) of G^-1 that give the pixel (x, y) of the input for one of the output.
 
-    Of G = rotate stretch rotate scale shift rotate90 flip, about the centre of the image (appendix B).
+    Of G = fractional_shift rotate stretch rotate scale shift rotate90 flip, about the centre of the image (appendix B).
     """
     flip = draw("flip", 1.0, _sign)
     quarter = draw("rotate90", 0.0, lambda u: math.pi / 2 * (4 * u).floor())
@@ -165,7 +180,14 @@ def _geometry(draw: _Draw, height: int, width: int) -> Tensor:
     linear = _product(_product(flipped, _rotation(-before)), shrink * _rotation(-after))
     x, y = (width - 1) / 2, (height - 1) / 2
     centre = torch.stack((torch.full_like(flip, x), torch.full_like(flip, y)), 1)[:, :, None]
-    offset = centre - _product(flipped, shift[:, :, None]) - _product(linear, centre)
+    before_last = centre
+    if "fractional_shift" in draw.transforms:
+        last = [
+            draw("fractional_shift", 0.0, lambda u, size=size: _normal(u) / 8 * size, number=number)  # type: ignore[misc]
+            for number, size in ((1, width), (2, height))
+        ]
+        before_last = centre + torch.stack(last, 1)[:, :, None]
+    offset = centre - _product(flipped, shift[:, :, None]) - _product(linear, before_last)
     return torch.cat((linear, offset), 2)
 
 
@@ -237,6 +259,18 @@ def _recolored(image: Tensor, draw: _Draw) -> Tensor:
     rgb = image[:, :3]
     new = rgb * _each(along + mixed) + rgb.roll(1, 1) * _each(mixed + across) + rgb.roll(-1, 1) * _each(mixed - across)
     return torch.cat((new + _each(luma * brightness), image[:, 3:]), 1)
+
+
+def _cut(image: Tensor, draw: _Draw) -> Tensor:
+    """`image` (B, C, H, W) with a rectangle of half its size, centred anywhere in it, set to 0 (mid-grey)."""
+    inside = []
+    for number, size in enumerate(image.shape[2:], 1):
+        # From -1 where nothing is cut: no pixel is so near.
+        middle = draw("cutout", -1.0, lambda u: u, number=number)[:, None]
+        place = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5) / size
+        inside.append((place - middle).abs() < 0.25)
+    hole = (inside[0][:, :, None] & inside[1][:, None, :]).unsqueeze(1)
+    return torch.where(hole, 0.0, image)
 
 
 def _each(value: Tensor) -> Tensor:

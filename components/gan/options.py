@@ -252,7 +252,11 @@ Transform = Literal[
     "luma_flip",
     "hue",
     "saturation",
+    "fractional_shift",
+    "cutout",
 ]
+# Those that augmentation began with, and has by default.
+TRANSFORMS: tuple[Transform, ...] = get_args(Transform)[:11]
 
 
 class ADA(Options):
@@ -262,7 +266,11 @@ class ADA(Options):
     """
 
     transforms: tuple[Transform, ...] = Field(
-        get_args(Transform), description="what may happen to an image, in the order of the paper"
+        TRANSFORMS,
+        description="what may happen to an image; fractional_shift and cutout, which R3GAN's has too, where they are named",
+    )
+    color_share: Annotated[float, Field(gt=0, le=1), AddedWith(1.0)] = Field(
+        1.0, description="probability of transforms of colour, as a share of that of the others; 0.5 in R3GAN's"
     )
     probability: Literal["adaptive"] | Scheduled = Field(
         "adaptive",
@@ -314,6 +322,11 @@ class TrainingOptions(Options):
         ge=0,
         description="weight of orthogonal regularisation of the generator's filters, for all but stylegan2; 0 = off",
     )
+    sampling: Annotated[Literal["natural", "balanced"], AddedWith("natural")] = Field(
+        "natural",
+        description="how often each class is seen and made in training: natural, as often as it has images; balanced, "
+        "all equally often",
+    )
     mirror: bool = Field(False, description="mirror half of the real images, where left and right mean the same")
     augment: tuple[Policy, ...] = Field(
         (), description="DiffAugment policies, for a few thousand images or fewer; () = off"
@@ -334,8 +347,13 @@ class TrainingOptions(Options):
     ema_half_life: Annotated[float, Field(gt=0)] | Ramp = Field(
         10_000, description="images seen after which a weight counts half in the moving average"
     )
+    ema_half_lives: Annotated[tuple[Annotated[float, Field(gt=0)], ...], AddedWith([])] = Field(
+        (),
+        description="of more averages beside it, in images: each is scored at every checkpoint, and the best of all is "
+        "published",
+    )
     ema_rampup: float = Field(
-        0.1, gt=0, description="bounds the half-life to this share of the images seen, so that the start is forgotten"
+        0.1, gt=0, description="bounds half-lives to this share of the images seen, so that the start is forgotten"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
     shortcuts: bool = Field(
@@ -355,6 +373,8 @@ class TrainingOptions(Options):
     def _fit_the_network(self) -> Self:
         if self.path_length_weight and self.network.name != "stylegan2":
             raise ValueError("path_length_weight needs the network stylegan2: the others have no styles")
+        if len({*self.ema_half_lives, self.ema_half_life}) <= len(self.ema_half_lives):
+            raise ValueError("ema_half_lives must differ from each other and from ema_half_life")
         if isinstance(self.network, StyleGAN2) and self.batch % self.network.minibatch_std_group:
             raise ValueError("batch must be a multiple of network.minibatch_std_group")
         return self

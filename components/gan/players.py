@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .ada import UPDATE_EVERY, AugmentationProbability
-from .models.layers import NetworkPair
+from .models.layers import Generator, NetworkPair
 from .options import Ramp, TrainingOptions
 from .penalties import PathLength
 from .ranks import sum_gradients
@@ -21,7 +21,8 @@ class Players:
     """A generator G and a discriminator D in training, on one rank.
 
     Attributes:
-        ema: the moving average of G, in evaluation mode; what is published.
+        averages: moving averages of G, in evaluation mode, of which one is published: by their names in the state the
+            first, "ema", and "ema_20000" for a half-life of 20,000 images besides.
         path_length: the running mean of path lengths.
         augmentation: the probability of ADA's transforms; None without ADA.
     """
@@ -35,13 +36,16 @@ class Players:
             network.to(device).to(memory_format=self.memory_format).train()  # type: ignore[call-overload]
             for network in networks
         )
-        self.ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        self._half_lives = {"ema": options.ema_half_life} | {average_name(h): h for h in options.ema_half_lives}
+        self.averages: dict[str, Generator] = {
+            name: copy.deepcopy(self.G).eval().requires_grad_(False) for name in self._half_lives
+        }
         self.path_length = PathLength().to(device)
         self.augmentation = AugmentationProbability(options).to(device) if options.ada else None
         self._modules = {
             "generator": self.G,
             "discriminator": self.D,
-            "ema": self.ema,
+            **self.averages,
             "path_length": self.path_length,
             **({"ada": self.augmentation} if self.augmentation is not None else {}),
         }
@@ -81,8 +85,10 @@ class Players:
 
     @torch.no_grad()
     def update_ema(self, images: int) -> None:
-        """ema = decay * ema + (1 - decay) * G, batch norm's running statistics included, in one kernel launch."""
-        torch._foreach_lerp_(_floats(self.ema), _floats(self.G), 1 - ema_decay(self.options, images))
+        """ema = decay * ema + (1 - decay) * G, batch norm's running statistics included, in one kernel launch each."""
+        for name, half_life in self._half_lives.items():
+            decay = ema_decay(self.options, images, half_life)
+            torch._foreach_lerp_(_floats(self.averages[name]), _floats(self.G), 1 - decay)
 
     def broken(self) -> list[str]:
         """Return the modules that have a weight or statistic that is not finite."""
@@ -113,6 +119,11 @@ class Players:
         first, second = self.options.adam_betas
         adam.param_groups[0]["lr"] = at(rate, images, self.options) * learning_rate_factor(self.options, images)
         adam.param_groups[0]["betas"] = (first, at(second, images, self.options))
+
+
+def average_name(half_life: float) -> str:
+    """Return the name of a further average in the state."""
+    return f"ema_{half_life:.17g}"
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

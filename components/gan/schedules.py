@@ -24,7 +24,11 @@ def learning_rate_factor(options: TrainingOptions, images: int) -> float:
     return min(1.0, (1 - images / options.images) / options.learning_rate_decay)
 
 
-def ema_decay(options: TrainingOptions, images: int) -> float:
-    """Decay for one step, 0.5^(batch / half-life), the half-life ramped up with `images` (Karras et al. 2020)."""
-    half_life = min(at(options.ema_half_life, images, options), options.ema_rampup * images)
+def ema_decay(options: TrainingOptions, images: int, half_life: float | Ramp | None = None) -> float:
+    """Decay for one step, 0.5^(batch / half-life), the half-life ramped up with `images` (Karras et al. 2020).
+
+    Of the first average, unless another `half_life` is given.
+    """
+    half_life = at(options.ema_half_life if half_life is None else half_life, images, options)
+    half_life = min(half_life, options.ema_rampup * images)
     return float(0.5 ** (options.batch * options.d_steps / half_life)) if half_life else 0.0

@@ -6,7 +6,7 @@ Everything random is a function of (seed, step, purpose, global index), see `dra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .curves import Averages, diversity
-from .dataset import Split, TrainingBatch, shuffled_order
+from .dataset import Split, TrainingBatch
 from .draws import Draws
 from .errors import DivergedError
 from .inputs import Inputs
@@ -22,6 +22,7 @@ from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, 
 from .models import build
 from .models.layers import Generator
 from .options import Execution, TrainingOptions
+from .order import training_order
 from .penalties import Penalty, Weights
 from .players import Players
 from .ranks import rank_and_ranks
@@ -41,12 +42,20 @@ START = State({}, 0, 0)
 
 
 class Progress(NamedTuple):
-    """Metrics averaged over the images since the last Progress; `state` copies the full state when called."""
+    """Metrics averaged over the images since the last Progress; `state` copies the full state when called.
+
+    `averages` are the moving averages of the generator by their names in the state, of which "ema" is always there.
+    """
 
     images: int
     metrics: dict[str, float]
-    ema: Generator
+    averages: Mapping[str, Generator]
     state: Callable[[], State]
+
+    @property
+    def ema(self) -> Generator:
+        """The first of the averages."""
+        return self.averages["ema"]
 
 
 class Pairs(NamedTuple):
@@ -81,7 +90,7 @@ def training_loop(
     if state.tensors:
         players.restore(state.tensors)
     images, step = state.images, state.step
-    order = shuffled_order(len(data), options.seed)
+    order = training_order(options, data)
     draws = Draws(options.seed, options.batch, share, device, state.attempt)
     averages = Averages()
 
@@ -111,7 +120,7 @@ def training_loop(
             metrics = averages.take()
             if broken := [name for name, value in metrics.items() if not math.isfinite(value)] or players.broken():
                 raise DivergedError(f"training diverged before image {images:,} ({', '.join(broken)} not finite)")
-            yield Progress(images, metrics, players.ema, partial(_state, players, images, step, state.attempt))
+            yield Progress(images, metrics, players.averages, partial(_state, players, images, step, state.attempt))
 
 
 def paired(players: Players, batch: TrainingBatch, draws: Draws, differentiable: bool) -> Pairs:

@@ -32,8 +32,8 @@ def view(
         if condition is not None:
             condition = augmentation.augment(condition, u, augmentation.moving(options.augment))
     if options.ada is not None and probability is not None:
-        u = draws.uniform(f"ada {purpose}", ada.UNIFORMS)
-        image = ada.adapt(image, u, probability, options.ada.transforms)
+        u = draws.uniform(f"ada {purpose}", ada.numbers_for(options.ada.transforms))
+        image = ada.adapt(image, u, probability, options.ada.transforms, options.ada.color_share)
         if condition is not None:
             condition = ada.adapt(condition, u, probability, ada.moving(options.ada.transforms))
     return image, replace(inputs, condition=condition)

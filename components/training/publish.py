@@ -14,6 +14,7 @@ from ..gan.options import ImageFormat, NetworkOptions, TrainingOptions
 from ..workspace.artifacts import Dataset, Key, Model
 from ..workspace.files import staging
 from .checkpoints import TrainingFolder
+from .scoring import scores_of
 
 
 class ParameterCounts(NamedTuple):
@@ -42,8 +43,13 @@ def publish(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key
     best, last = run.best(), run.newest()
     assert last is not None
     counts = parameter_counts(options.network, dataset.image)
+    scores = scores_of(best.history[-1])
+    average = min(scores, key=lambda name: scores[name])
+    if len(scores) > 1:
+        told = ", ".join(f"{name} {score:.3g}" for name, score in scores.items())
+        print(f"of the moving averages {average} is published, by their scores: {told}", flush=True)
     with staging(out) as folder:
-        for published, name in (("generator", "ema"), ("discriminator", "discriminator")):
+        for published, name in (("generator", average), ("discriminator", "discriminator")):
             weights = {k.split("/", 1)[1]: v for k, v in best.state.tensors.items() if k.startswith(f"{name}/")}
             safetensors.torch.save_file(weights, folder / f"{published}.safetensors")
         pd.DataFrame(last.history).to_csv(folder / "history.csv", index=False)
@@ -59,5 +65,6 @@ def publish(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key
             discriminator_parameters=counts.discriminator,
             dataset=dataset.content,
             latents="philox4x32-10/as241",
+            averages=scores if len(scores) > 1 else {},
         )
     return Model.load(out)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..gan.dataset import Pixels, Split
-from ..gan.models.layers import standing_statistics
+from ..gan.models.layers import Generator, standing_statistics
 from ..gan.options import Execution, TrainingOptions
 from ..gan.sampling import labels_like, sample, seeded
 from ..gan.training_loop import START, Progress, State, bf16, training_loop
@@ -55,7 +55,8 @@ def scored_training(
         grid = None
         if judging and (due or seen >= options.images):
             scorer = scorer or Scorer(dataset, data, state_folder, options, execution)
-            row["score"], grid = scorer(progress)
+            scores, grid = scorer(progress)
+            row |= row_of(scores)
         yield Scored(progress, row, grid)
 
 
@@ -69,6 +70,18 @@ def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "b
     return "bf16" if bf16(gpu) and options.network.name != "mlp" else "fp32"
 
 
+def row_of(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return what the curves say of the scores of the averages: the lowest, and where there are several, each."""
+    each = {f"score_{name}": score for name, score in scores.items()} if len(scores) > 1 else {}
+    return {"score": min(scores.values()), **each}
+
+
+def scores_of(row: Mapping[str, float]) -> dict[str, float]:
+    """Return the scores of the averages that a point of the curves tells, by name."""
+    each = {name.removeprefix("score_"): score for name, score in row.items() if name.startswith("score_")}
+    return each or {"ema": row["score"]}
+
+
 def best_of(scores: Mapping[int, float]) -> int:
     """Which of the checkpoints, by their images, is published: that with the lowest score, of equal ones the newest."""
     return min(scores, key=lambda images: (scores[images], -images))
@@ -80,7 +93,7 @@ def cache_of_node() -> Path:
 
 
 class Scorer:
-    """Score and picture of the moving average at fixed latents, against training images only."""
+    """Scores of the moving averages at fixed latents, against training images only, and a picture by the best."""
 
     def __init__(
         self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
@@ -95,14 +108,17 @@ class Scorer:
         self._shown = seeded(range(len(shown)), shown, latent)
         self._precision = execution.precision
 
-    def __call__(self, progress: Progress) -> tuple[float, Pixels]:
-        """Score and grid of images, made with standing statistics, which the moving average keeps."""
-        device = next(progress.ema.parameters()).device
+    def __call__(self, progress: Progress) -> tuple[dict[str, float], Pixels]:
+        """Scores by name and a grid of images, made with standing statistics, which the moving averages keep."""
+        scores = {name: self._score(average) for name, average in progress.averages.items()}
+        best = progress.averages[min(scores, key=lambda name: scores[name])]
+        return scores, contact_grid(sample(best, self._shown, precision=self._precision), GRID_COLUMNS)
+
+    def _score(self, average: Generator) -> float:
+        device = next(average.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            standing_statistics(progress.ema, self._standing.to(device))
-        pixels = sample(progress.ema, self._scored, precision=self._precision)
-        grid = sample(progress.ema, self._shown, precision=self._precision)
-        return self._feature_net.score(pixels), contact_grid(grid, GRID_COLUMNS)
+            standing_statistics(average, self._standing.to(device))
+        return self._feature_net.score(sample(average, self._scored, precision=self._precision))
 
 
 def contact_grid(images: Pixels, columns: int) -> Pixels:

@@ -144,6 +144,11 @@ class Model(Artifact):
     latents: LatentsName = Field(
         "torch-mt19937", exclude_if=lambda name: name == "torch-mt19937", description="how a seed becomes a latent"
     )
+    averages: dict[str, float] = Field(
+        {},
+        exclude_if=lambda scores: not scores,
+        description="where there were several moving averages, the score of each, of which the lowest is published",
+    )
 
 
 class Evaluation(Artifact):

@@ -100,6 +100,7 @@ STAGES = (
             "gan/inputs.py",
             "gan/losses.py",
             *_NETWORK,
+            "gan/order.py",
             "gan/penalties.py",
             "gan/players.py",
             "gan/ranks.py",

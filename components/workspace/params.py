@@ -156,6 +156,15 @@ class Train(Resources, TrainingOptions):
             )
         return self
 
+    @model_validator(mode="after")
+    def _makes_the_classes_that_are_sampled(self) -> Self:
+        if self.sampling == "balanced" and not self.network.conditional:
+            raise ValueError(
+                "sampling: balanced needs a network that is told the class, or it would make all classes equally often, "
+                "which no score expects: set network.conditional to true, or sampling to natural"
+            )
+        return self
+
     @cached_property
     def loop(self) -> TrainingOptions:
         """The loop's own options."""

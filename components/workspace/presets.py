@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from ..gan.errors import UserError
+from ..gan.options import Transform
 
 TWO_CORES = "2 CPU cores with AMX and avx512_bf16"
 
@@ -44,7 +45,7 @@ def _r3gan(gamma: float, batch: int, half_life: float, augment: float) -> Mappin
     """Return the schedules of Huang et al. 2024, appendix: all over the first 20 million images, then constant."""
     length = 20_000_000
     return {
-        "network": {"name": "r3gan", "width": 768},
+        "network": {"name": "r3gan", "width": 768, "embedding_start": "released"},
         "images": length,
         "batch": batch,
         "mirror": True,
@@ -56,7 +57,7 @@ def _r3gan(gamma: float, batch: int, half_life: float, augment: float) -> Mappin
         "adam_betas": [0.0, _ramp(0.9, 0.99, length)],
         "ema_half_life": _ramp(0, half_life, length),
         "ema_rampup": 1,
-        "ada": {"probability": _ramp(0, augment, length)},
+        "ada": {"probability": _ramp(0, augment, length), "transforms": get_args(Transform), "color_share": 0.5},
         "log_every": 20_000,
         "checkpoint_every": 500_000,
     }

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.gan.dataset import Split, shuffled_order
+from components.gan.augmentation import UNIFORMS, augment
+from components.gan.dataset import Split
 from components.gan.inputs import Inputs
 from components.gan.losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths
 from components.gan.models import build
 from components.gan.options import ImageFormat, TrainingOptions
+from components.gan.order import training_order
 from components.gan.sampling import generator_for
 from components.gan.schedules import at, ema_decay, learning_rate_factor
 
@@ -22,22 +24,29 @@ CLASSES = tuple("0123456789")
 
 
 def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """The same training as `training_loop` on one rank without augmentation, as tutorials write it.
+    """The same training as `training_loop` on one rank without adaptive augmentation, as tutorials write it.
 
-    Yields the weights of the generator, the discriminator and the moving average after every step.
+    Yields the weights of the generator, the discriminator and the moving averages after every step.
     """
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         G, D = (n.to(device).train() for n in build(options.network, data.image))
-    ema = copy.deepcopy(G)
+    half_lives = {"ema": options.ema_half_life, **{f"ema_{h:g}": h for h in options.ema_half_lives}}
+    averages = {name: copy.deepcopy(G) for name in half_lives}
     adam_G, adam_D = (
         torch.optim.Adam(network.parameters(), eps=1e-8, foreach=False, fused=False) for network in (G, D)
     )
-    loss, order = LOSSES[options.loss], shuffled_order(len(data), options.seed)
+    loss, order = LOSSES[options.loss], training_order(options, data)
     images, step, mean = 0, 0, torch.zeros((), device=device)
 
     def draw(purpose: str, size: int) -> Tensor:
         return torch.randn(options.batch, size, generator=generator_for(options.seed, step, purpose)).to(device)
+
+    def uniform(purpose: str, size: int) -> Tensor:
+        return torch.rand(options.batch, size, generator=generator_for(options.seed, step, purpose)).to(device)
+
+    def view(image: Tensor, purpose: str) -> Tensor:
+        return augment(image, uniform(f"augment {purpose}", UNIFORMS), options.augment) if options.augment else image
 
     while True:
         for adam, rate in ((adam_G, options.learning_rate_generator), (adam_D, options.learning_rate_discriminator)):
@@ -52,21 +61,27 @@ def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> I
             due = (step * options.d_steps + d_step) % options.penalty_every == 0
             r1, r2 = (at(gamma, images, options) if due else 0.0 for gamma in (options.r1_gamma, options.r2_gamma))
             x_real, x_fake = real.requires_grad_(r1 > 0), fake.detach().requires_grad_(r2 > 0)
+            seen_real, seen_fake = view(x_real, f"real {d_step}"), view(x_fake, f"fake {d_step}")
             if r1 or r2:
-                logits_real, logits_fake = D(x_real, inputs), D(x_fake, inputs)
+                logits_real, logits_fake = D(seen_real, inputs), D(seen_fake, inputs)
             else:
                 # In one call, as ours: spectral norm goes one iteration on in every call.
-                logits_real, logits_fake = D(torch.cat((x_real, x_fake)), Inputs.cat((inputs, inputs))).chunk(2)
+                logits_real, logits_fake = D(torch.cat((seen_real, seen_fake)), Inputs.cat((inputs, inputs))).chunk(2)
             loss_D = loss.discriminator(logits_real, logits_fake)
             for gamma, logits, x in ((r1, logits_real, x_real), (r2, logits_fake, x_fake)):
                 if gamma:
                     loss_D = loss_D + gamma / 2 * options.penalty_every * gradient_penalty(logits, x)
+            if due and options.wgan_gp_weight:
+                u = uniform(f"between {d_step}", 1)[:, :, None, None]
+                between = ((1 - u) * seen_real + u * seen_fake).detach().requires_grad_()
+                norm = gradient_penalty(D(between, inputs), between).add(1e-12).sqrt()
+                loss_D = loss_D + options.wgan_gp_weight * options.penalty_every * (norm - 1).square()
             adam_D.zero_grad()
             loss_D.mean().backward()
             adam_D.step()
             images += options.batch
-        logits_fake = D(fake, inputs)
-        logits_real = D(real.detach(), inputs) if loss.relativistic else logits_fake
+        logits_fake = D(view(fake, "generator"), inputs)
+        logits_real = D(view(real.detach(), "generator real"), inputs) if loss.relativistic else logits_fake
         objective = loss.generator(logits_real, logits_fake).mean()
         if options.path_length_weight and step % options.path_length_every == 0:
             styles = G.styles(z[::2], label[::2])
@@ -81,15 +96,16 @@ def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> I
         objective.backward()
         adam_G.step()
         with torch.no_grad():
-            decay = ema_decay(options, images)
-            for average, value in zip(ema.parameters(), G.parameters(), strict=True):
-                average.copy_(torch.lerp(value, average, decay))
-            for average, value in zip(ema.buffers(), G.buffers(), strict=True):
-                average.copy_(torch.lerp(value, average, decay))
+            for name, half_life in half_lives.items():
+                decay = ema_decay(options, images, half_life)
+                for average, value in zip(averages[name].parameters(), G.parameters(), strict=True):
+                    average.copy_(torch.lerp(value, average, decay))
+                for average, value in zip(averages[name].buffers(), G.buffers(), strict=True):
+                    average.copy_(torch.lerp(value, average, decay))
         step += 1
         yield {
             f"{name}/{key}": value
-            for name, network in (("generator", G), ("discriminator", D), ("ema", ema))
+            for name, network in {"generator": G, "discriminator": D, **averages}.items()
             for key, value in network.state_dict().items()
         }
 

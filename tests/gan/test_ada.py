@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from components.gan.ada import SYM6, UNIFORMS, UPDATE_EVERY, AugmentationProbability, adapt
-from components.gan.options import ADA, Ramp, TrainingOptions, Transform
+from components.gan.ada import SYM6, UNIFORMS, UPDATE_EVERY, AugmentationProbability, adapt, numbers_for
+from components.gan.options import ADA, TRANSFORMS, Ramp, TrainingOptions, Transform
 
 ALL = get_args(Transform)
 
@@ -103,7 +103,7 @@ def test_colours_follow_their_formulas() -> None:
     assert torch.allclose(change("hue", 0.5 + 1 / 3), image.roll(1, 1), atol=1e-5)  # by 120 degrees
     # Grey is RGB with equal channels.
     grey = image[:, :1]
-    for transform in ALL[6:]:
+    for transform in ALL[6:11]:
         rgb = change(transform, 0.8, grey.expand(-1, 3, -1, -1))
         assert torch.allclose(change(transform, 0.8, grey).expand_as(rgb), rgb, atol=1e-5)
     # Alpha stays, and channels that are no colours have no luma.
@@ -111,6 +111,54 @@ def test_colours_follow_their_formulas() -> None:
     assert torch.equal(change("brightness", 0.8, alpha)[:, 3:], grey)
     assert torch.equal(change("luma_flip", 0.9, image[:, :2]), image[:, :2])
     assert torch.allclose(change("brightness", of_normal(1), image[:, :2]), image[:, :2] + 0.2, atol=1e-5)
+
+
+def test_a_shift_by_fractions_moves_as_a_function_does() -> None:
+    x, y = torch.arange(32.0), torch.arange(24.0)[:, None]
+
+    def scene(x: Tensor, y: Tensor) -> Tensor:
+        return (torch.sin(x / 4) * torch.cos(y / 5 + 1))[None, None]
+
+    numbers_of_it = numbers("fractional_shift", of_normal(0.3), of_normal(-0.4))
+    moved = adapt(scene(x, y), numbers_of_it, 1.0, ("fractional_shift",))
+    expected = scene(x - 0.3 * 32 / 8, y + 0.4 * 24 / 8)
+    assert (moved - expected)[..., 8:-8, 8:-8].abs().max() < 0.02
+    # Of all geometry it comes last, so that a rotation does not turn it.
+    turned = numbers("rotate90", 0.6)
+    first = UNIFORMS // len(ALL) * ALL.index("fractional_shift")
+    turned[:, first : first + 3] = numbers_of_it[:, first : first + 3]
+    both = adapt(scene(x, y), turned, 1.0, ("rotate90", "fractional_shift"))
+    one = adapt(scene(x, y).rot90(-2, (2, 3)), numbers_of_it, 1.0, ("fractional_shift",))
+    assert (both - one)[..., 8:-8, 8:-8].abs().max() < 0.03
+
+
+def test_cutout_is_a_rectangle_of_half_the_size_centred_anywhere() -> None:
+    image = torch.rand(4000, 2, 16, 12, generator=torch.Generator().manual_seed(0)) + 1
+    u = torch.rand(4000, UNIFORMS, generator=torch.Generator().manual_seed(1))
+    hole = adapt(image, u, 0.5, ("cutout",)) == 0
+    assert torch.equal(adapt(image, u, 0.5, ("cutout",))[~hole], image[~hole])
+    assert hole.flatten(1).any(1).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    some = hole[hole.flatten(1).any(1), 0]
+    rows, columns = some.any(2), some.any(1)
+    assert torch.equal(some, rows[:, :, None] & columns[:, None, :])
+    assert (rows.sum(1).max(), columns.sum(1).max()) == (8, 6)
+    # 3.5 of 16 pixels at either end are so near it that part of the hole lies beyond.
+    assert (rows.sum(1) < 8).float().mean().item() == pytest.approx(7 / 16, abs=0.04)
+
+
+def test_colours_have_their_share_of_the_probability() -> None:
+    image = torch.rand(4000, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    u = torch.rand(4000, UNIFORMS, generator=torch.Generator().manual_seed(1))
+    for transform, often in (("brightness", 0.2), ("cutout", 0.4), ("flip", 0.2)):
+        changed = adapt(image, u, 0.4, (transform,), color_share=0.5) != image  # type: ignore[arg-type]
+        assert changed.flatten(1).any(1).float().mean().item() == pytest.approx(often, abs=0.03), transform
+
+
+def test_the_first_transforms_draw_what_they_always_drew() -> None:
+    assert numbers_for(TRANSFORMS) == numbers_for(("flip",)) == numbers_for(()) == 44
+    assert numbers_for(ALL) == UNIFORMS == 52
+    image, u = torch.rand(5, 3, 8, 8), torch.rand(5, UNIFORMS)
+    assert torch.equal(adapt(image, u[:, :44], 0.5, TRANSFORMS), adapt(image, u, 0.5, TRANSFORMS))
 
 
 def test_brightness_comes_before_contrast() -> None:

@@ -57,6 +57,10 @@ def options(name: str, **changes: Any) -> TrainingOptions:
     small = SMALL.get(name, {})
     network = {"name": name, **NARROW.get(name, {}), **small.get("network", {}), **changes.pop("network", {})}
     values = {"images": 96, "batch": 16, "log_every": 16, "d_steps": 1, "augment": ("color", "translation", "cutout")}
+    if name == "mlp":
+        # On several ranks too.
+        values |= {"ema_half_lives": (20,)}
+        values |= {"sampling": "balanced"} if network["conditional"] else {}
     every = {} if name == "r3gan" else {"penalty_every": 2}
     return TrainingOptions(**{**values, **every, **small, **changes, "network": network})
 
@@ -146,6 +150,27 @@ def test_a_resume_is_exact_with_every_loss_and_augmentation(changes: dict[str, A
     for state in whole[:-1]:
         resumed = states(chosen, split, FP32, state)[-1]
         assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in whole[-1].tensors.items())
+
+
+@pytest.mark.parametrize("changes", [{"sampling": "balanced"}, {"ema_half_lives": (8.0, 20.5)}])
+def test_a_resume_is_exact_with_every_order_and_average(changes: dict[str, Any], split: Split) -> None:
+    chosen = options("dcgan", **{"ada": None, **changes})
+    whole = states(chosen, split)
+    assert {f"ema_{h:g}/project.weight" for h in chosen.ema_half_lives} <= whole[-1].tensors.keys()
+    for state in whole[:-1]:
+        resumed = states(chosen, split, FP32, state)[-1]
+        assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in whole[-1].tensors.items())
+
+
+def test_more_averages_change_nothing_else_and_each_is_that_of_its_half_life(split: Split) -> None:
+    """Three in one training are those of three trainings."""
+    several = states(options("dcgan", ema_half_life=50, ema_half_lives=(8, 20)), split)[-1].tensors
+    for half_life, name in ((50, "ema"), (8, "ema_8"), (20, "ema_20")):
+        alone = states(options("dcgan", ema_half_life=half_life), split)[-1].tensors
+        assert several.keys() > alone.keys()
+        for key, tensor in alone.items():
+            of, _, rest = key.partition("/")
+            assert torch.equal(several[f"{name if of == 'ema' else of}/{rest}"], tensor), key
 
 
 def test_another_attempt_draws_other_noise_also_after_a_resume(split: Split) -> None:

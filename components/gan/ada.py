@@ -53,11 +53,12 @@ def adapt(
     transforms: Sequence[Transform],
     color_share: float = 1.0,
 ) -> Tensor:
-    """`image` (B, C, H, W) in [-1, 1] under `transforms`, each with `probability`, by numbers `u` (B, numbers_for(...)).
+    """`image` (B, C, H, W) in [-1, 1] under `transforms`, each with `probability`, by the numbers `u` (B, numbers_for).
 
-    Those of colour have `color_share` of that probability. `u` is uniform in [0, 1); a flip that happens is one in half of the cases (appendix B). An image to which nothing
-    happens comes out bit for bit. RGB, and the RGB of RGBA, get the paper's colours, grey those of an RGB image of
-    three equal channels, any other number of channels brightness and contrast alone. Values may leave [-1, 1].
+    Those of colour have `color_share` of that probability. `u` is uniform in [0, 1); a flip that happens is one in half
+    of the cases (appendix B). An image to which nothing happens comes out bit for bit. RGB, and the RGB of RGBA, get
+    the paper's colours, grey those of an RGB image of three equal channels, any other number of channels brightness and
+    contrast alone. Values may leave [-1, 1].
     """
     channels_last = image.is_contiguous(memory_format=torch.channels_last)
     if image.shape[1] not in (1, 3, 4):

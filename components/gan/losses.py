@@ -148,7 +148,7 @@ def orthogonal_penalty(module: nn.Module) -> Tensor:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             transposed = isinstance(layer, nn.ConvTranspose2d)
             filters = (layer.weight.transpose(0, 1) if transposed else layer.weight).flatten(1)
-            # ||W W^T|| = ||W^T W||, of which the smaller is taken: a layer after z may have 16,000 filters of 20 numbers.
+            # ||W W^T|| = ||W^T W||, and the smaller is taken: a layer after z may have 16,000 filters of 20 numbers.
             products = filters @ filters.T if len(filters) <= filters.shape[1] else filters.T @ filters
             total = total + products.square().sum() - filters.square().sum(1).square().sum()
     return total

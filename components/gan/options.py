@@ -148,8 +148,8 @@ class BigGAN(Options):
     attention: bool = Field(True, description="self-attention at the largest side that is at most 64 and half of it")
     truncation: Annotated[Literal["deviation", "threshold"], AddedWith("threshold")] = Field(
         "deviation",
-        description="what a truncation below 1 is: the deviation that is left of z's, or, in models made before, half of "
-        "where z is cut off",
+        description="what a truncation below 1 is: the deviation that is left of z; threshold: half of where z is cut "
+        "off, in models made before",
     )
 
 
@@ -267,7 +267,7 @@ class ADA(Options):
 
     transforms: tuple[Transform, ...] = Field(
         TRANSFORMS,
-        description="what may happen to an image; fractional_shift and cutout, which R3GAN's has too, where they are named",
+        description="what may happen to an image; by default all but fractional_shift and cutout, which R3GAN's has",
     )
     color_share: Annotated[float, Field(gt=0, le=1), AddedWith(1.0)] = Field(
         1.0, description="probability of transforms of colour, as a share of that of the others; 0.5 in R3GAN's"

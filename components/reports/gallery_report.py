@@ -167,8 +167,20 @@ def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup
                 axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
                 axes.yaxis.set_major_formatter(ticker.EngFormatter(sep=""))
                 axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-            drawings.append(("Score at checkpoints", "lower is better; the ring is published", _svg(score)))
+            drawings.append(
+                ("Score at checkpoints", f"lower is better; the ring is published{_of(chosen)}", _svg(score))
+            )
     return drawings
+
+
+def _of(chosen: pd.DataFrame) -> str:
+    """Return the words on which of several moving averages it is, with the score of each."""
+    scores = {str(name).removeprefix("score_"): chosen[name] for name in chosen if str(name).startswith("score_")}
+    known = {name: float(values.iloc[0]) for name, values in scores.items() if len(values)}
+    if not known:
+        return ""
+    best = min(known, key=lambda name: known[name])
+    return f": {best} of the averages ({', '.join(f'{name} {score:.3g}' for name, score in known.items())})"
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -151,8 +151,8 @@ class Train(Resources, TrainingOptions):
         # Not by `TrainingOptions` either: it was accepted, and was without effect.
         if self.orthogonal_weight and self.network.name == "stylegan2":
             raise ValueError(
-                "orthogonal_weight needs a network whose filters are used as they are, and stylegan2 scales its own for "
-                "each image: set it to 0"
+                "orthogonal_weight needs a network whose filters are used as they are, and stylegan2 scales its own "
+                "for each image: set it to 0"
             )
         return self
 
@@ -160,8 +160,8 @@ class Train(Resources, TrainingOptions):
     def _makes_the_classes_that_are_sampled(self) -> Self:
         if self.sampling == "balanced" and not self.network.conditional:
             raise ValueError(
-                "sampling: balanced needs a network that is told the class, or it would make all classes equally often, "
-                "which no score expects: set network.conditional to true, or sampling to natural"
+                "sampling: balanced needs a network that is told the class, or it would make all classes equally "
+                "often, which no score expects: set network.conditional to true, or sampling to natural"
             )
         return self
 

@@ -427,7 +427,7 @@ def test_a_class_that_had_no_latent_is_pulled_towards_the_mean_of_all() -> None:
 
 
 def test_an_image_has_one_style_more_than_layers_as_in_the_paper() -> None:
-    """What a resolution adds to the image listens to the style of the next layer (StyleGAN2's figure 7, 2 log2(r) - 2)."""
+    """What a resolution adds to the image listens to the style of the next layer: 2 log2(side) - 2 of them in all."""
     torch.manual_seed(0)
     G, _ = build(StyleGAN2(**NARROW["stylegan2"]), image_of(64))
     z, label = torch.randn(2, 8), torch.tensor([0, 1])

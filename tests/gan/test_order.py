@@ -1,4 +1,4 @@
-"""The order of a training: each class as often as asked for, every image in its turn, and a function of the position."""
+"""The order of a training: each class as often as asked for, every image in its turn, a function of the position."""
 
 from collections import Counter
 

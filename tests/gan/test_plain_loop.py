@@ -12,7 +12,6 @@ from tests.gan.plain_loop import CLASSES, plain_loop, random_split
 from tests.gan.test_models import NARROW
 from tests.harness.float64 import in_float64
 
-
 # What a training may be asked for besides, of the network that takes least.
 CHANGES: dict[str, dict[str, Any]] = {
     "wgan_gp at augmented images": {

@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 
-from components.gan.options import NETWORKS, AddedWith, Options
+from components.gan.options import NETWORKS, R3GAN, STORED, AddedWith, Options, TrainingOptions
+from components.gan.published import Manifest, Published
 from components.workspace import graph
+from components.workspace.artifacts import Model
+from components.workspace.files import sealed
 from components.workspace.graph import STAGES, code_hash, is_same, options_hash, stage_named
 from components.workspace.params import Params, Train
 from components.workspace.same_bits import FIRST_CODE, SAME_BITS
@@ -145,12 +148,73 @@ def test_where_a_file_lies_makes_no_other_key(tmp_path: Path, monkeypatch: pytes
     assert code_hash(graph.Stage(stage.name, stage.artifact, stage.inputs, moved)) == before
 
 
+def added(options: type[Options]) -> set[str]:
+    """The names of options that came later."""
+    fields = options.model_fields.items()
+    return {name for name, field in fields if any(isinstance(mark, AddedWith) for mark in field.metadata)}
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_options_of_a_training_are_hashed_as_they_always_were(network: str) -> None:
-    """One flat section without what changes no result: a key of 29edf2a is found again."""
-    train = Params.model_validate({"train": {"network": {"name": network}, "storage": "/bucket"}}).train
-    assert train.hashed == train.model_dump(mode="json", exclude={"storage", "size"})
+    """One flat section without what changes no result: a key of 29edf2a is found again, by the options that it knew."""
+    values = {"network": {"name": network}, "storage": "/bucket", "orthogonal_weight": 0}
+    train = Train.model_validate(values, context=STORED)
+    dumped = train.model_dump(mode="json", exclude={"storage", "size", *added(Train)})
+    dumped["network"] = {name: v for name, v in dumped["network"].items() if name not in added(NETWORKS[network])}
+    assert train.hashed == dumped
     assert options_hash(train) == options_hash(Train(**train.loop.model_dump()))
+    # Who names none of them gets the same key where nothing was corrected.
+    present = Params.model_validate({"train": {"network": {"name": network}}}).train
+    unchanged = options_hash(present) == options_hash(
+        Train.model_validate({"network": {"name": network}}, context=STORED)
+    )
+    assert unchanged is (network in ("mlp", "dcgan"))
+
+
+@pytest.mark.parametrize(
+    ("corrected", "changes"),
+    [
+        ([], {}),
+        ([], {"ada": {"probability": 0.3}, "mirror": True}),
+        ([], {"wgan_gp_weight": 10}),
+        (["augment"], {"augment": ["cutout"]}),
+        (["orthogonal_weight"], {"orthogonal_weight": 1e-4}),
+        (["wgan_gp_weight"], {"wgan_gp_weight": 10, "ada": {"probability": 0.3}}),
+        (["augment", "wgan_gp_weight"], {"wgan_gp_weight": 10, "augment": ["color"]}),
+    ],
+)
+def test_options_that_compute_otherwise_than_at_first_have_another_key(
+    corrected: list[str], changes: dict[str, Any]
+) -> None:
+    assert Train.model_validate(changes).hashed.get("corrected", []) == corrected
+
+
+def test_a_description_that_was_stored_means_what_options_were_before_they_were_added(tmp_path: Path) -> None:
+    """And its content is the same as ever, so that nothing after it runs again."""
+    image = {"height": 32, "width": 32, "channels": 1, "classes": ["a", "b"]}
+    network = {"name": "r3gan", "width": 32}
+    described = {
+        "key": {"options": "", "inputs": "", "code": ""},
+        "files": {},
+        "training": {"network": network, "images": 100},
+        "image": image,
+        "execution": {"workers": 1, "threads": 1, "device": "cpu", "precision": "fp32"},
+        **dict.fromkeys(("images", "generator_parameters", "discriminator_parameters"), 1),
+        "score": 1.0,
+        "dataset": "any",
+    }
+    (tmp_path / Model.manifest).write_text(sealed(described))
+    model = Model.load(tmp_path)
+    assert isinstance(model.training.network, R3GAN)
+    assert (model.training.network.halving, model.training.network.embedding_start) == ("by_side", "unit")
+    said = json.dumps({name: value for name, value in described.items() if name != "key"}, sort_keys=True)
+    assert "by_side" not in said and "halving" not in json.dumps(model.model_dump(mode="json", exclude_unset=True))
+    assert TrainingOptions.model_validate({"network": network}).network.halving == "by_doubling"  # type: ignore[union-attr]
+    # A model that is published keeps its name: what caches and pictures call it by.
+    manifest = {"network": network, "image": image, "precision": "fp32", "latents": "torch-mt19937", "files": {}}
+    stored = Published(Manifest.model_validate(manifest, context=STORED), {})
+    assert "halving" not in stored.manifest.hashed["network"]
+    assert stored.id != Published(Manifest.model_validate(manifest), {}).id
 
 
 def test_an_option_that_came_later_is_in_no_key_with_the_value_that_all_had_before() -> None:

@@ -3,10 +3,13 @@
 As in the paper (section 3, figure 15): residual blocks, spectral norm in both networks (Miyato et al. 2018), a class
 embedding shared by all blocks and a part of z for each (hierarchical latents), which set the gains and biases of batch
 norm, self-attention (Zhang et al. 2019), a projection discriminator (Miyato & Koyama 2018) over a sum of features,
-orthogonal initialisation. Truncation is a deviation: z is cut off where 0.88, 0.54 or 0.28 of it is left for the paper's
-thresholds of 2, 1 and 0.5, so that nothing jumps towards 1, and all networks mean the same by it; the statistics of batch
-norm are not taken again for each, as the paper does. Different: channels double from `width` at full resolution to at most 16 times as many in
-all resolutions, where the paper has a table for each.
+orthogonal initialisation. Different:
+
+- Channels double from `width` at full resolution to at most 16 times as many in all resolutions, where the paper has a
+  table for each.
+- Truncation is the deviation that is left of z: 0.88, 0.54 and 0.28 are the paper's thresholds of 2, 1 and 0.5. So
+  nothing jumps towards 1, and all networks mean the same by it.
+- The statistics of batch norm are those without truncation; the paper takes them again for each.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from ..options import ImageFormat, StyleGAN2
 from . import layers
 from .layers import Blur, Downsample, NetworkPair, Pyramid, pyramid, upsample
 
-# Latents of a class of which the mean of w is taken: its error is 1/sqrt(200) of w's deviation, 7 %. More for few classes.
+# Latents of a class of which the mean of w is taken, more for few classes: the error is 7 % of w's deviation.
 CENTRED, CENTRED_IN_ALL = 200, 10_000
 SLOPE = 0.2
 MAPPING_RATE = 0.01
@@ -363,7 +363,7 @@ def normal(u: Tensor) -> Tensor:
 
 
 def _finalised(x: Word) -> Word:
-    """Mix the lower 31 bits of x by rounds of multiply and shift, as in MurmurHash3's finaliser; no product overflows."""
+    """Mix 31 bits by rounds of multiply and shift, as in MurmurHash3's finaliser; no product overflows 64 bits."""
     for factor, shift in ((0x45D9F3B, 16), (0x2C1B3C6D, 15), (0x297A2D39, 16)):
         x = ((x ^ (x >> shift)) * factor) & MASK
     return x ^ (x >> 15)

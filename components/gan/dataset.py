@@ -161,7 +161,7 @@ def to_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(shown))
 
 
-def shuffled_order(length: int, *seed: int) -> Callable[[int, int], npt.NDArray[np.int64]]:
+def shuffled_order(length: int, seed: int, *group: int) -> Callable[[int, int], npt.NDArray[np.int64]]:
     """Return the function (first, last) -> indices of the images at these positions of an endless shuffled sequence.
 
     Every epoch is a permutation drawn from (seed, epoch) alone, so that a position says which image it is:
@@ -172,7 +172,7 @@ def shuffled_order(length: int, *seed: int) -> Callable[[int, int], npt.NDArray[
     def permutation(epoch: int) -> npt.NDArray[np.int64]:
         if epoch not in epochs:
             epochs.pop(epoch - 2, None)
-            epochs[epoch] = np.random.default_rng((*seed, epoch)).permutation(length)
+            epochs[epoch] = np.random.default_rng((seed, *group, epoch)).permutation(length)
         return epochs[epoch]
 
     def order(first: int, last: int) -> npt.NDArray[np.int64]:

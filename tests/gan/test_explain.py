@@ -55,7 +55,7 @@ def response(generator: nn.Module, latent: int) -> Tensor:
     x, label = torch.cat((torch.zeros(1, size), torch.eye(size))), torch.zeros(size + 1, dtype=torch.long)
     with torch.no_grad():
         if isinstance(generator, stylegan2.Generator):
-            generator.synthesis(x[:, None].expand(-1, len(generator.layers), -1), torch.zeros(len(x), latent))
+            generator.synthesis(x[:, None].expand(-1, generator.style_count, -1), torch.zeros(len(x), latent))
         else:
             generator(Inputs(x, label))
     for hook in hooks:

@@ -165,7 +165,7 @@ def shuffled_order(length: int, seed: int, *group: int) -> Callable[[int, int], 
     """Return the function (first, last) -> indices of the images at these positions of an endless shuffled sequence.
 
     Every epoch is a permutation drawn from (seed, epoch) alone, so that a position says which image it is:
-    a resume or another number of workers neither repeats nor loses one.
+    a resume or another number of workers neither repeats nor loses one. A `group` of images has an order of its own.
     """
     epochs: dict[int, npt.NDArray[np.int64]] = {}
 

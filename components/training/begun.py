@@ -25,7 +25,7 @@ from ..services.tracking import runs
 from ..workspace.artifacts import Dataset, Key
 from ..workspace.data_hashes import data_content
 from ..workspace.files import sealed, staging, unsealed, write_whole
-from ..workspace.graph import inputs_hash, is_same, key_of, options_hash, stage_named
+from ..workspace.graph import first_options_hash, inputs_hash, is_same, key_of, options_hash, stage_named
 from ..workspace.params import Params, Train
 from ..workspace.same_bits import FIRST_CODE, SAME_BITS
 from ..workspace.workspace import Workspace
@@ -209,9 +209,11 @@ def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | No
         workers = unsealed(described.read_text())["execution"]["workers"]
     except (NotThereError, DamagedError, OSError, ValueError, KeyError, TypeError):
         return None
-    for options in (params.train, *_logged(folder.name, workers, workspace)):
+    # What the present parameters do not say was then as it was.
+    said = params.train.model_dump(mode="json", exclude_unset=True)
+    for options in (Train.model_validate(said, context=STORED), *_logged(folder.name, workers, workspace)):
         inputs = inputs_hash([dataset.content])
-        key = Key(options=options_hash(options), inputs=inputs, code=FIRST_CODE["train"])
+        key = Key(options=first_options_hash(options), inputs=inputs, code=FIRST_CODE["train"])
         if key.id == folder.name:
             since = datetime.fromtimestamp(described.stat().st_mtime).astimezone()
             half = max(_checkpoints(folder)) < options.images

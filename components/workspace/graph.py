@@ -222,6 +222,12 @@ def options_hash(options: Options) -> str:
     return _hash(json.dumps(options.hashed, sort_keys=True).encode())
 
 
+def first_options_hash(options: Options) -> str:
+    """Hash of validated options as version 0.1.0 took it: whatever they compute otherwise by now."""
+    hashed = {name: value for name, value in options.hashed.items() if name != "corrected"}
+    return _hash(json.dumps(hashed, sort_keys=True).encode())
+
+
 def inputs_hash(contents: Iterable[str]) -> str:
     """Hash of the content hashes of a stage's inputs, in their order."""
     return _hash("".join(contents).encode())

@@ -4,7 +4,7 @@ Evaluations are none of them: their figures were corrected (CHANGELOG.md). Of mo
 5,000 without, a training would choose its best checkpoint by other images; an earlier choice stays a good one.
 
 Nor are trainings of StyleGAN2, whose images have another style (CHANGELOG.md). Of the other networks what computes
-otherwise by now is an option, or stands in the key of the options that it concerns, so that only equal bits are adopted.
+otherwise by now is an option, or stands in the key of the options that it concerns: only equal bits are adopted.
 
 `benchmarks/same_bits.py` shows it for two commits. Of a model the weights are meant: an earlier one keeps its own way
 of making latents, which it names. An entry is of one code alone: when that changes, another hash is asked for, and the

@@ -23,8 +23,8 @@ FIRST_CODE: Mapping[str, str] = {
 # Hash of the present code: hashes of earlier code that makes the same.
 SAME_BITS: Mapping[str, tuple[str, ...]] = {
     "1bacb929f1438358a76addfd5ec0b03ab415717cb9b66f527dd18071fbf5a794": (FIRST_CODE["preprocess"],),
-    "ac46b0ac4015f1ac4b75ff9e36184f6f84c6e7ae88605531a4b96a67ff514040": (FIRST_CODE["train"],),
-    "837b7ae0e5ff892df6ae43bcbb7d74d3a5ddbd55038a8fce6fe1ab0ead143f26": (FIRST_CODE["train"],),
-    "ed0c624c76f88b70d84973f3b4f77592792652b41374f4474cd28a94f8dc1513": (FIRST_CODE["train"],),
-    "f3d0cc05d18aedd3a14ca6c9c72f930e621189608e946720c0fbba3daaa78bae": (FIRST_CODE["train"],),
+    "9708fbad330000294227728751c4abb097faeb2bc5f191adbc9869b7bee863b7": (FIRST_CODE["train"],),
+    "5c43000745824a5b5bc60d7547d42680aca66340cdbb6837deaaefbcaaf3f5f6": (FIRST_CODE["train"],),
+    "882722fd8a6ddff5dd82ee94d39933d52676c8d4361e94bcbb8ffa2682c9aace": (FIRST_CODE["train"],),
+    "80ebb29835ab067b225356039d6e78ae7b247bc9d84228d63c3ff0d49ebf70c2": (FIRST_CODE["train"],),
 }

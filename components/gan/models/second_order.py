@@ -35,7 +35,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         assert not isinstance(self.padding, str)
-        return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups, self.dilation)
+        geometry = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return conv2d(x, self.weight, self.bias, groups=self.groups, **geometry)
 
 
 def conv2d(

@@ -181,6 +181,9 @@ def cases(images: int) -> Iterator[dict[str, Any]]:
         # So wide that the number of rows decides in which order a linear layer adds.
         options = {"penalty_every": 3, **small, "images": images // 2, "network": {"name": "biggan"}}
         yield {"name": "biggan, its own width", "options": options, "precision": precision, "ranks": 1}
+        biggan = {"name": "biggan", **NETWORKS["biggan"]["network"]}
+        options = {**small, "penalty_every": 3, "orthogonal_weight": 0, "network": biggan}
+        yield {"name": "biggan, not orthogonal", "options": options, "precision": precision, "ranks": 1}
         stylegan2 = {"name": "stylegan2", **NETWORKS["stylegan2"]["network"], "minibatch_std_group": 5}
         options = {**small, "batch": 15, "path_length_every": 1, "network": stylegan2}
         yield {"name": "stylegan2, odd batch", "options": options, "precision": precision, "ranks": 1}

@@ -7,12 +7,11 @@ interrupted work goes on where it was; a second pass drops duplicates, splits an
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,13 @@ from tqdm import tqdm
 
 from .gan.errors import UserError
 from .gan.options import ImageFormat
-from .ingest.decoding import PartTable, Pixels, make_part
+from .ingest.decoding import PartTable, make_part
+from .ingest.duplicates import Index, groups_of, near_pairs
 from .ingest.formats import find_raw_images
-from .ingest.parts import BY_CONTENT, HOLDOUT, TRAINING, Part, Source, read
+from .ingest.identity import VIEWS, Pixels
+from .ingest.parts import Part, Source, read
+from .ingest.shards import write_header, write_rows, write_shards
+from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Known, Named, Shares, Sides, decide, file_pairs
 from .services.cluster import tasks
 from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging
@@ -33,17 +36,17 @@ from .workspace.workspace import Workspace
 PIXEL_BYTES = 8 * 2**20
 # So much to decode is worth the start of processes, which share two cores better than threads.
 PROCESS_BYTES = 100 * 2**20
-SHARD_BYTES = 256 * 2**20
 # As many frames as an animation often has.
 FRAMES = 32
 MIN_TRAINING_IMAGES = 32
 MAX_TABLE = 1_000_000
-SAME_PIXELS = "same pixels as "
-Split = str
+SAME_PIXELS, NEARLY_THE_SAME = "same pixels as ", "nearly the same as "
 
 
 def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -> Dataset:
-    """Raw images -> uint8 shards of two splits, and a table of what was rejected. `data`: the hash of the raw images.
+    """Raw images -> uint8 shards of three splits, and a table of what was rejected. `data`: hash of the raw images.
+
+    Near-duplicates that came later stand where those stand that the workspace's data set holds already.
 
     Raises:
         UserError: no images were found, too many cannot be read, or too few are left for a class.
@@ -57,8 +60,9 @@ def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -
         size = images if options.frames == "first" else max(1, images // FRAMES)
         source = find_raw_images(workspace.data, scratch, size, options.limits)
         _make_parts(source, options, scratch)
+        known = Known.of(workspace.dataset)
         with staging(workspace.dataset) as folder:
-            facts = _pack(source, options, scratch, folder)
+            facts = _pack(source, options, known, scratch, folder)
             Dataset.describe(folder, key, source=data, **facts)
         # What interrupted runs with other parameters left goes too.
         shutil.rmtree(scratch.parent)
@@ -85,7 +89,7 @@ def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
 def _save_part(scratch: Path, part: Part, table: PartTable, pixels: Pixels) -> None:
     """Pixels first, then the table in one rename: a part is whole as soon as its table is there."""
     with (scratch / f"part-{part.number:06d}.npy").open("wb") as file:
-        _write_header(file, pixels.shape)
+        write_header(file, pixels.shape)
         # Not by NumPy, whose error for a full disk does not say so.
         file.write(pixels.data)
     reasons = np.frombuffer(json.dumps(table.reasons).encode(), np.uint8)
@@ -99,13 +103,28 @@ def _load_table(scratch: Path, part: Part) -> PartTable | None:
     try:
         with np.load(scratch / f"part-{part.number:06d}.npz", allow_pickle=False) as saved:
             reasons = {int(row): text for row, text in json.loads(saved["reasons"].tobytes()).items()}
-            values = {name: saved[name] for name in ("rows", "digests", "sums", "squares")}
-            return PartTable(**values, channels=int(saved["channels"]), reasons=reasons)
+            values = {name: saved[name] for name in ("rows", "digests", "identities", "sums", "squares")}
+            # Of a million images they would take half of the memory there is.
+            signatures = np.empty((len(values["rows"]), 0, 0), np.uint8)
+            return PartTable(**values, signatures=signatures, channels=int(saved["channels"]), reasons=reasons)
     except (OSError, ValueError, KeyError, EOFError):
         return None
 
 
-# --- duplicates, splits, shards ---
+def _load_signatures(scratch: Path, source: Source) -> Pixels:
+    """Return the signatures of all images (N, views, values): one view of each where all are square."""
+    views = 1
+    parts: list[Pixels] = []
+    for part in source.parts:
+        with np.load(scratch / f"part-{part.number:06d}.npz", allow_pickle=False) as saved:
+            signatures = saved["signatures"]
+        if views == 1 and (signatures[:, 1:] != signatures[:, :1]).any():
+            views, parts = VIEWS, [np.repeat(one, VIEWS, 1) for one in parts]
+        parts.append(np.ascontiguousarray(signatures[:, :views]))
+    return np.concatenate(parts)
+
+
+# --- duplicates, splits ---
 
 
 class _Rejected:
@@ -113,12 +132,14 @@ class _Rejected:
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str]] = []
-        self.unreadable = self.duplicates = 0
+        self.unreadable = self.duplicates = self.left_out = 0
         self.first = ""
 
     def add(self, name: str, reason: str) -> None:
         if reason.startswith(SAME_PIXELS):
             self.duplicates += 1
+        elif reason.startswith(NEARLY_THE_SAME):
+            self.left_out += 1
         else:
             self.unreadable += 1
             self.first = self.first or f"{name}: {reason}"
@@ -126,17 +147,22 @@ class _Rejected:
             self.rows.append((name, reason))
 
 
-def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> dict[str, object]:
-    """Write shards, labels and `rejected.csv` to `folder`; the facts of the data set's JSON."""
+def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, folder: Path) -> dict[str, object]:
+    """Write shards, labels, what images are known by and `rejected.csv` to `folder`; the facts of the data set's JSON.
+
+    `known`: what the workspace's data set held before.
+    """
     tables = [table for part in source.parts if (table := _load_table(scratch, part))]
-    rejected = _Rejected()
-    for name, reason in source.rejected:
-        rejected.add(name, reason)
     channels = _channels(tables)
-    kept = _without_duplicates(source, tables, rejected)
-    given = any((part.splits == HOLDOUT).any() for part in source.parts)
-    holdout = _in_holdout(source, tables, options.holdout, given)
-    labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
+    signatures = _load_signatures(scratch, source)
+    first_of = _first_of_equal(tables)
+    kept = first_of == np.arange(len(first_of))
+    near = near_pairs(signatures) if options.near_duplicates else np.empty((0, 2), np.int64)
+    copies = np.stack([first_of, np.arange(len(first_of))], 1)[~kept]
+    named = Named.of(source, tables)
+    shares = Shares(options.holdout, options.development)
+    sides = decide(tables, named, kept, np.concatenate([file_pairs(tables), copies, near]), known, shares)
+    rejected = _rejected(source, tables, first_of, sides)
     write_table(folder / "rejected.csv", ("path", "reason"), rejected.rows)
     total = len(source) + len(source.rejected)
     if rejected.unreadable > options.max_rejected * total:
@@ -144,16 +170,20 @@ def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> d
             f"{rejected.unreadable} of {total} files cannot be used (the first: {rejected.first}), more than "
             f"preprocess.max_rejected = {options.max_rejected:g} allows: mend them or raise it"
         )
-    chosen = {"training": kept & ~holdout, "holdout": kept & holdout}
-    classes = source.classes
-    counted = {split: np.bincount(labels[mask], minlength=len(classes)) for split, mask in chosen.items()}
-    counts = _counts(classes, counted, None if given else options.holdout)
-    for split, mask in chosen.items():
-        np.save(folder / f"{split}-labels.npy", labels[mask].astype(np.int64))
+    labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
+    chosen = {name: kept & (sides.codes == code) for code, name in SPLIT_NAMES.items()}
+    alike = _alike(tables, near, kept)
+    counts = _counts(source.classes, labels, chosen, sides.groups, None if named.holdout else options.holdout, alike)
     shape = (*options.shape, channels)
-    _write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder)
+    for name, mask in chosen.items():
+        np.save(folder / f"{name}-labels.npy", labels[mask].astype(np.int64))
+        np.save(folder / f"{name}-identities.npy", np.concatenate([table.identities for table in tables])[mask])
+        np.save(folder / f"{name}-places.npy", sides.places[mask])
+        np.save(folder / f"{name}-groups.npy", sides.groups[mask])
+        write_rows(folder / f"{name}-signatures.npy", signatures, mask)
+    write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder)
     mean, std = _mean_std(tables, chosen["training"], shape)
-    image = ImageFormat(height=shape[0], width=shape[1], channels=channels, classes=classes)
+    image = ImageFormat(height=shape[0], width=shape[1], channels=channels, classes=source.classes)
     return {
         "image": image,
         "splits": {split: int(mask.sum()) for split, mask in chosen.items()},
@@ -162,6 +192,9 @@ def _pack(source: Source, options: Preprocess, scratch: Path, folder: Path) -> d
         "std": std,
         "rejected": rejected.unreadable,
         "duplicates": rejected.duplicates,
+        "near_duplicates": alike.images,
+        "near_groups": alike.groups,
+        "left_out": rejected.left_out,
     }
 
 
@@ -175,70 +208,111 @@ def _channels(tables: Sequence[PartTable]) -> int:
     return found[0] if found else 1
 
 
-def _without_duplicates(source: Source, tables: Sequence[PartTable], rejected: _Rejected) -> npt.NDArray[np.bool_]:
-    """Which of all images made are the first with their pixels; the others, and the unreadable, go to the table."""
+def _first_of_equal(tables: Sequence[PartTable]) -> Index:
+    """Return for each image the first one with the same pixels, as they came or as they were made."""
     digests = np.concatenate([table.digests for table in tables])
-    # A stable sort puts the first of equal digests first.
-    order = np.lexsort((digests[:, 1], digests[:, 0]))
-    ordered = digests[order]
+    identities = np.concatenate([table.identities for table in tables])
+    first = _first_with(digests)
+    return first[_first_with(identities)[first]]
+
+
+def _first_with(keys: npt.NDArray[np.uint64]) -> Index:
+    """Return for each of the keys (N, 2) the place of the first that equals it."""
+    # A stable sort puts the first of equal keys first.
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    ordered = keys[order]
     new = np.ones(len(order), bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(1)
     first_of = np.empty(len(order), np.int64)
     first_of[order] = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
-    kept = first_of == np.arange(len(order))
+    return first_of
+
+
+def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, sides: Sides) -> _Rejected:
+    """Return the table of all that is left out, in the order of the source."""
+    rejected = _Rejected()
+    for name, reason in source.rejected:
+        rejected.add(name, reason)
     starts = np.cumsum([0, *(len(table.rows) for table in tables)])
+    out = (first_of != np.arange(len(first_of))) | (sides.codes == LEFT_OUT)
 
     def name_of(index: int) -> str:
         number = int(np.searchsorted(starts, index, side="right")) - 1
         return source.parts[number].name(int(tables[number].rows[index - starts[number]]))
 
+    def reason_of(index: int) -> str:
+        if first_of[index] != index:
+            return f"{SAME_PIXELS}{name_of(int(first_of[index]))}"
+        return f"{NEARLY_THE_SAME}{name_of(sides.rivals[index])}, which stands on another side"
+
     for part, table, start in zip(source.parts, tables, starts[:-1], strict=True):
-        copies = {int(table.rows[i]): int(start + i) for i in np.flatnonzero(~kept[start : start + len(table.rows)])}
-        if not copies and not table.reasons:
+        found = {int(table.rows[i]): int(start + i) for i in np.flatnonzero(out[start : start + len(table.rows)])}
+        if not found and not table.reasons:
             continue
-        for row in sorted(copies.keys() | table.reasons.keys()):
+        for row in sorted(found.keys() | table.reasons.keys()):
             if row in table.reasons:
                 rejected.add(part.name(row), table.reasons[row])
-            if row in copies:
-                rejected.add(part.name(row), f"{SAME_PIXELS}{name_of(int(first_of[copies[row]]))}")
-    return np.asarray(kept)
+            if row in found:
+                rejected.add(part.name(row), reason_of(found[row]))
+    return rejected
 
 
-def _in_holdout(source: Source, tables: Sequence[PartTable], share: float, given: bool) -> npt.NDArray[np.bool_]:
-    """Which of all images made are held out: as the data say, where a split is `given`, else by their content.
+class _Alike(NamedTuple):
+    """How many images have near-duplicates, in how many groups, and how many the largest of these has."""
 
-    The frames of one file go by the first of them.
-    """
-    limit = int(share * 2**64)
-    masks = []
-    for part, table in zip(source.parts, tables, strict=True):
-        # Frames of one animation are too alike to be parted.
-        _, first, inverse = np.unique(table.rows, return_index=True, return_inverse=True)
-        # The digest's first eight bytes, as a number whose first byte counts most.
-        by_content = table.digests[first, 0].byteswap()[inverse] < limit if len(table.rows) else np.zeros(0, bool)
-        splits = part.splits[table.rows]
-        asked = splits == (BY_CONTENT if given else splits)
-        masks.append(np.where(asked, by_content, splits != TRAINING))
-    return np.concatenate(masks)
+    images: int
+    groups: int
+    largest: int
+
+
+def _alike(tables: Sequence[PartTable], near: Index, kept: npt.NDArray[np.bool_]) -> _Alike:
+    """Count what is alike among the images kept, beyond frames of one file."""
+    ends = np.cumsum([0, *(len(table.rows) for table in tables)])
+    pairs = near[kept[near].all(1)]
+    part = np.searchsorted(ends, pairs, side="right") - 1
+    rows = np.concatenate([table.rows for table in tables])[pairs]
+    of_two_files = (part[:, 0] != part[:, 1]) | (rows[:, 0] != rows[:, 1])
+    sizes = np.bincount(groups_of(pairs[of_two_files], len(kept)))
+    sizes = sizes[sizes > 1]
+    return _Alike(int(sizes.sum()), len(sizes), int(sizes.max(initial=0)))
 
 
 def _counts(
-    classes: Sequence[str], counted: dict[Split, npt.NDArray[np.int64]], share: float | None
-) -> dict[Split, dict[str, int]]:
+    classes: Sequence[str],
+    labels: npt.NDArray[np.int32],
+    chosen: Mapping[str, npt.NDArray[np.bool_]],
+    groups: Index,
+    share: float | None,
+    alike: _Alike,
+) -> dict[str, dict[str, int]]:
     """Images of each class in each split, checked to be enough, and shared as asked for (None: as the data say)."""
-    training, holdout = (int(counted[split].sum()) for split in ("training", "holdout"))
+    counted = {split: np.bincount(labels[mask], minlength=len(classes)) for split, mask in chosen.items()}
+    training, development, holdout = (int(counted[split].sum()) for split in ("training", "development", "holdout"))
     if training < MIN_TRAINING_IMAGES or holdout < 2:
+        words = "so add images"
+        if alike.largest > (training + development + holdout) / 2:
+            words = (
+                f"and {alike.largest} are near-duplicates of each other, which stand on one side as frames of one film "
+                "do: preprocess.near_duplicates: false parts them"
+            )
         raise UserError(
             f"only {training} distinct images for training and {holdout} held out: "
-            f"at least {MIN_TRAINING_IMAGES} and 2 are needed, so add images"
+            f"at least {MIN_TRAINING_IMAGES} and 2 are needed, {words}"
         )
-    for name, kept, held in zip(classes, counted["training"].tolist(), counted["holdout"].tolist(), strict=True):
+    all_chosen = np.logical_or.reduce([*chosen.values()])
+    # Groups are held out as a whole.
+    group_of, sizes = np.unique(
+        np.stack([labels[all_chosen].astype(np.int64), groups[all_chosen]]), axis=1, return_counts=True
+    )
+    squares = np.bincount(group_of[0], sizes.astype(np.float64) ** 2, len(classes))
+    per_class = zip(classes, counted["training"].tolist(), counted["holdout"].tolist(), squares.tolist(), strict=True)
+    for number, (name, kept, held, square) in enumerate(per_class):
+        size = kept + held + int(counted["development"][number])
         if not kept:
             raise UserError(
                 f"class {name} has no image in the training split ({held} held out): add images or remove it"
             )
-        size = kept + held
-        if share is not None and abs(held - share * size) > 5 * (share * (1 - share) * size) ** 0.5 + 1:
+        if share is not None and abs(held - share * size) > 5 * (share * (1 - share) * square) ** 0.5 + 1:
             raise UserError(f"class {name} has {held} of {size} images held out, too far from a share of {share:g}")
     return {split: dict(zip(classes, values.tolist(), strict=True)) for split, values in counted.items()}
 
@@ -257,51 +331,3 @@ def _mean_std(
     mean = total / values
     std = np.sqrt(squares / values - mean**2)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
-def _write_shards(
-    chosen: dict[Split, npt.NDArray[np.bool_]],
-    lengths: Sequence[int],
-    shape: tuple[int, int, int],
-    scratch: Path,
-    folder: Path,
-) -> None:
-    """Copy the chosen images of all parts to shards of at most SHARD_BYTES."""
-    per_shard = max(1, SHARD_BYTES // math.prod(shape))
-    # Plain files: a memory map that outgrows the disk kills the process instead of raising.
-    writers = {split: _ShardWriter(folder, split, per_shard, int(mask.sum()), shape) for split, mask in chosen.items()}
-    start = 0
-    for number, length in enumerate(tqdm(lengths, desc="pack", unit="part", disable=None, leave=False)):
-        part = np.load(scratch / f"part-{number:06d}.npy", allow_pickle=False)
-        for split, mask in chosen.items():
-            pixels = part[mask[start : start + length]]
-            writers[split].add(np.broadcast_to(pixels, (len(pixels), *shape)))
-        start += length
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """Write what a file of uint8 pixels in NumPy's format begins with."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-
-
-class _ShardWriter:
-    """Appends images to `<split>-00000.npy`, `<split>-00001.npy`, ... of at most `per_shard` images each."""
-
-    def __init__(self, folder: Path, split: Split, per_shard: int, count: int, shape: tuple[int, int, int]) -> None:
-        self._folder, self._split, self._per_shard = folder, split, per_shard
-        self._left, self._room, self._index, self._shape = count, 0, 0, shape
-
-    def add(self, pixels: Pixels) -> None:
-        while len(pixels):
-            if not self._room:
-                self._room = min(self._per_shard, self._left)
-                self._path = self._folder / f"{self._split}-{self._index:05d}.npy"
-                with self._path.open("wb") as file:
-                    _write_header(file, (self._room, *self._shape))
-                self._index += 1
-            taken = min(len(pixels), self._room)
-            with self._path.open("ab") as file:
-                file.write(np.ascontiguousarray(pixels[:taken]).data)
-            self._room -= taken
-            self._left -= taken
-            pixels = pixels[taken:]

@@ -22,7 +22,7 @@ from .options import ImageFormat
 if TYPE_CHECKING:
     from PIL import Image
 
-SplitName = Literal["training", "holdout"]
+SplitName = Literal["training", "development", "holdout"]
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -15,68 +15,82 @@ from PIL import Image
 from ..pictures.opening import NotReadError, check_share, hush, opened, upright
 from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened
+from .identity import SIDE, VIEWS, Pixels, Traits, in_8_bits, traits_of, traits_of_array
 from .parts import Part
-
-Pixels = npt.NDArray[np.uint8]
 
 _ARRAY = b"\x93NUMPY"
 # The header of an array of three axes has about a hundred.
 _HEADER_BYTES = 1_000
-# So many values of 16 bits are scaled at a time.
-_BLOCK = 2**20
 
 
 class PartTable(NamedTuple):
     """What became of a part.
 
-    For each image made: the row of its file, its digest (16 bytes), and for each channel the sums of its pixels
-    and of their squares. And which files were rejected.
+    For each image made: the row of its file, the digest of its pixels (16 bytes), its identity and signature, and for
+    each channel the sums of its pixels and of their squares. And which files were rejected.
     """
 
     rows: npt.NDArray[np.int32]
     digests: npt.NDArray[np.uint64]
+    identities: npt.NDArray[np.uint64]
+    signatures: Pixels
     sums: npt.NDArray[np.int64]
     squares: npt.NDArray[np.int64]
     channels: int
     reasons: dict[int, str]
 
 
+class Decoded(NamedTuple):
+    """One image (H, W, C) as options ask for it, and what it is whatever they ask for."""
+
+    pixels: Pixels
+    traits: Traits
+
+
 def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
     """Decode and fit the images of `part`, whose `contents` come in order; pixels are (n, H, W, C) uint8."""
     hush()
     rows: list[int] = []
-    made: list[Pixels] = []
+    made: list[Decoded] = []
     reasons: dict[int, str] = {}
     wanted = options.channels if isinstance(options.channels, int) else None
     for row, content in enumerate(contents):
-        for pixels in decoded(content, options, part.shape) if isinstance(content, bytes) else [content]:
-            if isinstance(pixels, str):
-                reasons[row] = pixels
-            elif wanted and pixels.shape[2] != wanted:
-                reasons[row] = f"{pixels.shape[2]} channels, not {wanted}"
+        for image in decoded(content, options, part.shape) if isinstance(content, bytes) else [content]:
+            if isinstance(image, str):
+                reasons[row] = image
+            elif wanted and image.pixels.shape[2] != wanted:
+                reasons[row] = f"{image.pixels.shape[2]} channels, not {wanted}"
             else:
-                made.append(pixels)
+                made.append(image)
                 rows.append(row)
-    channels = max((pixels.shape[2] for pixels in made), default=1)
+    channels = max((image.pixels.shape[2] for image in made), default=1)
     packed = np.empty((len(made), *options.shape, channels), np.uint8)
     keep: list[int] = []
     digests: list[bytes] = []
-    for index, pixels in enumerate(made):
+    for index, (pixels, _) in enumerate(made):
         if pixels.shape[2] in (1, channels):
             packed[len(keep)] = pixels
             keep.append(index)
-            digests.append(hashlib.sha256(pixels.tobytes()).digest()[:16])
+            digests.append(digest_of(pixels))
         else:
             reasons[rows[index]] = f"{pixels.shape[2]} channels where others have {channels}"
     packed = packed[: len(keep)]
+    traits = [made[index].traits for index in keep]
     table = PartTable(
         np.array(rows, np.int32)[keep],
         np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2),
+        np.frombuffer(b"".join(each.identity for each in traits), "<u8").reshape(-1, 2),
+        np.stack([each.signature for each in traits]) if traits else np.empty((0, VIEWS, SIDE * SIDE), np.uint8),
         *_moments(packed),
         channels,
         reasons,
     )
     return table, packed
+
+
+def digest_of(pixels: Pixels) -> bytes:
+    """Return 16 bytes of the hash of an image as options made it."""
+    return hashlib.sha256(pixels.tobytes()).digest()[:16]
 
 
 def _moments(images: Pixels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -100,7 +114,7 @@ class Look(NamedTuple):
     animated: bool = False
 
 
-def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Iterator[Pixels | str]:
+def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Iterator[Decoded | str]:
     """Yield the images in a file as (H, W, C) uint8 of the size that `options` ask for, or why there are none.
 
     `shape`: the content is bare grey pixels of (height, width). Whatever is wrong with a file is a reason, for
@@ -108,7 +122,7 @@ def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None =
     """
     try:
         if shape is not None:
-            yield _fitted(Image.frombytes("L", shape[::-1], content), options)
+            yield _made(Image.frombytes("L", shape[::-1], content), options)
         elif content.startswith(_ARRAY):
             yield _array(content, options)
         else:
@@ -142,12 +156,11 @@ def _opened(content: bytes, options: Preprocess) -> Image.Image:
     return opened(content, options.limits.pixels, options.limits.pixels_per_byte, options.heic)
 
 
-def _pictures(content: bytes, options: Preprocess) -> Iterator[Pixels | str]:
+def _pictures(content: bytes, options: Preprocess) -> Iterator[Decoded | str]:
     limits = options.limits
     with _opened(content, options) as image:
         if options.frames == "first" or not getattr(image, "is_animated", False):
-            _shrink_on_load(image, options)
-            yield _fitted(_in_mode(upright(image), options), options)
+            yield _large_photo(content, options) if _shrinks_on_load(image, options) else _made(upright(image), options)
             return
         pixels = 0
         # Not counted beforehand: a file of a few bytes may claim any number.
@@ -163,15 +176,36 @@ def _pictures(content: bytes, options: Preprocess) -> Iterator[Pixels | str]:
             if image.width * image.height > limits.pixels:
                 raise NotReadError(f"frame {frame} has too many pixels to decode safely")
             check_share(pixels, len(content), limits.pixels_per_byte)
-            yield _fitted(_in_mode(upright(image.copy()), options), options)
+            yield _made(upright(image.copy()), options)
 
 
-def _shrink_on_load(image: Image.Image, options: Preprocess) -> None:
-    """Let the JPEG decoder halve a photo that is much larger than needed, which is several times faster."""
-    height, width = options.shape
-    scale = min(image.width / max(height, width), image.height / max(height, width)) / 2
-    if image.format == "JPEG" and scale >= 2:
+def _made(image: Image.Image, options: Preprocess) -> Decoded:
+    """Return an upright picture as options ask for it."""
+    return Decoded(_fitted(_in_mode(image, options), options), traits_of(image))
+
+
+def _large_photo(content: bytes, options: Preprocess) -> Decoded:
+    """Decode a photo twice: whole for its identity, and halved by the JPEG decoder for its pixels.
+
+    So are its pixels what they always were, by which models that were registered without identities know it; and to
+    scale the whole one would take longer than to decode it again.
+    """
+    with _opened(content, options) as whole:
+        traits = traits_of(upright(whole))
+    with _opened(content, options) as image:
+        scale = _halvings(image, options)
         image.draft(image.mode, (math.ceil(image.width / scale), math.ceil(image.height / scale)))
+        return Decoded(_fitted(_in_mode(upright(image), options), options), traits)
+
+
+def _shrinks_on_load(image: Image.Image, options: Preprocess) -> bool:
+    """Whether a photo is so much larger than needed that the JPEG decoder may halve it."""
+    return image.format == "JPEG" and _halvings(image, options) >= 2
+
+
+def _halvings(image: Image.Image, options: Preprocess) -> float:
+    side = max(options.shape)
+    return min(image.width / side, image.height / side) / 2
 
 
 def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
@@ -181,7 +215,7 @@ def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("integer pixels beyond 16 bits")
-        image = Image.fromarray(_in_8_bits(values))
+        image = Image.fromarray(in_8_bits(values))
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is unknown")
     if options.channels == 4:
@@ -192,14 +226,6 @@ def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
     wanted = {1: "L", 3: "RGB"}.get(options.channels) if isinstance(options.channels, int) else None
     wanted = wanted or (image.mode if image.mode in ("L", "RGB") else "L" if image.mode == "1" else "RGB")
     return image if image.mode == wanted else image.convert(wanted)
-
-
-def _in_8_bits(values: npt.NDArray[np.integer]) -> Pixels:
-    """Return `values` of 16 bits, divided by 257 and rounded; some at a time, which spares memory."""
-    flat, scaled = values.reshape(-1), np.empty(values.size, np.uint8)
-    for start in range(0, values.size, _BLOCK):
-        scaled[start : start + _BLOCK] = (flat[start : start + _BLOCK].astype(np.uint32) + 128) // 257
-    return scaled.reshape(values.shape)
 
 
 def _array_header(content: bytes, options: Preprocess) -> tuple[tuple[int, ...], np.dtype, int]:
@@ -222,15 +248,15 @@ def _array_header(content: bytes, options: Preprocess) -> tuple[tuple[int, ...],
     return shape, kind, file.tell()
 
 
-def _array(content: bytes, options: Preprocess) -> Pixels:
+def _array(content: bytes, options: Preprocess) -> Decoded:
     """Read a NumPy file, uint16 scaled, and resize each channel by itself."""
     _array_header(content, options)
     values = np.atleast_3d(np.load(io.BytesIO(content), allow_pickle=False))
     bands = [
-        _fitted(Image.fromarray(np.ascontiguousarray(band if band.dtype == np.uint8 else _in_8_bits(band))), options)
+        _fitted(Image.fromarray(np.ascontiguousarray(band if band.dtype == np.uint8 else in_8_bits(band))), options)
         for band in np.moveaxis(values, 2, 0)
     ]
-    return np.concatenate(bands, axis=2)
+    return Decoded(np.concatenate(bands, axis=2), traits_of_array(values))
 
 
 def _fitted(image: Image.Image, options: Preprocess) -> Pixels:

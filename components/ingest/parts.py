@@ -22,9 +22,11 @@ from ..workspace.text import printable, shown
 
 # Of images as they are read, unpacked: whoever reads a part may hold all of it.
 PART_BYTES = 64 * 2**20
-BY_CONTENT, TRAINING, HOLDOUT = range(3)
-SPLITS = {"train": TRAINING, "training": TRAINING} | dict.fromkeys(
-    ("test", "val", "valid", "validation", "eval", "dev", "holdout", "t10k"), HOLDOUT
+BY_CONTENT, TRAINING, HOLDOUT, DEVELOPMENT = range(4)
+SPLITS = (
+    {"train": TRAINING, "training": TRAINING}
+    | dict.fromkeys(("val", "valid", "validation", "dev", "development"), DEVELOPMENT)
+    | dict.fromkeys(("test", "eval", "holdout", "t10k"), HOLDOUT)
 )
 STORED, DEFLATED = 0, 8
 ENCRYPTED, UNKNOWN_METHOD = 256, 257

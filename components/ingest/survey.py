@@ -99,11 +99,11 @@ def survey(data: Path, scratch: Path) -> Survey:
     for name, shape, content in tqdm(_contents(source), desc="look at images", unit="img", disable=None, leave=False):
         found.looked_at += 1
         looked = content if isinstance(content, str) else look(content, options, shape)
-        pixels = content if isinstance(content, str) else next(decoded(content, options, shape))
-        if isinstance(looked, str) or isinstance(pixels, str) or isinstance(content, str):
-            found.broken.append((name, str(pixels if isinstance(pixels, str) else looked)))
+        made = content if isinstance(content, str) else next(decoded(content, options, shape))
+        if isinstance(looked, str) or isinstance(made, str) or isinstance(content, str):
+            found.broken.append((name, made if isinstance(made, str) else str(looked)))
             continue
-        digest = hashlib.sha256(pixels.tobytes()).digest()
+        digest = hashlib.sha256(made.pixels.tobytes()).digest()
         found.duplicates += digest in seen
         seen.add(digest)
         found.sizes[looked.size] += 1
@@ -130,7 +130,7 @@ def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:
     """Return some of the images as the networks will see them."""
     options = Preprocess(**proposal.params["preprocess"])
     made = (next(decoded(content, options, shape)) for content, shape in found.samples)
-    tiles = [to_image(pixels).convert("RGB") for pixels in made if not isinstance(pixels, str)]
+    tiles = [to_image(image.pixels).convert("RGB") for image in made if not isinstance(image, str)]
     factor = max(1, 96 // max(options.shape))
     height, width = (side * factor for side in options.shape)
     columns = 10

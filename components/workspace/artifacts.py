@@ -113,7 +113,13 @@ class Artifact(Options):
 
 
 class Dataset(Artifact):
-    """uint8 shards and labels of two splits (`gan.dataset`), and the table of rejected files `rejected.csv`."""
+    """uint8 shards and labels of three splits (`gan.dataset`), and the table of rejected files `rejected.csv`.
+
+    For each image of a split `<split>-identities.npy` (N, 2) and `<split>-signatures.npy` (N, views, values), by which
+    it is known whatever the options (`ingest.identity`), `<split>-places.npy` (N,), which decides its side, and
+    `<split>-groups.npy` (N,): images with the same number belong together. Earlier data sets have two splits of pixels
+    and labels alone.
+    """
 
     manifest = "dataset.json"
 
@@ -124,6 +130,9 @@ class Dataset(Artifact):
     std: tuple[float, ...]
     rejected: int
     duplicates: int
+    near_duplicates: int = Field(0, description="images that are nearly the same as others")
+    near_groups: int = Field(0, description="groups of these, each on one side")
+    left_out: int = Field(0, description="images that are nearly the same as others on two sides")
     source: str = Field(description="hash of the raw data")
 
 

@@ -15,8 +15,9 @@ import torch
 from tqdm import tqdm
 
 from .evaluation.samples import sampled
+from .evaluation.seen import write_seen
 from .gan import copies, metrics
-from .gan.dataset import Pixels, Split, fingerprints
+from .gan.dataset import Pixels, Split
 from .gan.distances import Features, Moments, frechet
 from .gan.features import FeatureNet, classifier_accuracy
 from .gan.losses import LOSSES
@@ -65,7 +66,8 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         )
         features, probabilities, logits = _sampled(published, feature_net, seeds, labels, samples)
         bar.update()
-        chosen = holdout.spread(MAX_HOLDOUT)
+        # In the shares of the training split, as the samples are: another mix of classes is no distance.
+        chosen = holdout.spread(MAX_HOLDOUT, training.class_shares)
         held_pixels, held_labels = holdout.pixels(chosen), holdout.labels[chosen]
         held, held_probabilities = feature_net.read(held_pixels)
         bar.update()
@@ -91,7 +93,8 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         # What the gate compares with the champion's.
         np.save(folder / "features.npy", features.astype(np.float32))
         np.save(folder / "holdout.npy", held.astype(np.float32))
-        np.save(folder / "training_images.npy", fingerprints(training))
+        np.save(folder / "holdout_rows.npy", chosen)
+        write_seen(dataset, folder)
         measured = Scores(scores)
         pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
         (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=2) + "\n")

@@ -23,9 +23,9 @@ from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import Index, groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.identity import VIEWS, Pixels
-from .ingest.parts import Part, Source, read
+from .ingest.parts import DEVELOPMENT, TRAINING, Part, Source, read
 from .ingest.shards import write_header, write_rows, write_shards
-from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Known, Named, Shares, Sides, decide, file_pairs
+from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Codes, Known, Named, Shares, Sides, decide, file_pairs
 from .services.cluster import tasks
 from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging
@@ -171,7 +171,8 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
             f"preprocess.max_rejected = {options.max_rejected:g} allows: mend them or raise it"
         )
     labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
-    chosen = {name: kept & (sides.codes == code) for code, name in SPLIT_NAMES.items()}
+    codes = sides.codes if named.development else _with_every_class(sides.codes, labels, kept)
+    chosen = {name: kept & (codes == code) for code, name in SPLIT_NAMES.items()}
     alike = _alike(tables, near, kept)
     counts = _counts(source.classes, labels, chosen, sides.groups, None if named.holdout else options.holdout, alike)
     shape = (*options.shape, channels)
@@ -257,6 +258,12 @@ def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, side
     return rejected
 
 
+def _with_every_class(codes: Codes, labels: npt.NDArray[np.int32], kept: npt.NDArray[np.bool_]) -> Codes:
+    """Return the sides after training has got back the classes that are in development alone."""
+    only = np.setdiff1d(labels[kept & (codes == DEVELOPMENT)], labels[kept & (codes == TRAINING)])
+    return np.where((codes == DEVELOPMENT) & np.isin(labels, only), np.uint8(TRAINING), codes)
+
+
 class _Alike(NamedTuple):
     """How many images have near-duplicates, in how many groups, and how many the largest of these has."""
 
@@ -288,7 +295,7 @@ def _counts(
     """Images of each class in each split, checked to be enough, and shared as asked for (None: as the data say)."""
     counted = {split: np.bincount(labels[mask], minlength=len(classes)) for split, mask in chosen.items()}
     training, development, holdout = (int(counted[split].sum()) for split in ("training", "development", "holdout"))
-    if training < MIN_TRAINING_IMAGES or holdout < 2:
+    if training + development < MIN_TRAINING_IMAGES or holdout < 2:
         words = "so add images"
         if alike.largest > (training + development + holdout) / 2:
             words = (
@@ -296,7 +303,7 @@ def _counts(
                 "do: preprocess.near_duplicates: false parts them"
             )
         raise UserError(
-            f"only {training} distinct images for training and {holdout} held out: "
+            f"only {training + development} distinct images for training and {holdout} held out: "
             f"at least {MIN_TRAINING_IMAGES} and 2 are needed, {words}"
         )
     all_chosen = np.logical_or.reduce([*chosen.values()])

@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-from components.gan.dataset import Split
+from components.gan.dataset import Split, SplitName
 from components.gan.options import ImageFormat
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Params, Preprocess
@@ -34,6 +34,7 @@ from flows.runner import run_stage
 
 PROJECT = Path(__file__).resolve().parents[1]
 Pixels = npt.NDArray[np.uint8]
+SPLITS: tuple[SplitName, ...] = ("training", "development", "holdout")
 
 # The same examples in every run: what fails in one fails in the next.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

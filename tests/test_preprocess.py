@@ -15,7 +15,7 @@ from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Preprocess
-from tests.conftest import Pixels, idx, made_dataset
+from tests.conftest import SPLITS, Pixels, idx, made_dataset
 
 
 def run(root: Path, **options: Any) -> Dataset:
@@ -25,6 +25,11 @@ def run(root: Path, **options: Any) -> Dataset:
 def pixels_of(dataset: Dataset, split: Any = "training") -> Pixels:
     found = Split(dataset.folder, split, dataset.image)
     return found.pixels(np.arange(len(found)))
+
+
+def every(dataset: Dataset) -> Pixels:
+    """The pixels of all splits."""
+    return np.concatenate([pixels_of(dataset, split) for split in SPLITS])
 
 
 @pytest.fixture
@@ -51,11 +56,11 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def only(root: Path, **options: Any) -> Pixels:
     """What becomes of the test's own image among grey ones: the pixels that no other run has."""
     with_it = run(root, max_rejected=0, **options)
-    both = np.concatenate([pixels_of(with_it), pixels_of(with_it, "holdout")])
+    both = every(with_it)
     own = next(path for path in (root / "data" / "cats").glob("own*"))
     own.unlink()
     without = run(root, **options)
-    known = {p.tobytes() for split in ("training", "holdout") for p in pixels_of(without, split)}
+    known = {p.tobytes() for p in every(without)}
     if without.image.channels < with_it.image.channels:
         known = {np.repeat(np.frombuffer(k, np.uint8).reshape(16, 16, 1), 3, 2).tobytes() for k in known}
     return next(p for p in both if p.tobytes() not in known)
@@ -64,7 +69,7 @@ def only(root: Path, **options: Any) -> Pixels:
 def test_an_idx_pair_keeps_its_pixels(make_workspace: Callable[..., Path], digits: tuple[Pixels, Pixels]) -> None:
     dataset = run(make_workspace(images=800))
     assert dataset.image.model_dump() == {"height": 28, "width": 28, "channels": 1, "classes": tuple("0123456789")}
-    found = np.concatenate([pixels_of(dataset), pixels_of(dataset, "holdout")])
+    found = every(dataset)
     assert {p.tobytes() for p in found} == {p.tobytes() for p in digits[0][:800]}
     training = pixels_of(dataset)
     assert dataset.mean[0] == pytest.approx(training.mean() / 255)
@@ -86,7 +91,7 @@ def test_gzipped_and_plain_pairs_are_the_same(make_workspace: Callable[..., Path
 
 def test_no_image_changes_sides_as_the_data_grows(make_workspace: Callable[..., Path]) -> None:
     few, many = run(make_workspace("few", 500)), run(make_workspace("many", 2000))
-    for split in ("training", "holdout"):
+    for split in SPLITS:
         assert {p.tobytes() for p in pixels_of(few, split)} <= {p.tobytes() for p in pixels_of(many, split)}
     assert many.splits["holdout"] / 2000 == pytest.approx(0.2, abs=0.03)
 
@@ -104,7 +109,7 @@ def test_a_second_run_writes_nothing_and_bytes_repeat_elsewhere(
 
 def test_shards_are_bounded_and_complete(make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(make_workspace("whole"))
-    monkeypatch.setattr("components.preprocess.SHARD_BYTES", 100 * 28 * 28)
+    monkeypatch.setattr("components.ingest.shards.SHARD_BYTES", 100 * 28 * 28)
     monkeypatch.setattr("components.preprocess.PIXEL_BYTES", 1)
     cut = run(make_workspace("cut"))
     sizes = [np.load(shard).shape[0] for shard in sorted(cut.folder.glob("training-0*.npy"))]
@@ -132,7 +137,7 @@ def test_classes_and_grey_or_colour_come_from_the_data(folder: Callable[..., Pat
     red.save(root / "data" / "dogs" / "red.png")
     dataset = run(root, resolution=16)
     assert dataset.image.channels == 3
-    both = np.concatenate([pixels_of(dataset), pixels_of(dataset, "holdout")])
+    both = every(dataset)
     assert sum((p == [255, 0, 0]).all() for p in both) == 1
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..gan.dataset import Pixels, Split
 from ..gan.distances import Features, kernel_distance
-from ..gan.errors import DamagedError, UserError
+from ..gan.errors import UserError
 from ..gan.features import FeatureNet
 from ..gan.options import ImageFormat
 from ..services.tracking.registry import ModelVersion
@@ -23,6 +23,8 @@ from ..workspace.feature_nets import load_feature_net
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
 from .samples import PART, sampled
+from .seen import Seen
+from .unseen import Unseen, unseen
 
 # Pictures of each that the page shows, at the same seeds, at most.
 SHOWN = 60
@@ -31,16 +33,19 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contender:
-    """What the gate knows of a model: samples (N, H, W, C), their features (N, F) and the images it was trained on."""
+    """What the gate knows of a model: samples (N, H, W, C), their features (N, F) and the images that it has seen."""
 
     features: Features
     shown: Pixels
-    trained_on: npt.NDArray[np.uint64]
+    seen: Seen
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Challenger and champion, if there is one, at the same labels (N,), and the holdout's features (M, F)."""
+    """Challenger and champion, if there is one, at the same labels (N,), and features (M, F) of held-out images.
+
+    `held`: of those that neither has seen, which `unseen` names.
+    """
 
     model: Model
     evaluation: Evaluation
@@ -48,6 +53,7 @@ class Evidence:
     net: FeatureNet
     labels: Labels
     held: Features
+    unseen: Unseen
     challenger: Contender
     champion: Contender | None
 
@@ -72,19 +78,25 @@ class Evidence:
         labels: Labels = table["label"].to_numpy(np.int64, copy=True)
         seeds = range(int(table["seed"].iloc[0]), int(table["seed"].iloc[-1]) + 1)
         pixels = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
+        challenger = Contender(
+            np.load(evaluation.folder / "features.npy", allow_pickle=False).astype(np.float64),
+            np.asarray(pixels[shown_on_the_page(labels)]),
+            Seen.load(evaluation.folder, "the evaluation"),
+        )
+        rival = champion and sample_champion(champion, net, model.image, seeds, labels, workspace)
+        contenders = {"challenger": challenger.seen} | ({"champion": rival.seen} if rival else {})
+        rows = np.load(evaluation.folder / "holdout_rows.npy", allow_pickle=False)
+        new = unseen(dataset, rows, contenders)
         return cls(
             model=model,
             evaluation=evaluation,
             dataset=dataset,
             net=net,
             labels=labels,
-            held=held_features(evaluation),
-            challenger=Contender(
-                np.load(evaluation.folder / "features.npy", allow_pickle=False).astype(np.float64),
-                np.asarray(pixels[shown_on_the_page(labels)]),
-                np.load(evaluation.folder / "training_images.npy", allow_pickle=False),
-            ),
-            champion=champion and sample_champion(champion, net, model.image, seeds, labels, workspace),
+            held=held_features(evaluation)[new.compared],
+            unseen=new,
+            challenger=challenger,
+            champion=rival,
         )
 
     @cached_property
@@ -146,8 +158,4 @@ def sample_champion(
         staged = cached.with_suffix(".tmp.npz")
         np.savez(staged, features=features.astype(np.float32), shown=shown)
         staged.replace(cached)
-    try:
-        trained_on = np.load(champion.folder / "training_images.npy", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise DamagedError(f"{champion} is damaged: `ganflow verify` says what mends it") from None
-    return Contender(features, shown, trained_on)
+    return Contender(features, shown, Seen.load(champion.folder, str(champion)))

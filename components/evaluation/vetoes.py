@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..gan import metrics
-from ..gan.dataset import Split, fingerprints
+from ..gan.dataset import Split
 from ..gan.distances import Features
 from ..workspace.params import Promote
 from ..workspace.published import load_published
@@ -94,7 +94,8 @@ def _classes(options: Promote, evidence: Evidence) -> Iterator[Veto]:
     if not image.labelled:
         return
     holdout = Split(evidence.dataset.folder, "holdout", image)
-    seen = evidence.net.read(holdout.pixels(holdout.spread(MAX_HOLDOUT))).probabilities
+    shares = Split(evidence.dataset.folder, "training", image).class_shares
+    seen = evidence.net.read(holdout.pixels(holdout.spread(MAX_HOLDOUT, shares))).probabilities
     assert seen is not None
     predicted = pd.read_csv(evidence.evaluation.folder / "samples.csv")["predicted"].to_numpy()
     found = scarcest(predicted, seen.argmax(1), len(image.classes))
@@ -130,24 +131,28 @@ def scarcest(made: npt.NDArray[np.int64], real: npt.NDArray[np.int64], classes: 
 
 
 def _recall(options: Promote, evidence: Evidence) -> Iterator[Veto]:
-    recall = next(Scores.of(evidence.evaluation).of_metric("recall", evidence.net.name)).score.value
+    score = next(Scores.of(evidence.evaluation).of_metric("recall", evidence.net.name)).score
+    recall = score.value
     covered = f"the samples cover {recall:.1%} of the training images"
     floor = _covered(evidence, evidence.held)
     yield Veto("recall", f"{covered}, real images {floor:.1%}", recall, at_least=options.min_recall * floor)
     if evidence.champion is not None:
-        count = min(len(evidence.challenger.features), evidence.dataset.splits["holdout"])
-        before = _covered(evidence, evidence.champion.features[:count])
+        before = _covered(evidence, evidence.champion.features[: score.n])
         words = f"{covered}, the champion's {before:.1%}"
         yield Veto("recall of the champion", words, recall, at_least=options.keep_recall * before)
 
 
 def _unseen(options: Promote, evidence: Evidence) -> Iterator[Veto]:
-    holdout = fingerprints(Split(evidence.dataset.folder, "holdout", evidence.dataset.image))
-    for who, contender in (("challenger", evidence.challenger), ("champion", evidence.champion)):
-        if contender is not None:
-            shared = float(np.isin(holdout, contender.trained_on).mean())
-            words = f"the {who} was trained on {shared:.1%} of the images that it is judged by"
-            yield Veto(f"holdout unseen by the {who}", words, shared, at_most=options.max_overlap)
+    """By how many held-out images are left to compare on, without those that one of both has seen.
+
+    What the champion saw is no fault of the challenger, which is compared on the rest. Of a small holdout half will do.
+    """
+    left, total = len(evidence.unseen), len(evidence.unseen.mask)
+    who = "neither has" if evidence.champion else "it has not"
+    words = f"{left:,} of {total:,} held-out images are such as {who} seen"
+    if evidence.unseen.unsure:
+        words += f" ({evidence.unseen.unsure})"
+    yield Veto("unseen", words, left, at_least=min(options.min_unseen, total / 2))
 
 
 VETOES: tuple[Callable[[Promote, Evidence], Iterator[Veto]], ...] = (

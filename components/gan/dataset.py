@@ -83,20 +83,23 @@ class Split:
             out[chosen] = self._shards[shard][index[chosen] - first]
         return out
 
-    def spread(self, count: int) -> npt.NDArray[np.int64]:
+    def spread(self, count: int, shares: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.int64]:
         """Return indices of at most `count` images, evenly over the classes and by chance within each, in mixed order.
 
         So is every first part of them, whatever order the images lie in: folders come sorted by class, and others take
-        the classes in turns.
+        the classes in turns. With `shares` (classes,) the classes have these shares, as far as chance does not explain
+        others: what is compared with images of such shares is then not taken for farther away than it is.
         """
         rng = np.random.default_rng(0)
         shuffled = rng.permutation(len(self))
         order = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
-        sizes = np.bincount(self.labels)
+        sizes = np.bincount(self.labels, minlength=len(self.image.classes))
         rank = np.arange(len(self)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         # Each class fills the interval from 0 to 1 evenly, so that up to any point all have given an equal share.
-        place = (rank + rng.random(len(self))) / np.repeat(sizes, sizes)
-        return np.asarray(order[np.argsort(place, kind="stable")][:count], np.int64)
+        kept = np.repeat(sizes if shares is None else with_shares(sizes, shares), sizes)
+        place = (rank + rng.random(len(self))) / np.maximum(kept, 1)
+        chosen = np.argsort(place, kind="stable")
+        return np.asarray(order[chosen[rank[chosen] < kept[chosen]][:count]], np.int64)
 
     def batches(self, size: int) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
         """All images once, in order, with their labels."""
@@ -125,14 +128,36 @@ class Split:
         return pixels, torch.from_numpy(self.labels).to(device)
 
 
+def with_shares(sizes: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return how many to take of classes with these `sizes` (classes,) so that they have these `shares`, within chance.
+
+    All, where chance explains what the sizes are. A class of which there is none says nothing of the others.
+    """
+    there = (sizes > 0) & (shares > 0)
+    share = np.where(there, shares, 0) / max(shares[there].sum(), 1e-12)
+    total, wanted = float(sizes[there].sum()), np.full(len(sizes), np.inf)
+    # By three deviations; what is lacking decides how many there may be of the others.
+    while (lacking := there & (share * total - 3 * np.sqrt(share * total) > sizes)).any():
+        total = float(sizes[lacking].sum() / share[lacking].sum())
+        wanted = np.rint(share * total)
+    if (there & (share * total + 3 * np.sqrt(share * total) < sizes)).any():
+        wanted = np.rint(share * total)
+    return np.asarray(np.where(there, np.minimum(wanted, sizes), 0), np.int64)
+
+
 def fingerprints(split: Split) -> npt.NDArray[np.uint64]:
-    """Return a hash of each image of a split, sorted, (N,): what tells whether two splits share images."""
+    """Return a hash of each image of a split, sorted, (N,): what tells whether two splits share pixels."""
+    return np.sort(fingerprints_in_order(split))
+
+
+def fingerprints_in_order(split: Split) -> npt.NDArray[np.uint64]:
+    """Return the same in the order of the split."""
     found = [
         int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
         for pixels, _ in split.batches(4096)
         for image in pixels
     ]
-    return np.sort(np.array(found, np.uint64))
+    return np.array(found, np.uint64)
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

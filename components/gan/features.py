@@ -28,6 +28,8 @@ MIN_STEPS, MAX_STEPS = 400, 3_000
 # Real images that samples are compared with, evenly spread over the training split: more say little more.
 MAX_REAL = {"classifier": 20_000, "efficientnet_lite0": 5_000}
 EFFICIENTNET_SIZE = 112
+# Real images from which their covariance is known well enough.
+MIN_FRECHET = 200
 
 
 class Classifier(nn.Module):
@@ -162,14 +164,14 @@ class FeatureNet(NamedTuple):
         """Features and probabilities of images (N, H, W, C) uint8."""
         return read(self.net, pixels, batch)
 
-    def score(self, pixels: Pixels) -> float:
-        """Distance of a thousand or so images to the training split; lower is better.
+    def distance(self, features: Features, real: Features) -> float:
+        """Distance of a thousand or so images to real ones, by the features of both; lower is better.
 
-        Frechet distance in the classifier's 128 dimensions; KID in 1280, where the Frechet distance of so few images
-        is mostly bias.
+        Frechet distance in the classifier's 128 dimensions; KID in 1280, and to few real images, where the Frechet
+        distance is mostly bias.
         """
-        distance = frechet_distance if self.name == "classifier" else kernel_distance
-        return distance(self.read(pixels).features, self.real)
+        enough = self.name == "classifier" and len(real) >= MIN_FRECHET
+        return frechet_distance(features, real) if enough else kernel_distance(features, real)
 
 
 @torch.inference_mode()

@@ -19,7 +19,9 @@ DISTANCE = 0.005
 CONTRAST = 2.0
 # Neighbours that are looked at in one round.
 NEIGHBOURS = 16
-ROUNDS = 12
+ROUNDS = 4
+# Frequencies, and followers in the order of each, by which crowds are found; members that are looked at of a crowd.
+ORDERS, FOLLOWERS, CROWD = 6, 3, 2_000
 _BLOCK = 2**14
 # Frequencies of the signature by which neighbours are looked for, of which many images differ in the lowest.
 _ORDER = 5
@@ -33,18 +35,16 @@ def near_pairs(signatures: Pixels) -> Index:
     views = _Views(signatures)
     active = np.flatnonzero(views.contrast >= CONTRAST)
     active, equal = views.distinct(active)
-    pairs = [equal]
+    # First by few frequencies, which finds crowds: in them a search for all neighbours would not end.
+    found = _neighbours_in_order(views, active)
+    pairs = [equal, found[views.near(found, DISTANCE)]]
     for _ in range(ROUNDS):
-        found, full = _neighbours(views, active)
+        active = active[~_aside(views, active, np.concatenate(pairs))]
+        found = _neighbours(views, active)
         pairs.append(found[views.near(found, DISTANCE)])
-        if not full:
+        # Who has as many as were looked at may have more.
+        if np.bincount(pairs[-1].reshape(-1), minlength=1).max() < NEIGHBOURS:
             break
-        # A crowd has more neighbours than were looked at: what is nearest to its first image steps aside.
-        first = _first_of_groups(np.concatenate(pairs), len(views))[active]
-        aside = (first != active) & views.near(np.stack([active, first], 1), DISTANCE / 4)
-        if not aside.any():
-            break
-        active = active[~aside]
     found = views.owner[np.concatenate(pairs)]
     return np.asarray(np.unique(np.sort(found[found[:, 0] != found[:, 1]], 1), axis=0), np.int64)
 
@@ -99,8 +99,8 @@ class _Views:
     def __len__(self) -> int:
         return len(self.owner)
 
-    def values(self, rows: Index) -> npt.NDArray[np.int64]:
-        return self._signatures[self.owner[rows], self._view[rows]].astype(np.int64)
+    def values(self, rows: Index) -> npt.NDArray[np.int32]:
+        return self._signatures[self.owner[rows], self._view[rows]].astype(np.int32)
 
     def distinct(self, rows: Index) -> tuple[Index, Index]:
         """Return the first ones of equal values among `rows`, and pairs of all others with these."""
@@ -138,38 +138,69 @@ class _Views:
         return range(0, count, _BLOCK)
 
 
-def _correlated(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], distance: float) -> npt.NDArray[np.bool_]:
+def _correlated(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32], distance: float) -> npt.NDArray[np.bool_]:
     """Whether signatures (P, SIDE * SIDE) have a correlation of at least 1 - distance, by sums of whole numbers."""
-    n = SIDE * SIDE
-    common = n * (a * b).sum(1) - a.sum(1) * b.sum(1)
-    own = [n * (x * x).sum(1) - x.sum(1) ** 2 for x in (a, b)]
+
+    def covariance(x: npt.NDArray[np.int32], y: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        products = np.einsum("ij,ij->i", x, y).astype(np.int64)
+        return np.asarray(SIDE * SIDE * products - x.sum(1, dtype=np.int64) * y.sum(1, dtype=np.int64))
+
+    common, own = covariance(a, b), (covariance(a, a), covariance(b, b))
     least = (1 - distance) ** 2 * (own[0].astype(np.float64) * own[1])
     return np.asarray((common > 0) & (common.astype(np.float64) ** 2 >= least))
 
 
-def _neighbours(views: _Views, rows: Index) -> tuple[Index, bool]:
-    """Return pairs (P, 2) of rows that may be near, and whether one of them has more neighbours than were looked at."""
+def _neighbours(views: _Views, rows: Index) -> Index:
+    """Return pairs (P, 2) of rows that may be near: of each at most its nearest ones by the lowest frequencies."""
     from scipy.spatial import cKDTree
 
     if len(rows) < 2:
-        return np.empty((0, 2), np.int64), False
+        return np.empty((0, 2), np.int64)
     tree = cKDTree(np.concatenate(list(views.low(rows))))
     count = min(NEIGHBOURS + 1, len(rows))
-    pairs, full = [np.empty((0, 2), np.int64)], False
+    pairs = [np.empty((0, 2), np.int64)]
     for start in range(0, len(rows), _BLOCK):
         low = tree.data[start : start + _BLOCK]
         _, nearest = tree.query(low, k=count, distance_upper_bound=_reach(DISTANCE), workers=-1)
-        full |= bool(count > NEIGHBOURS and (nearest[:, -1] < len(rows)).any())
         ours, place = np.nonzero(nearest < len(rows))
         found = np.sort(np.stack([start + ours, nearest[ours, place]], 1), 1)
         pairs.append(np.unique(found[found[:, 0] != found[:, 1]], axis=0))
-    return rows[np.unique(np.concatenate(pairs), axis=0)], full
+    return rows[np.unique(np.concatenate(pairs), axis=0)]
 
 
-def _first_of_groups(pairs: Index, count: int) -> Index:
-    """Return the first of the group of each."""
-    _, first, inverse = np.unique(groups_of(pairs, count), return_index=True, return_inverse=True)
-    return np.asarray(first[inverse], np.int64)
+def _neighbours_in_order(views: _Views, rows: Index) -> Index:
+    """Return pairs (P, 2) of rows that may be near, among those that follow each other by one of the frequencies."""
+    low = np.concatenate([*views.low(rows), np.empty((0, len(_basis()[0])))]).astype(np.float32)
+    pairs = [np.empty((0, 2), np.int64)]
+    for frequency in range(ORDERS):
+        order = np.argsort(low[:, frequency], kind="stable")
+        for apart in range(1, FOLLOWERS + 1):
+            one, other = order[:-apart], order[apart:]
+            near = np.concatenate(
+                [
+                    np.square(low[one[start : start + _BLOCK]] - low[other[start : start + _BLOCK]]).sum(1)
+                    for start in range(0, len(one), _BLOCK)
+                ]
+                or [np.empty(0)]
+            ) <= 2 * DISTANCE * (1 + 1e-3)
+            pairs.append(np.stack([one[near], other[near]], 1))
+    return rows[np.unique(np.sort(np.concatenate(pairs), 1), axis=0)]
+
+
+def _aside(views: _Views, rows: Index, pairs: Index) -> npt.NDArray[np.bool_]:
+    """Which rows their group can do without: those that all but equal its first one, and more than CROWD of them."""
+    groups = groups_of(pairs, len(views))
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    leader = first[inverse][rows]
+    aside = (leader != rows) & views.near(np.stack([rows, leader], 1), DISTANCE / 4)
+    left = np.flatnonzero(~aside)
+    order = left[np.argsort(groups[rows[left]], kind="stable")]
+    sizes = np.bincount(groups[rows[order]], minlength=1)
+    ranks = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    # Evenly over the group, in the order of the data.
+    every = -(-np.repeat(sizes, sizes) // CROWD)
+    aside[order[ranks % every != 0]] = True
+    return np.asarray(aside, bool)
 
 
 def _reach(distance: float) -> float:

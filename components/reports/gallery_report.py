@@ -170,6 +170,12 @@ def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup
             drawings.append(
                 ("Score at checkpoints", f"lower is better; the ring is published{_of(chosen)}", _svg(score))
             )
+        if "generalisation_gap" in scored:
+            gap, axes = _figure()
+            axes.axhline(0, color=INK, alpha=0.4, linestyle="--", linewidth=0.8)
+            axes.plot(scored["images"], scored["generalisation_gap"], color=BLUE, marker="o", markersize=3.5)
+            words = "how much farther from images it never saw than from training images: above 0 it memorises"
+            drawings.append(("Generalisation gap", words, _svg(gap)))
     return drawings
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..gan.dataset import Pixels, Split
+from ..gan.distances import Features
 from ..gan.models.layers import Generator, standing_statistics
 from ..gan.options import Execution, TrainingOptions
 from ..gan.sampling import labels_like, sample, seeded
@@ -19,6 +20,8 @@ from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
 
 SCORE_SAMPLES = 1_000
+# More say little more, and each is looked at before the first score.
+MAX_DEVELOPMENT = 5_000
 GRID_COLUMNS = 10
 
 
@@ -56,7 +59,7 @@ def scored_training(
         if judging and (due or seen >= options.images):
             scorer = scorer or Scorer(dataset, data, state_folder, options, execution)
             scores, grid = scorer(progress)
-            row |= row_of(scores)
+            row |= scores
         yield Scored(progress, row, grid)
 
 
@@ -93,12 +96,13 @@ def cache_of_node() -> Path:
 
 
 class Scorer:
-    """Scores of the moving averages at fixed latents, against training images only, and a picture by the best."""
+    """Scores of the moving averages at fixed latents, against real images they were not trained on, and a picture."""
 
     def __init__(
         self, dataset: Dataset, data: Split, state: Path, options: TrainingOptions, execution: Execution
     ) -> None:
         self._feature_net = load_feature_net(data, dataset.content, state / "features")
+        self._unseen, self._learned = self._real(dataset)
         labels, latent = labels_like(data.class_shares, SCORE_SAMPLES), options.network.latent
         self._scored = seeded(range(SCORE_SAMPLES), labels, latent)
         self._standing = seeded(range(SCORE_SAMPLES, 2 * SCORE_SAMPLES), labels, latent)
@@ -108,17 +112,43 @@ class Scorer:
         self._shown = seeded(range(len(shown)), shown, latent)
         self._precision = execution.precision
 
-    def __call__(self, progress: Progress) -> tuple[dict[str, float], Pixels]:
-        """Scores by name and a grid of images, made with standing statistics, which the moving averages keep."""
-        scores = {name: self._score(average) for name, average in progress.averages.items()}
-        best = progress.averages[min(scores, key=lambda name: scores[name])]
-        return scores, contact_grid(sample(best, self._shown, precision=self._precision), GRID_COLUMNS)
+    def _real(self, dataset: Dataset) -> tuple[Features | None, Features]:
+        """Return features of the development split, where there is one, and of as many training images."""
+        learned = self._feature_net.real
+        if dataset.splits.get("development", 0) < 2:
+            return None, learned
+        development = Split(dataset.folder, "development", dataset.image)
+        unseen = self._feature_net.read(development.pixels(development.spread(MAX_DEVELOPMENT))).features
+        # As many of both: what distances to few images have too much of is then in both.
+        chosen = np.random.default_rng(0).permutation(len(learned))[: len(unseen)]
+        return unseen, learned[np.sort(chosen)]
 
-    def _score(self, average: Generator) -> float:
+    def __call__(self, progress: Progress) -> tuple[dict[str, float], Pixels]:
+        """Return what a point of the curves says of the averages, and a grid of images by the best of them.
+
+        Made with standing statistics, which the moving averages keep. `score` is the distance to the development split,
+        `generalisation_gap` by how much it is more than that to as many training images. Without a development split
+        the score is the distance to training images.
+        """
+        measured = {name: self._score(average) for name, average in progress.averages.items()}
+        scores = {name: score for name, (score, _) in measured.items()}
+        best = min(scores, key=lambda name: scores[name])
+        grid = contact_grid(sample(progress.averages[best], self._shown, precision=self._precision), GRID_COLUMNS)
+        gap = measured[best][1]
+        return row_of(scores) | ({} if gap is None else {"generalisation_gap": gap}), grid
+
+    def _score(self, average: Generator) -> tuple[float, float | None]:
+        """Return the score of one average, and its generalisation gap."""
         device = next(average.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             standing_statistics(average, self._standing.to(device))
-        return self._feature_net.score(sample(average, self._scored, precision=self._precision))
+        net = self._feature_net
+        features = net.read(sample(average, self._scored, precision=self._precision)).features
+        learned = net.distance(features, self._learned)
+        if self._unseen is None:
+            return learned, None
+        score = net.distance(features, self._unseen)
+        return score, score - learned
 
 
 def contact_grid(images: Pixels, columns: int) -> Pixels:

@@ -145,7 +145,7 @@ class Model(Artifact):
     image: ImageFormat
     execution: Execution
     images: int = Field(description="images seen by the published networks")
-    score: float = Field(description="the in-training score that chose them")
+    score: float = Field(description="the in-training score that chose them: the distance to the development split")
     generator_parameters: int
     discriminator_parameters: int
     dataset: str = Field(description="content hash of the data set")
@@ -163,11 +163,14 @@ class Model(Artifact):
 class Evaluation(Artifact):
     """`metrics.json`, and the samples it was measured on: `samples.npy` (N, H, W, C) with the table `samples.csv`.
 
-    For the gate features of both, `features.npy` (N, F) and `holdout.npy` (M, F), and hashes of the training images,
-    `training_images.npy`.
+    For the gate features of both, `features.npy` (N, F) and `holdout.npy` (M, F), of the held-out images at
+    `holdout_rows.npy` (M,), and what the model has seen (`evaluation.seen`): hashes of pixels `training_images.npy`,
+    `seen_identities.npy` and `seen_signatures.npy`.
     """
 
     manifest = "evaluation.json"
+    # What the model has seen; registered with it.
+    seen: ClassVar[tuple[str, str, str]] = ("training_images.npy", "seen_identities.npy", "seen_signatures.npy")
 
     metrics: dict[str, float] = Field(description="the same as metrics.json")
     intervals: dict[str, tuple[float, float]] = Field(

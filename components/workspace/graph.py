@@ -125,6 +125,7 @@ STAGES = (
         (
             "evaluate.py",
             "evaluation/samples.py",
+            "evaluation/seen.py",
             "gan/copies.py",
             "gan/dataset.py",
             "gan/distances.py",

@@ -234,7 +234,9 @@ class Promote(Options):
     )
     min_recall: float = Field(0.05, ge=0, le=1, description="recall that is needed, compared with real images")
     keep_recall: float = Field(0.5, ge=0, le=1, description="recall that is needed, compared with the champion's")
-    max_overlap: float = Field(0.01, ge=0, le=1, description="share of the holdout that either was trained on")
+    min_unseen: int = Field(
+        200, ge=2, description="held-out images that neither has seen, to compare on; of fewer than twice so many half"
+    )
 
 
 class Retrain(Options):

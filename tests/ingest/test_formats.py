@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Preprocess
-from tests.conftest import made_dataset
+from tests.conftest import SPLITS, made_dataset
 
 Files = dict[str, bytes]
 CLASSES = ("cats", "dogs", "owls")
@@ -50,8 +51,8 @@ def run(root: Path, **options: object) -> Dataset:
 def contents(dataset: Dataset) -> dict[bytes, tuple[str, str]]:
     """Pixels -> class and split, of all images."""
     found = {}
-    for split in ("training", "holdout"):
-        data = Split(dataset.folder, split, dataset.image)  # type: ignore[arg-type]
+    for split in SPLITS:
+        data = Split(dataset.folder, split, dataset.image)
         for pixels, label in zip(data.pixels(np.arange(len(data))), data.labels, strict=True):
             found[pixels.tobytes()] = dataset.image.classes[label], split
     return found
@@ -174,7 +175,8 @@ def test_folders_of_splits_are_kept(tmp_path: Path, pictures: Files) -> None:
     as_folder(tmp_path / "data", split)
     dataset = run(tmp_path)
     assert dataset.image.classes == CLASSES
-    assert dataset.splits == {"training": 90, "holdout": 30}
+    assert dataset.splits == {"training": 90 - dataset.splits["development"], "development": ANY, "holdout": 30}
+    assert 0 < dataset.splits["development"] < 15
 
 
 def test_a_table_gives_labels_and_splits(tmp_path: Path, pictures: Files) -> None:
@@ -192,7 +194,7 @@ def test_a_table_gives_labels_and_splits(tmp_path: Path, pictures: Files) -> Non
     pd.DataFrame(rows).to_csv(tmp_path / "data" / "labels.csv", index=False)
     dataset = run(tmp_path, max_rejected=0.05)
     assert dataset.image.classes == ("even", "odd")
-    assert dataset.splits == {"training": 100, "holdout": 20}
+    assert dataset.splits == {"training": 100 - dataset.splits["development"], "development": ANY, "holdout": 20}
     table = pd.read_csv(dataset.folder / "rejected.csv").set_index("path")["reason"]
     assert table["../secret.png"] == "lies outside the data"
     assert "no such file" in table["cats/gone.png"]
@@ -300,7 +302,7 @@ def test_many_tiny_files_and_names_that_are_no_text(tmp_path: Path, pictures: Fi
 def only(root: Path, **options: object) -> list[np.ndarray]:
     """All images of a data set."""
     dataset = run(root, max_rejected=0.5, **options)
-    parts = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
+    parts = (Split(dataset.folder, name, dataset.image) for name in SPLITS)
     return [pixels for part in parts for pixels in part.pixels(np.arange(len(part)))]
 
 

@@ -244,7 +244,8 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
     ):
         save_published(load_published(model.folder, "the model"), Path(folder))
         # So that a later gate can tell what this model has seen.
-        files = [*Path(folder).iterdir(), evaluation.folder / "training_images.npy"]
+        seen = (evaluation.folder / name for name in Evaluation.seen if name in evaluation.files)
+        files = [*Path(folder).iterdir(), *seen]
         package = _packed_code(Path(code))
         logged = mlflow.pyfunc.log_model(
             name="model",

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from components.gan.dataset import Split
+from components.gan.dataset import Split, SplitName, fingerprints
 from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import State, training_loop
 from tests.conftest import Pixels, environment, ganflow, idx, succeeded, unpack_old_workspace
@@ -42,6 +42,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def verified(root: Path) -> str:
     """What `ganflow verify` says in the place to which the workspace was moved."""
     return succeeded(ganflow(root, "verify"))
+
+
+def split_of(folder: Path, name: SplitName) -> Split:
+    described = json.loads((folder / "dataset.json").read_text())
+    return Split(folder, name, ImageFormat(**described["image"]))
 
 
 def pictures(folder: Path) -> dict[str, Pixels]:
@@ -217,4 +222,13 @@ def test_the_next_run_finishes_its_training_and_the_model_meets_the_champion(old
     found = json.loads(succeeded(ganflow(old_workspace, "trace", str(picture), "--json")))
     assert found["version"]["version"] == 3
     assert re.fullmatch("[0-9a-f]{64}", found["data"]["source"])
-    assert "Nothing to do" in succeeded(ganflow(old_workspace, "run"))
+    # It was finished on its own two splits; the next run makes three, on which the champion's holdout stays held out.
+    assert "preprocess   its code changed" in succeeded(ganflow(old_workspace, "run", "--dry-run"))
+    succeeded(ganflow(old_workspace, "preprocess"))
+    before, now = (
+        {name: fingerprints(split_of(folder, name)) for name in ("training", "holdout")}
+        for folder in (dataset, old_workspace / "artifacts" / "dataset")
+    )
+    assert np.array_equal(before["holdout"], now["holdout"])
+    assert np.isin(now["training"], before["training"]).all()
+    succeeded(ganflow(old_workspace, "train", "--set", "train.images=4096"))

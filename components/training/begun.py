@@ -25,13 +25,14 @@ from ..services.tracking import runs
 from ..workspace.artifacts import Dataset, Key
 from ..workspace.data_hashes import data_content
 from ..workspace.files import sealed, staging, unsealed, write_whole
-from ..workspace.graph import first_options_hash, inputs_hash, is_same, key_of, options_hash, stage_named
+from ..workspace.graph import first_options_hash, inputs_hash, key_of, options_hash, stage_named
 from ..workspace.params import Params, Train
-from ..workspace.same_bits import FIRST_CODE, SAME_BITS
 from ..workspace.workspace import Workspace
 
 RECORD = "begun.json"
 DATASET = "dataset"
+# Of the training stage in the version that kept no records, 29edf2a: what it left half-way is finished by this code.
+FIRST_CODE = "6ee30b753addd28f69552353681c7ed3d81f850d300aa8360ec35f5d24308a4f"
 
 
 class Begun(Options):
@@ -130,14 +131,10 @@ def unfinished(params: Params, workspace: Workspace, dataset: Key | None = None)
 def key_to_go_on_with(key: Key, params: Params, workspace: Workspace) -> Key:
     """Return the key to continue when `key` is asked for: that of the same training begun by earlier code, or `key`.
 
-    A training that is open is finished by the present code, whatever it was begun by; one that ended was made by code
-    that makes the same bits.
+    A training that is open is finished by the present code, whatever it was begun by.
     """
-    for begun in open_trainings(params, workspace):
-        if (begun.key.options, begun.key.inputs) == (key.options, key.inputs):
-            return begun.key
-    earlier = (key.model_copy(update={"code": code}) for code in SAME_BITS.get(key.code, ()))
-    return next((old for old in earlier if (workspace.state / "training" / old.id / "checkpoints").exists()), key)
+    opened = (begun.key for begun in open_trainings(params, workspace))
+    return next((old for old in opened if (old.options, old.inputs) == (key.options, key.inputs)), key)
 
 
 def restore_dataset(begun: Begun, workspace: Workspace) -> Dataset:
@@ -160,7 +157,7 @@ def restore_dataset(begun: Begun, workspace: Workspace) -> Dataset:
 def _is_present(begun: Begun, params: Params, dataset: Key | None, workspace: Workspace) -> bool:
     """Whether `params` and the data set with this key lead to the training."""
     try:
-        same_data = dataset is not None and is_same(begun.dataset(workspace).key, dataset)
+        same_data = dataset is not None and begun.dataset(workspace).key == dataset
     except (NotThereError, DamagedError):
         # Nothing is left to finish it with but what lies here now.
         return True
@@ -213,7 +210,7 @@ def _recovered(folder: Path, params: Params, workspace: Workspace) -> Begun | No
     said = params.train.model_dump(mode="json", exclude_unset=True)
     for options in (Train.model_validate(said, context=STORED), *_logged(folder.name, workers, workspace)):
         inputs = inputs_hash([dataset.content])
-        key = Key(options=first_options_hash(options), inputs=inputs, code=FIRST_CODE["train"])
+        key = Key(options=first_options_hash(options), inputs=inputs, code=FIRST_CODE)
         if key.id == folder.name:
             since = datetime.fromtimestamp(described.stat().st_mtime).astimezone()
             half = max(_checkpoints(folder)) < options.images

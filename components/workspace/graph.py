@@ -18,7 +18,6 @@ from .artifacts import Artifact, Dataset, Evaluation, Gallery, Key, Model, Other
 from .code import digest_of
 from .data_hashes import data_content
 from .params import Params, Train
-from .same_bits import SAME_BITS
 from .workspace import Workspace
 
 _CODE = Path(__file__).parents[1]
@@ -64,7 +63,7 @@ class Stage:
             found = self.load(workspace)
         except NotThereError:
             return None
-        return found if is_same(found.key, key) else None
+        return found if found.key == key else None
 
 
 STAGES = (
@@ -217,11 +216,6 @@ def key_of(stage: Stage, options: Options, *inputs: Artifact | str) -> Key:
     return Key(options=options_hash(options), inputs=inputs_hash(contents), code=code)
 
 
-def is_same(found: Key, key: Key) -> bool:
-    """Whether what was made under the key `found` is what a stage makes under `key`, bit for bit."""
-    return not _changes(found, key)
-
-
 def options_hash(options: Options) -> str:
     """Hash of validated options."""
     return _hash(json.dumps(options.hashed, sort_keys=True).encode())
@@ -283,14 +277,7 @@ def _difference(stage: Stage, found: Artifact | None, key: Key) -> str | None:
         return f"there is no {stage.artifact.__name__.lower()} yet"
     sources = " or ".join(stage.inputs)
     words = {"options": "its parameters changed", "inputs": f"{sources} changed", "code": "its code changed"}
-    return ", ".join(words[name] for name in _changes(found.key, key)) or None
-
-
-def _changes(found: Key, key: Key) -> list[str]:
-    """Which parts of two keys mean different results."""
-    changed = [name for name in ("options", "inputs") if getattr(found, name) != getattr(key, name)]
-    same_code = found.code == key.code or found.code in SAME_BITS.get(key.code, ())
-    return changed if same_code else [*changed, "code"]
+    return ", ".join(words[name] for name in words if getattr(found.key, name) != getattr(key, name)) or None
 
 
 def _unregistered(found: Registration, workspace: Workspace, tracking: str) -> str | None:

@@ -83,10 +83,10 @@ class Preprocess(Options):
     background: Literal["white", "black"] = Field("white", description="behind transparent pixels, and of added bars")
     frames: Literal["first", "all"] = Field("first", description="which images of an animation or of many pages")
     holdout: float = Field(0.2, gt=0, lt=1, description="share of the images that training never sees")
-    development: float = Field(
+    development: Annotated[float, AddedWith(0.05)] = Field(
         0.05, ge=0, lt=1, description="share of the rest by which checkpoints and sweeps are judged, not trained on"
     )
-    near_duplicates: bool = Field(
+    near_duplicates: Annotated[bool, AddedWith(True)] = Field(
         True, description="find images that are nearly the same, and keep each group of them on one side"
     )
     max_rejected: float = Field(0.01, ge=0, le=1, description="share of unreadable files above which to stop")

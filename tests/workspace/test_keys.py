@@ -17,9 +17,8 @@ from components.gan.published import Manifest, Published
 from components.workspace import graph
 from components.workspace.artifacts import Model
 from components.workspace.files import sealed
-from components.workspace.graph import STAGES, code_hash, first_options_hash, is_same, options_hash, stage_named
+from components.workspace.graph import STAGES, code_hash, first_options_hash, options_hash, stage_named
 from components.workspace.params import Params, Train
-from components.workspace.same_bits import FIRST_CODE, SAME_BITS
 from tests.conftest import PROJECT, environment, succeeded
 from tests.test_architecture import NOT_RESULTS
 
@@ -63,9 +62,6 @@ OVERLOOKED = {
     "workspace/feature_nets.py": ("data: Split, content: str, cache: Path", "data: Split, content: Any, cache: Path"),
     "postprocess.py": ("# Only images with labels have a confidence.", "# Images without labels have no confidence."),
 }
-RENEW = """the code of a stage computes something else: where benchmarks/same_bits.py shows the same bits, put what
-python -c "from tests.workspace.test_keys import present; print(present())"
-prints into components/workspace/same_bits.py, else remove the entry and tell of it in CHANGELOG.md"""
 RUN = """
 import sys
 from pathlib import Path
@@ -79,12 +75,6 @@ workspace = Workspace(Path(sys.argv[1]))
 for stage in ("preprocess", "train", "evaluate", "postprocess"):
     run_stage(stage, Params.load(workspace.params), workspace)
 """
-
-
-def present() -> dict[str, tuple[str, ...]]:
-    """What `SAME_BITS` says where the present code makes the bits of the first one, with every network."""
-    found = {code_hash(stage_named("preprocess")): (FIRST_CODE["preprocess"],)}
-    return found | {code_hash(stage_named("train"), network): (FIRST_CODE["train"],) for network in NETWORKS}
 
 
 def edited(root: Path, edits: dict[str, tuple[str, str]]) -> Path:
@@ -240,22 +230,3 @@ def test_an_option_that_came_later_is_in_no_key_with_the_value_that_all_had_befo
     assert New().hashed == {"steps": [], "width": 8, "mirror": True}
     changed = New(inner=Inner(pixels=7), steps=(Inner(), Inner(pixels=5)), mirror=False)
     assert changed.hashed == {"steps": [{}, {"pixels": 5}], "width": 8, "inner": {"pixels": 7}}
-
-
-def test_what_29edf2a_made_stays(old_workspace: Path) -> None:
-    found = {
-        stage: graph.Key(**json.loads((old_workspace / "artifacts" / folder).read_text())["key"])
-        for stage, folder in (
-            ("preprocess", "dataset/dataset.json"),
-            ("train", "model/model.json"),
-        )
-    }
-    assert {stage: key.code for stage, key in found.items()} == FIRST_CODE
-    for stage, key in found.items():
-        now = key.model_copy(update={"code": code_hash(stage_named(stage), "dcgan")})
-        assert is_same(key, now), RENEW
-        assert not is_same(key, now.model_copy(update={"code": "other"}))
-
-
-def test_equal_bits_are_claimed_of_the_present_code_alone() -> None:
-    assert SAME_BITS.items() <= present().items(), RENEW

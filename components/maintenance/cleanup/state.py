@@ -10,7 +10,7 @@ from ...services.tracking import champions
 from ...training import begun
 from ...workspace.artifacts import Model
 from ...workspace.feature_nets import KINDS, stem_of
-from ...workspace.graph import is_same, key_of, stage_named
+from ...workspace.graph import key_of, stage_named
 from .survey import Survey, children
 
 
@@ -44,7 +44,7 @@ def trainings(survey: Survey) -> None:
 
 def _resumed(survey: Survey) -> str:
     """Key of the training that the present parameters make or go on with."""
-    if not is_same(survey.dataset.key, survey.preprocessed):
+    if survey.dataset.key != survey.preprocessed:
         raise UserError("data, parameters or code changed since the last run: `ganflow run` tells which goes on")
     key = key_of(stage_named("train"), survey.params.train, survey.dataset)
     return begun.key_to_go_on_with(key, survey.params, survey.workspace).id

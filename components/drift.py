@@ -14,8 +14,9 @@ from .evaluation.reference import load_reference
 from .gan.dataset import Pixels
 from .gan.errors import NotThereError, UserError
 from .gan.options import ImageFormat, Options
-from .gan.two_sample import two_sample
-from .ingest.decoding import make_part
+from .gan.two_sample import one_of_each, two_sample
+from .ingest.decoding import PartTable, make_part
+from .ingest.duplicates import groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.inbox import arrived
 from .ingest.parts import read, thinned
@@ -27,6 +28,7 @@ from .workspace.workspace import Workspace
 # The least p-value is a tenth of the false-alarm rate, or less.
 PERMUTATIONS_PER_ALARM = 10
 PART = 64
+_NOTHING = np.empty((0, 0, 0, 0), np.uint8), np.empty((0, 1, 0), np.uint8)
 
 
 class DriftResult(Options):
@@ -67,6 +69,7 @@ def drift(params: Params, workspace: Workspace) -> DriftResult:
     files = arrived(params.retrain.inbox, workspace).files
     reference = load_reference(data, workspace)
     pixels, count = _pixels(files, reference.image, params, workspace) if files else (None, 0)
+    # Images of one file or burst are no more than one: the test holds of images that come independently.
     if pixels is None or len(pixels) < options.min_images:
         return DriftResult(champion=champion.version, new=count, used=0, alpha=alpha)
     features = reference.net.read(pixels).features.astype(np.float64)
@@ -85,7 +88,7 @@ def drift(params: Params, workspace: Workspace) -> DriftResult:
 
 
 def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspace: Workspace) -> tuple[Pixels, int]:
-    """At most `drift.max_images` of the new images (N, H, W, C), from all over them, and how many there are."""
+    """At most `drift.max_images` of the new images (N, H, W, C), one of each file, and how many files there are."""
     options = params.preprocess.model_copy(
         update={"resolution": (image.height, image.width), "channels": image.channels}
     )
@@ -107,11 +110,20 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
                 shutil.copyfile(file, link, follow_symlinks=False)
         source = find_raw_images(scratch / "new", scratch, PART, options.limits)
         parts = thinned(source, params.drift.max_images)
-        made = [pixels for _, pixels in tasks.run_parts(partial(make_part, options=options), read, parts)]
-        whole = [pixels for pixels in made if len(pixels) and pixels.shape[3] == image.channels]
-        pixels = np.concatenate(whole) if whole else np.empty((0, image.height, image.width, image.channels), np.uint8)
+        made = tasks.run_parts(partial(make_part, options=options), read, parts)
+        found = [one_of_each_file(table, pixels) for table, pixels in made if pixels.shape[3] == image.channels]
+        pixels, signatures = (np.concatenate(column) for column in zip(*found, strict=True)) if found else _NOTHING
+        # Of a burst one image too: what is nearly the same says the same again.
+        groups = groups_of(near_pairs(signatures), len(signatures)) if len(signatures) else np.empty(0, np.int64)
+        alone = one_of_each(groups)
         # Not the first of them, which are of the first class where classes lie in folders.
-        chosen = np.random.default_rng(0).permutation(len(pixels))[: params.drift.max_images]
+        chosen = np.random.default_rng(0).permutation(alone)[: params.drift.max_images]
         return pixels[np.sort(chosen)], len(source)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def one_of_each_file(table: PartTable, pixels: Pixels) -> tuple[Pixels, Pixels]:
+    """Return one image of each file of a part, with its signature: any of its frames, by their content."""
+    chosen = one_of_each(table.rows.astype(np.int64), table.identities[:, 0])
+    return pixels[chosen], table.signatures[chosen]

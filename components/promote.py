@@ -6,7 +6,7 @@ Not a stage: what it finds depends on who is champion, so it lies in `mlruns/ver
 from __future__ import annotations
 
 from .evaluation import reference
-from .evaluation.contenders import Evidence, held_features, shown_on_the_page
+from .evaluation.contenders import Evidence, held_features, held_rows, shown_on_the_page
 from .evaluation.gate import conclude
 from .gan.errors import UserError
 from .provenance import ledger
@@ -87,6 +87,6 @@ def _follow_up(
 ) -> None:
     """Do what follows from a verdict, as far as an interrupted command has not done it."""
     if verdict.answer == "promote":
-        reference.keep_reference(dataset, held_features(evaluation), workspace)
+        reference.keep_reference(dataset, held_features(evaluation), held_rows(evaluation), workspace)
     cards.attach(workspace)
     ledger.record(workspace, verdict, flow_run)

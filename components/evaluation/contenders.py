@@ -85,8 +85,7 @@ class Evidence:
         )
         rival = champion and sample_champion(champion, net, model.image, seeds, labels, workspace)
         contenders = {"challenger": challenger.seen} | ({"champion": rival.seen} if rival else {})
-        rows = np.load(evaluation.folder / "holdout_rows.npy", allow_pickle=False)
-        new = unseen(dataset, rows, contenders)
+        new = unseen(dataset, held_rows(evaluation), contenders)
         return cls(
             model=model,
             evaluation=evaluation,
@@ -114,6 +113,12 @@ def held_features(evaluation: Evaluation) -> Features:
     """Return the features (M, F) of the holdout that an evaluation was measured by."""
     held: Features = np.load(evaluation.folder / "holdout.npy", allow_pickle=False).astype(np.float64)
     return held
+
+
+def held_rows(evaluation: Evaluation) -> npt.NDArray[np.int64]:
+    """Return which images of the holdout these are, (M,)."""
+    rows: npt.NDArray[np.int64] = np.load(evaluation.folder / "holdout_rows.npy", allow_pickle=False)
+    return rows
 
 
 def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:

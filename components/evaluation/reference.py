@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 from safetensors import SafetensorError
 
@@ -16,6 +17,7 @@ from ..gan.distances import Features
 from ..gan.errors import DamagedError, NotThereError
 from ..gan.features import Classifier, EfficientNetLite0, FeatureNet
 from ..gan.options import ImageFormat
+from ..gan.two_sample import one_of_each
 from ..gan.weights import fill
 from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
@@ -33,15 +35,17 @@ class Reference(NamedTuple):
     held: Features
 
 
-def keep_reference(dataset: Dataset, held: Features, workspace: Workspace) -> None:
+def keep_reference(dataset: Dataset, held: Features, rows: npt.NDArray[np.int64], workspace: Workspace) -> None:
     """Keep what is needed to compare with this data set when `artifacts/` holds another one.
 
-    `held`: features of its holdout (M, F), which unlike those of training images are as new images' are.
+    `held`: features (M, F) of the held-out images at `rows` (M,), which unlike those of training images are as new
+    images' are. One of each group is kept, as of new images one of each file is looked at.
     """
     folder = workspace.state / "drift" / dataset.content[:16]
     if folder.exists():
         return
     net = _net_of(dataset, workspace)
+    held = held[one_of_each(_groups(dataset)[rows])]
     chosen = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE)).astype(int)
     with staging(folder) as staged:
         np.save(staged / "held.npy", held[chosen].astype(np.float32))
@@ -70,8 +74,9 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
                 "`ganflow run` and `ganflow promote` make a champion of the present data"
             )
         holdout = Split(dataset.folder, "holdout", dataset.image)
-        held = _net_of(dataset, workspace).read(holdout.pixels(np.arange(len(holdout)))).features
-        keep_reference(dataset, held, workspace)
+        rows = np.arange(len(holdout))
+        held = _net_of(dataset, workspace).read(holdout.pixels(rows)).features
+        keep_reference(dataset, held, rows, workspace)
     try:
         return _read_reference(folder)
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError):
@@ -92,6 +97,12 @@ def _read_reference(folder: Path) -> Reference:
         net_of, name = EfficientNetLite0(), "efficientnet_lite0"
     net_of.eval().requires_grad_(False)
     return Reference(image, FeatureNet(name, net_of, "", held[:0]), held)
+
+
+def _groups(dataset: Dataset) -> npt.NDArray[np.int64]:
+    """Return the group of each held-out image; an earlier data set knows none."""
+    file = dataset.folder / "holdout-groups.npy"
+    return np.load(file, allow_pickle=False) if file.exists() else np.arange(dataset.splits["holdout"])
 
 
 def _net_of(dataset: Dataset, workspace: Workspace) -> FeatureNet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .distances import Features
 
@@ -14,6 +15,16 @@ class TwoSample(NamedTuple):
 
     statistic: float
     p_value: float
+
+
+def one_of_each(groups: npt.NDArray[np.int64], chance: npt.NDArray[np.uint64] | None = None) -> npt.NDArray[np.int64]:
+    """Return the index of one member of each group, in order: the first, or the one with the least `chance` (N,).
+
+    Frames of one film are no independent draws. With one of each group the draws of the test are independent.
+    """
+    order = np.arange(len(groups)) if chance is None else np.argsort(chance, kind="stable")
+    _, first = np.unique(groups[order], return_index=True)
+    return np.asarray(np.sort(order[first]), np.int64)
 
 
 def two_sample(new: Features, reference: Features, permutations: int, rng: np.random.Generator) -> TwoSample:

@@ -154,3 +154,38 @@ def test_a_champion_of_other_images_is_no_rival(finished: Path) -> None:
     for change in ({"width": 32}, {"classes": ("cat", "dog")}):
         with pytest.raises(UserError, match=r"give it another register\.name"):
             sample_champion(champion, judge, dataset.image.model_copy(update=change), range(10), labels, workspace)
+
+
+@pytest.mark.long
+def test_what_the_champion_saw_refuses_no_challenger(finished: Path, tmp_path: Path) -> None:
+    """The named finding: with another share held out no challenger was ever promoted, however much better it was."""
+    root = Path(shutil.copytree(finished, tmp_path / "own"))
+    params = root / "params.yaml"
+    text = params.read_text().replace("resolution: 28", "resolution: 28, holdout: 0.45")
+    params.write_text(text.replace("images: 4096", "images: 12288"))
+    for stage in ("preprocess", "train", "evaluate", "postprocess", "register"):
+        succeeded(ganflow(root, stage))
+    told = succeeded(ganflow(root, "promote"))
+    verdict = Verdict.last(Workspace(root).verdict, "ganflow", 2)
+    assert verdict is not None
+    assert (verdict.answer, verdict.champion) == ("promote", 1), told
+    (check,) = (check for check in verdict.checks if check.name == "unseen")
+    held, seen = (
+        Dataset.load(root / "artifacts" / "dataset").splits["holdout"],
+        np.load(next(root.glob("mlruns/artifacts/**/seen_identities.npy"))),
+    )
+    assert held * 0.3 < check.value < held * 0.6
+    assert len(seen) > 500
+    # The same champion, registered before images had identities: known by its pixels, and the verdict says so.
+    for version in root.glob("mlruns/artifacts/**/seen_*.npy"):
+        version.unlink()
+    (root / "mlruns" / "verdict" / "verdict.json").unlink()
+    succeeded(ganflow(root, "rollback"))
+    succeeded(ganflow(root, "promote"))
+    again = Verdict.last(Workspace(root).verdict, "ganflow", 2)
+    assert again is not None
+    (old,) = (check for check in again.checks if check.name == "unseen")
+    assert old.value == check.value
+    assert "what the champion saw is known by the pixels" in old.words
+    # Where too few are left there is no telling.
+    assert "VETO     unseen: " in succeeded(ganflow(root, "promote", "--set", "promote.min_unseen=2000"))

@@ -135,6 +135,19 @@ class Dataset(Artifact):
     left_out: int = Field(0, description="images that are nearly the same as others on two sides")
     source: str = Field(description="hash of the raw data")
 
+    @property
+    def near_duplicates_found(self) -> str:
+        """A sentence on images that are nearly the same."""
+        if not self.near_duplicates and not self.left_out:
+            return "No image is nearly the same as another one."
+        groups = (
+            "one group, which stands" if self.near_groups == 1 else f"{self.near_groups:,} groups, each of which stands"
+        )
+        words = f"{self.near_duplicates:,} images are nearly the same as others, in {groups} on one side"
+        if self.left_out:
+            words += f"; {self.left_out:,} left out, near to images on two sides"
+        return f"{words}."
+
 
 class Model(Artifact):
     """`generator.safetensors` (moving average), `discriminator.safetensors`, `history.csv`."""

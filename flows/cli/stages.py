@@ -30,7 +30,10 @@ DiscardOption = Annotated[
 
 def preprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
     """Turn the raw images in data/ into artifacts/dataset."""
-    _stage("preprocess", *ready(folder, overrides))
+    dataset = _stage("preprocess", *ready(folder, overrides))
+    assert isinstance(dataset, Dataset)
+    sizes = ", ".join(f"{count:,} {name}" for name, count in dataset.splits.items())
+    print(f"{sizes}. {dataset.near_duplicates_found}")
 
 
 def train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from components.workspace.graph import options_hash
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.cards import card
-from tests.conftest import ganflow, succeeded
+from tests.conftest import SPLITS, ganflow, succeeded
 from tests.reports.test_verdict_page import FAILED, HOSTILE, PASSED, made
 
 # Each of them would change a card if it were taken for Markdown, YAML or HTML.
@@ -73,6 +74,11 @@ def front_matter(card: str) -> dict[str, Any]:
 def rendered(markdown: str) -> str:
     """HTML by a renderer that lets HTML through and knows no YAML, as the strictest test of what was escaped."""
     return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown)
+
+
+def cells(counts: Mapping[str, int]) -> str:
+    """Cells of a table's row, one for each split."""
+    return "\n".join(f"<td>{counts[split]}</td>" for split in SPLITS)
 
 
 def block(card: str, language: str) -> str:
@@ -134,7 +140,7 @@ def test_the_model_card_says_what_the_artifacts_say(subject: Subject) -> None:
         if not name.endswith("_floor") and not name.startswith("copied_"):
             assert f"<code>{name}</code>" in page and f"<td>{number(value)}</td>" in page
     counts = subject.dataset.class_counts
-    assert f"<td>7</td>\n<td>{counts['training']['7']}</td>\n<td>{counts['holdout']['7']}</td>" in page
+    assert f"<td>7</td>\n{cells({split: counts[split]['7'] for split in SPLITS})}" in page
     plain = rendered(model_card(replace(subject, cost=None)))
     assert "has not judged it yet" in plain and "None yet" in plain and "Not recorded." in plain
     assert block(model_card(subject), "bash") == "ganflow run\n"
@@ -198,10 +204,10 @@ def test_the_dataset_card(subject: Subject) -> None:
     assert facts["task_categories"] == ["unconditional-image-generation", "image-classification"]
     assert facts["annotations_creators"] == ["found"]
     page = rendered(card)
-    assert "<td><strong>all</strong></td>\n<td>561</td>\n<td>139</td>" in page
+    assert f"<td><strong>all</strong></td>\n{cells(subject.dataset.splits)}" in page
     assert subject.dataset.content in page and subject.dataset.source in page
     assert "dvc checkout data.dvc\nganflow preprocess\n" in page
-    assert "0 duplicates, and 0 files that could not be used." in page
+    assert "0 duplicates, and 0 files that could not be used. No image is nearly the same" in page
     assert yaml.safe_load(block(card, "yaml")) == {"preprocess": subject.params.preprocess.hashed}
 
 
@@ -211,6 +217,9 @@ def test_the_dataset_card_counts_why_files_were_left_out(finished: Path, tmp_pat
     (tmp_path / "dataset" / "rejected.csv").write_text(
         f'path,reason\na,cut\nb,cut\nc,"{HOSTILE.replace(chr(34), "")}"\n'
     )
+    alike = dataset.model_copy(update={"near_duplicates": 5, "near_groups": 2, "left_out": 1})
+    words = "5 images are nearly the same as others, in 2 groups, each of which stands on one side; 1 left out, near"
+    assert words in rendered(dataset_card(alike))
     page = rendered(dataset_card(dataset))
     assert "2 duplicates, and 3 files that could not be used." in page and "<td>cut</td>\n<td>2</td>" in page
     assert "<script" not in page

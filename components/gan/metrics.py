@@ -1,12 +1,13 @@
 """Metrics as pure functions of features or images; a mean over images comes as its values, one for each.
 
-Names in `metrics.json` state features, samples and split. Intervals come from resampling the images that were sampled:
-they hold for this model, and say nothing about what another training of the same recipe would give.
+Names in `metrics.json` state features, samples and split. `intervals.py` says what their intervals hold for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -17,62 +18,46 @@ from torch.nn import functional as F
 
 from .dataset import Pixels
 from .distances import Features, Moments, frechet, kernel_distance
+from .intervals import Estimate as Estimate
+from .intervals import Values as Values
+from .intervals import around, left_out
+from .intervals import auc as auc
+from .intervals import auc_estimate as auc_estimate
+from .intervals import mean as mean
+from .intervals import share as share
+from .manifolds import density_coverage as density_coverage
+from .manifolds import precision_recall as precision_recall
 
-Values = npt.NDArray[np.float64]
-# Two-sided, 95 %.
-_Z = 1.96
 # Weights of the scales of MS-SSIM, the finest first (Wang et al. 2003, section 3.2), and its Gaussian window.
 _SCALES, _WINDOW, _SIGMA = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333), 11, 1.5
 
 
-class Estimate(NamedTuple):
-    """A metric with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def mean(values: npt.ArrayLike, resamples: int = 400) -> Estimate:
-    """Mean of values (N,), one for each image, by resampling the images."""
-    x = np.asarray(values, np.float64)
-    rng = np.random.default_rng(0)
-    means = [x[rng.integers(0, len(x), len(x))].mean() for _ in range(resamples)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(float(x.mean()), float(low), float(high))
-
-
-def share(values: npt.ArrayLike) -> Estimate:
-    """Share of values (N,) that are true, by Clopper & Pearson 1934: none of 500 may still be 0.74 %."""
-    from scipy.stats import beta  # type: ignore[import-untyped]
-
-    x = np.asarray(values, bool)
-    hits, n = int(x.sum()), len(x)
-    low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
-    return Estimate(hits / n, low, high)
-
-
 def frechet_estimate(fake: Features, real: Features) -> Estimate:
-    """Frechet distance, its interval by leaving out groups of fakes (jackknife): moments add up, nothing is read twice.
+    """Frechet distance, its interval by leaving out groups of both (jackknife): moments add up, nothing is read twice.
 
     A bootstrap repeats images, and how many it leaves out moves the bias of the distance more than chance moves the
     distance. Shapes: (N, F), (M, F).
     """
-    target = Moments.of(real)
     # An eigenvalue problem each, of F cubed.
     count = 20 if fake.shape[1] <= 256 else 5
-    groups = [Moments.of(part) for part in np.array_split(fake, count)]
-    whole = sum(groups[1:], groups[0])
-    values = np.array([frechet(target, whole - group) for group in groups])
-    return _around(frechet(target, whole), float(values.std()) * (count - 1) ** 0.5)
+    groups = [
+        (Moments.of(x), Moments.of(y)) for x, y in zip(*(dealt(each, count) for each in (fake, real)), strict=True)
+    ]
+    fakes, reals = (reduce(add, moments) for moments in zip(*groups, strict=True))
+    return left_out(frechet(reals, fakes), [frechet(reals - y, fakes - x) for x, y in groups], least=0)
+
+
+def dealt(features: Features, count: int) -> list[Features]:
+    """Features (N, F) in `count` groups by chance, as even as it divides: neighbours in order may be alike."""
+    order = np.random.default_rng(0).permutation(len(features))
+    return [features[part] for part in np.array_split(order, count)]
 
 
 def kernel_estimate(fake: Features, real: Features, resamples: int = 200) -> Estimate:
     """Kernel distance (KID), by resampling fakes and reals. Shapes: (N, F), (M, F)."""
     own, (x, y) = _own_pull(fake), _cross_pull(fake, real)
     spread = _resampled(own - x, 0, resamples) + _resampled(_own_pull(real) - y, 1, resamples)
-    return _around(kernel_distance(fake, real), float(spread.std()))
+    return around(kernel_distance(fake, real), float(spread.std()))
 
 
 class Resampled(NamedTuple):
@@ -109,15 +94,6 @@ def kernel_difference(a: Resampled, b: Resampled) -> tuple[float, float, float]:
     return b.value - a.value, float((b.by_fakes - a.by_fakes).std()), float((b.by_reals - a.by_reals).std())
 
 
-def _around(value: float, error: float) -> Estimate:
-    return Estimate(value, value - _Z * error, value + _Z * error)
-
-
-def _prepared(features: Features) -> Tensor:
-    """In fp32, whose errors are far below the spread that is asked for."""
-    return torch.from_numpy(np.ascontiguousarray(features, np.float32))
-
-
 def _resampled(pull: Tensor, stream: int, resamples: int) -> Tensor:
     """Resample what a distance would differ by if images, each with its `pull` (N,), were drawn again: (resamples,).
 
@@ -151,43 +127,6 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return ((x @ y.T) / x.shape[1] + 1) ** 3
 
 
-def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[Values, Values]:
-    """Whether each fake lies within the reals' manifold, and each real within the fakes' (Kynkaanniemi et al. 2019).
-
-    A manifold is the union of balls that reach each point's k-th neighbour (eq. 1-2).
-    Shapes: (N, F), (M, F) -> (M,), (N,).
-    """
-    r, f = _prepared(real), _prepared(fake)
-
-    def covered(points: Tensor, centres: Tensor) -> Values:
-        radius = _radii(centres, k)
-        blocks = [(torch.cdist(points[i : i + 1000], centres) <= radius).any(1) for i in range(0, len(points), 1000)]
-        return _numpy(torch.cat(blocks))
-
-    return covered(f, r), covered(r, f)
-
-
-def density_coverage(real: Features, fake: Features, k: int = 5) -> tuple[Values, Values]:
-    """In how many of the reals' balls each fake lies, over k, and whether each real's ball holds one.
-
-    Naeem et al. 2020 (arXiv 2002.09797), eq. 5 and 6. Unlike precision's, one outlier's
-    large ball counts little; density may exceed 1. Shapes: (N, F), (M, F) -> (M,), (N,).
-    """
-    r, f = _prepared(real), _prepared(fake)
-    radius, inside, held = _radii(r, k), [], torch.zeros(len(r), dtype=torch.bool)
-    for i in range(0, len(f), 1000):
-        within = torch.cdist(f[i : i + 1000], r) <= radius
-        inside.append(within.sum(1) / k)
-        held |= within.any(0)
-    return _numpy(torch.cat(inside)), _numpy(held)
-
-
-def _radii(x: Tensor, k: int) -> Tensor:
-    """Distance of each point to its k-th neighbour."""
-    blocks = [torch.cdist(x[i : i + 1000], x).kthvalue(k + 1, dim=1).values for i in range(0, len(x), 1000)]
-    return torch.cat(blocks)
-
-
 def _numpy(values: Tensor) -> Values:
     found: Values = values.double().numpy()
     return found
@@ -206,7 +145,7 @@ def class_score(probabilities: Values) -> Estimate:
 
     rng = np.random.default_rng(0)
     values = [score(probabilities[rng.integers(0, len(probabilities), len(probabilities))]) for _ in range(100)]
-    return _around(score(probabilities), float(np.std(values)))
+    return around(score(probabilities), float(np.std(values)))
 
 
 def calibration_error(probability: Values, truth: npt.NDArray[np.bool_], bins: int = 10) -> float:
@@ -223,20 +162,6 @@ def calibration_error(probability: Values, truth: npt.NDArray[np.bool_], bins: i
         if (index == b).any()
     ]
     return float(sum(gaps) / len(truth))
-
-
-def auc(positive: Values, negative: Values) -> float:
-    """P(a positive's score is above a negative's), ties half: area under the ROC curve. Shapes: (N,), (M,)."""
-    ordered = np.sort(negative)
-    below, up_to = (np.searchsorted(ordered, positive, side) for side in ("left", "right"))
-    return float((below + up_to).mean() / 2 / len(negative))
-
-
-def auc_estimate(positive: Values, negative: Values, resamples: int = 200) -> Estimate:
-    """`auc` by resampling both."""
-    rng = np.random.default_rng(0)
-    values = [auc(rng.choice(positive, len(positive)), rng.choice(negative, len(negative))) for _ in range(resamples)]
-    return _around(auc(positive, negative), float(np.std(values)))
 
 
 def ms_ssim(a: Pixels, b: Pixels) -> Values:

@@ -18,10 +18,12 @@ from .evaluation.samples import sampled
 from .evaluation.seen import write_seen
 from .gan import copies, metrics
 from .gan.dataset import Pixels, Split
-from .gan.distances import Features, Moments, frechet
+from .gan.distances import Features
+from .gan.extrapolation import frechet_infinity, reaches
 from .gan.features import FeatureNet, classifier_accuracy
+from .gan.intervals import Estimate, Values
 from .gan.losses import LOSSES
-from .gan.metrics import Estimate, Values
+from .gan.manifolds import manifolds
 from .gan.published import Published
 from .gan.sampling import labels_like
 from .workspace.artifacts import Dataset, Evaluation, Key, Model
@@ -45,8 +47,8 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
 
     Names in `metrics.json` state the protocol: `fd_classifier_8k` is the Frechet distance of 8,000 samples to the
     training split in the features of the data set's own classifier (`efficientnet_lite0` for images without labels).
-    What depends on the number of images is measured with as many samples as there are holdout images, and `..._floor`
-    is the same for these: real against real.
+    `..._floor` is the same score of exactly as many unseen real images. So where there are more samples than those, the
+    score of as many samples as there are held-out images is told too, and that of all of them has no floor.
 
     Raises:
         UserError: the model or the data set is damaged, or the net that judges is not installed.
@@ -84,10 +86,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         bar.update()
         scores += _copying(options, samples, training, held_pixels)
         if options.full and feature_net.name == "classifier":
-            generated = Split.of(np.asarray(samples), labels, dataset.image)
-            for images, learned in _with_floor(generated, training):
-                accuracy = metrics.mean(classifier_accuracy(learned, holdout))
-                scores.append(_score("classification_accuracy", accuracy, len(holdout), images=images))
+            scores += _classification(Split.of(np.asarray(samples), labels, dataset.image), training, holdout)
         bar.update()
         samples.flush()
         # What the gate compares with the champion's.
@@ -131,19 +130,22 @@ def _sampled(
 
 def _distributions(feature_net: FeatureNet, fake: Features, held: Features) -> Iterator[Score]:
     """Measure how near the crowd of samples is to the real ones, and how much of it is covered."""
-    real, net, n = feature_net.real, feature_net.name, min(len(fake), len(held))
+    real, net = feature_net.real, feature_net.name
+    n = min(len(fake), len(held), len(real))
     if n < len(fake):
         yield _score("fd", metrics.frechet_estimate(fake, real), len(fake), net)
         yield _score("kid", metrics.kernel_estimate(fake, real), len(fake), net)
     # To images that nothing was trained on: near the distance to the training split unless that was memorised.
-    yield _score("fd", metrics.frechet_estimate(fake[:n], held), n, net, split="holdout")
-    yield _score("fd", frechet(Moments.of(real), Moments.of(held)), n, net, split="holdout", images="floor")
+    learned = real[np.random.default_rng(0).permutation(len(real))[:n]]
+    for images, features in _with_floor(fake[:n], learned):
+        yield _score("fd", metrics.frechet_estimate(features, held), n, net, split="holdout", images=images)
     for images, features in _with_floor(fake[:n], held[:n]):
         yield _score("fd", metrics.frechet_estimate(features, real), n, net, images=images)
         yield _score("kid", metrics.kernel_estimate(features, real), n, net, images=images)
-        shares = (*metrics.precision_recall(real, features), *metrics.density_coverage(real, features))
-        for metric, values in zip(("precision", "recall", "density", "coverage"), shares, strict=True):
-            yield _score(metric, metrics.mean(values), n, net, images=images)
+        for metric, found in manifolds(real, features)._asdict().items():
+            yield _score(metric, found, n, net, images=images)
+        if reaches(fake[:n], real):
+            yield _score("fd_infinity", frechet_infinity(features, real), n, net, images=images)
 
 
 def _classes(
@@ -154,10 +156,13 @@ def _classes(
     held_labels: npt.NDArray[np.int64],
 ) -> Iterator[Score]:
     """Measure what the classifier makes of the samples, and of the holdout."""
-    for images, (p, label) in _with_floor((probabilities, labels), (held_probabilities, held_labels)):
-        agreement = metrics.mean(p.argmax(1) == label)
-        yield _score("agreement", agreement, len(labels), feature_net.name, images=images)
-        yield _score("class_score", metrics.class_score(p), len(labels), feature_net.name, images=images)
+    n = min(len(labels), len(held_labels))
+    pairs = _with_floor((probabilities[:n], labels[:n]), (held_probabilities[:n], held_labels[:n]))
+    alone = _with_floor((probabilities, labels), (held_probabilities, held_labels))[:1]
+    for images, (p, label) in pairs if n == len(labels) else (*alone, *pairs):
+        agreement = metrics.share(p.argmax(1) == label)
+        yield _score("agreement", agreement, len(label), feature_net.name, images=images)
+        yield _score("class_score", metrics.class_score(p), len(label), feature_net.name, images=images)
 
 
 def _discriminator(
@@ -169,24 +174,41 @@ def _discriminator(
     training_loss: str,
 ) -> Iterator[Score]:
     """Measure what the discriminator knows, and whether it knows the training images by heart."""
-    n = len(held_labels)
+    n = min(len(held_labels), len(training), len(logits))
     seen = training.spread(n)
     held, learned = (
         model.logits_of(pixels, labels)
-        for pixels, labels in ((held_pixels, held_labels), (training.pixels(seen), training.labels[seen]))
+        for pixels, labels in ((held_pixels[:n], held_labels[:n]), (training.pixels(seen), training.labels[seen]))
     )
     loss, fakes = LOSSES[training_loss], logits[:n]
     # Whatever a logit's zero and scale mean: 0.5 where it can only guess.
-    yield _score("discriminator_auc", metrics.auc_estimate(held, fakes), n, split="holdout")
-    if loss.boundary is not None:
-        yield _score("discriminator_accuracy", metrics.share(logits < loss.boundary), len(logits), split="generated")
-        yield _score("discriminator_accuracy", metrics.share(held > loss.boundary), n, split="holdout")
+    for images, others in _with_floor(fakes, learned):
+        yield _score("discriminator_auc", metrics.auc_estimate(held, others), n, split="holdout", images=images)
+    if (boundary := loss.boundary) is not None:
+        for images, made in _with_floor(fakes, held):
+            refused = metrics.share(made < boundary)
+            yield _score("discriminator_accuracy", refused, n, split="generated", images=images)
+        for images, real in _with_floor(held, learned):
+            accepted = metrics.share(real > boundary)
+            yield _score("discriminator_accuracy", accepted, n, split="holdout", images=images)
     if loss.logistic:
         probability = 1 / (1 + np.exp(-np.concatenate([held, fakes])))
         truth = np.arange(len(probability)) < n
         yield _score("discriminator_calibration_error", metrics.calibration_error(probability, truth), n)
     # Membership inference (Chen et al. 2020, GAN-Leaks): 0.5 where training images look no more real than unseen ones.
     yield _score("membership", metrics.auc_estimate(learned, held), n, "discriminator")
+
+
+def _classification(generated: Split, training: Split, holdout: Split) -> Iterator[Score]:
+    """Measure what a classifier learns from samples alone, beside what it learns from as many training images."""
+    n = min(len(generated), len(training))
+    if n < len(generated):
+        yield _score("classification_accuracy", metrics.share(classifier_accuracy(generated, holdout)), len(generated))
+    chosen = np.arange(n), np.sort(training.spread(n))
+    for images, (of, index) in _with_floor((generated, chosen[0]), (training, chosen[1])):
+        learned = Split.of(of.pixels(index), of.labels[index], of.image)
+        accuracy = metrics.share(classifier_accuracy(learned, holdout))
+        yield _score("classification_accuracy", accuracy, n, images=images)
 
 
 def _variety(
@@ -221,19 +243,20 @@ def _copying(options: Evaluate, samples: Pixels, training: Split, held_pixels: P
     bound = copies.threshold(ratios["floor"])
     found = {name: ratio < bound for name, ratio in ratios.items()}
 
-    yield _score("copied", metrics.share(found["samples"]), checked, "pixels")
-    yield _score("copied", metrics.share(found["floor"]), checked, "pixels", images="floor")
+    n = min(checked, len(held_pixels))
+    for count in sorted({checked, n}):
+        yield _score("copied", metrics.share(found["samples"][:count]), count, "pixels")
+    yield _score("copied", metrics.share(found["floor"]), n, "pixels", images="floor")
     together = metrics.share(np.concatenate([found[kind] for kind in copies.KINDS]))
     yield _score("copied", together, checked, "pixels", images="control")
     for kind in copies.KINDS:
         yield _score("copied", metrics.share(found[kind]), PLANTED, "pixels", split=kind, images="control")
 
-    for images in ("samples", "floor"):
-        pixels = shown[images]
+    for images, pixels in _with_floor(shown["samples"][:n], shown["floor"]):
         likest = metrics.neighbours(pixels, (batch for batch, _ in training.batches(4096))).nearest
         psnr, ssim = metrics.psnr_ssim(pixels, training.pixels(likest))
-        yield _score("psnr_nearest", metrics.mean(psnr), checked, images=images)
-        yield _score("ssim_nearest", metrics.mean(ssim), checked, images=images)
+        yield _score("psnr_nearest", metrics.mean(psnr), n, images=images)
+        yield _score("ssim_nearest", metrics.mean(ssim), n, images=images)
 
 
 def _with_floor(samples: T, real: T) -> tuple[tuple[Images, T], tuple[Images, T]]:
@@ -245,5 +268,5 @@ def _score(
     metric: str, found: Estimate | float, n: int, features: str = "", split: str = "", images: Images = "samples"
 ) -> Score:
     """Return the record of what a metric found, with its interval where there is one."""
-    ends = (found.low, found.high) if isinstance(found, Estimate) else ()
+    ends = (found.low, found.high) if isinstance(found, Estimate) and np.isfinite(found.high) else ()
     return Score(metric, found.value if isinstance(found, Estimate) else found, n, features, split, images, *ends)

@@ -9,10 +9,12 @@ from typing import cast
 import numpy as np
 import pytest
 
-from components.evaluate import _discriminator, evaluate
+from components.evaluate import _classes, _classification, _discriminator, _distributions, evaluate
 from components.evaluation.samples import sampled, sampled_part
 from components.gan.copies import KINDS
 from components.gan.dataset import Split, fingerprints
+from components.gan.distances import frechet_distance
+from components.gan.features import Classifier, FeatureNet
 from components.gan.losses import LOSSES
 from components.gan.published import Published
 from components.gan.sampling import labels_like
@@ -97,6 +99,53 @@ def test_figures_of_the_discriminator_are_those_that_its_loss_defines(loss: str,
     assert ("discriminator_calibration_error_100" in defined) == LOSSES[loss].logistic
     if loss in ("relativistic", "wasserstein"):
         assert found[0].keys() == same
+
+
+def test_floors_are_of_as_many_images_as_their_value(split: Split) -> None:
+    """More held-out images, or more training images, would have another distance, class score and chance."""
+    rng = np.random.default_rng(0)
+    real, held, fake = (rng.normal(size=(count, 4)) for count in (900, 200, 500))
+    net = FeatureNet("classifier", cast(Classifier, None), "", real)
+    scores = {score.name: score for score in _distributions(net, fake, held)}
+    learned, labels = rng.dirichlet(np.full(3, 0.1), 500), rng.integers(0, 3, 500)
+    scores |= {s.name: s for s in _classes(net, learned, labels, learned[:200], labels[:200])}
+    pixels = split.pixels(np.arange(200))
+    judged = _discriminator(
+        cast(Published, Judge(0.0)), rng.normal(size=150), split, pixels, split.labels[:200], "non_saturating"
+    )
+    scores |= {score.name: score for score in judged}
+    floors = [score for score in scores.values() if score.images == "floor"]
+    assert len(floors) == 13
+    assert {score.n for score in floors} == {200, 150}
+    for floor in floors:
+        assert floor.interval, floor.name
+        assert floor.name.removesuffix("_floor") in scores
+    # The distances between as many images, and no more of either side.
+    assert scores["fd_holdout_classifier_200_floor"].value == pytest.approx(
+        frechet_distance(real[np.random.default_rng(0).permutation(900)[:200]], held)
+    )
+    assert scores["fd_classifier_200_floor"].value == pytest.approx(frechet_distance(held, real))
+    assert scores["agreement_classifier_200_floor"].value == (learned[:200].argmax(1) == labels[:200]).mean()
+    assert scores["discriminator_auc_holdout_150"].n == 150
+    # What real images among the others are taken for.
+    refused, accepted = (scores[f"discriminator_accuracy_{split}"] for split in ("generated_150_floor", "holdout_150"))
+    assert refused.value == pytest.approx(1 - accepted.value)
+    assert {name for name, score in scores.items() if score.n == 500} == {
+        "fd_classifier_500",
+        "kid_classifier_500",
+        "agreement_classifier_500",
+        "class_score_classifier_500",
+    }
+
+
+def test_samples_teach_as_many_images_as_real_ones(split: Split) -> None:
+    """A classifier of more images is right more often, whoever made them."""
+    generated = Split.of(split.pixels(np.arange(300)), split.labels[:300], split.image)
+    few = Split.of(split.pixels(np.arange(300, 420)), split.labels[300:420], split.image)
+    unseen = Split.of(split.pixels(np.arange(420, 500)), split.labels[420:], split.image)
+    names = [score.name for score in _classification(generated, few, unseen)]
+    stem = "classification_accuracy"
+    assert names == [f"{stem}_300", f"{stem}_120", f"{stem}_120_floor"]
 
 
 def test_planted_copies_are_found_and_samples_are_none(

@@ -29,6 +29,7 @@ METRICS = (
     "discriminator_auc",
     "discriminator_calibration_error",
     "fd",
+    "fd_infinity",
     "kid",
     "membership",
     "msssim",
@@ -121,14 +122,39 @@ class Scores:
             elif self.beside(score, "samples") is None:
                 yield Compared(score, None, None)
 
+    def shown(self) -> Iterator[Compared]:
+        """What `compared` yields for people: where one number of images has a floor, the others' scores are left out.
+
+        A score of more samples than there are held-out images has none, and invites to be read beside that of fewer.
+        """
+        every = list(self.compared())
+        paired = {_question(found.score) for found in every if found.floor}
+        for found in every:
+            if found.floor or _question(found.score) not in paired:
+                control = found.control or self._control(found.score)
+                yield found._replace(control=control)
+
     def of_metric(self, metric: str, features: str | None = None, split: str = "") -> Iterator[Compared]:
-        """Yield what `compared` yields of samples by one metric; of one feature space if `features` is given."""
-        for found in self.compared():
+        """Yield what `compared` yields of samples by one metric, the most images first.
+
+        Of one feature space if `features` is given.
+        """
+        for found in sorted(self.compared(), key=lambda found: -(found.score.n or 0)):
             score = found.score
             if (score.metric, score.split, score.images) == (metric, split, "samples") and (
                 features is None or score.features == features
             ):
                 yield found
+
+    def _control(self, score: Score) -> Score | None:
+        """Return the control of the same question, which is of as many planted copies whatever the samples are."""
+        asked = replace(score, images="control")
+        return next((each for each in self if score.images == "samples" and _question(each) == _question(asked)), None)
+
+
+def _question(score: Score) -> tuple[str, str, str, Images]:
+    """What is asked, whatever the number of images."""
+    return score.metric, score.features, score.split, score.images
 
 
 def read_name(name: str, value: float, low: float | None = None, high: float | None = None) -> Score:

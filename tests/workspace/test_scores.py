@@ -31,6 +31,7 @@ NAMES = {
     "fd_holdout_efficientnet_lite0_139_floor": Score(
         "fd", 0, 139, "efficientnet_lite0", split="holdout", images="floor"
     ),
+    "fd_infinity_classifier_2k": Score("fd_infinity", 0, 2000, "classifier"),
     "kid_efficientnet_lite0_5k_floor": Score("kid", 0, 5000, "efficientnet_lite0", images="floor"),
     "kid_fid_inception_50k": Score("kid", 0, 50_000, "fid_inception"),
     "membership_discriminator_2k": Score("membership", 0, 2000, "discriminator"),

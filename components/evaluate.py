@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .evaluation.samples import sampled
 from .evaluation.seen import write_seen
+from .evaluation.truncation import chosen_truncation, truncation_curve
 from .gan import copies, metrics
 from .gan.dataset import Pixels, Split
 from .gan.distances import Features
@@ -25,8 +26,9 @@ from .gan.intervals import Estimate, Values
 from .gan.losses import LOSSES
 from .gan.manifolds import manifolds
 from .gan.published import Published
+from .gan.reconstruction import evenly, reconstruction_errors
 from .gan.sampling import labels_like
-from .workspace.artifacts import Dataset, Evaluation, Key, Model
+from .workspace.artifacts import TRUNCATION, Dataset, Evaluation, Key, Model
 from .workspace.feature_nets import load_feature_net
 from .workspace.files import staging
 from .workspace.params import Evaluate
@@ -39,6 +41,8 @@ MAX_HOLDOUT = 10_000
 MAX_PAIRS = 2_000
 # Copies of each kind that are planted as a control.
 PLANTED = 32
+# Training images, and as many unseen ones, that are looked for among all that the generator can make.
+RECONSTRUCTED = 32
 T = TypeVar("T")
 
 
@@ -87,6 +91,10 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         scores += _copying(options, samples, training, held_pixels)
         if options.full and feature_net.name == "classifier":
             scores += _classification(Split.of(np.asarray(samples), labels, dataset.image), training, holdout)
+        if options.full:
+            scores += _reconstruction(published, training, holdout)
+            curve = truncation_curve(published, feature_net, seeds, labels, features, held)
+            curve.to_csv(folder / TRUNCATION, index=False)
         bar.update()
         samples.flush()
         # What the gate compares with the champion's.
@@ -108,6 +116,7 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
             feature_net=feature_net.sha256,
             holdout=hashlib.sha256(held_pixels.tobytes() + held_labels.tobytes()).hexdigest(),
             model=model.content,
+            truncation=chosen_truncation(curve) if options.full else None,
         )
     return Evaluation.load(workspace.evaluation)
 
@@ -209,6 +218,16 @@ def _classification(generated: Split, training: Split, holdout: Split) -> Iterat
         learned = Split.of(of.pixels(index), of.labels[index], of.image)
         accuracy = metrics.share(classifier_accuracy(learned, holdout))
         yield _score("classification_accuracy", accuracy, n, images=images)
+
+
+def _reconstruction(model: Published, training: Split, holdout: Split) -> Iterator[Score]:
+    """Measure whether training images can be made from some latent better than as many unseen ones."""
+    splits = (training, holdout)
+    seen, unseen = (
+        reconstruction_errors(model, split.pixels(index), split.labels[index])
+        for split, index in zip(splits, evenly([split.labels for split in splits], RECONSTRUCTED), strict=True)
+    )
+    yield _score("reconstruction_auc", metrics.auc_estimate(unseen, seen), len(seen))
 
 
 def _variety(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from .services.cluster import placement, session, tasks
 from .services.destination import Destination
 from .services.picture_folder import PictureBatch, PictureFolder, Steps
 from .services.storage import Storage
-from .services.tracking.named_model import ModelName, named_model
+from .services.tracking.named_model import ModelName, chosen_truncation, named_model
 from .workspace.params import Params, Place
 from .workspace.workspace import Workspace
 
@@ -51,7 +51,9 @@ class GenerateRequest(Options):
     images: int = Field(100, ge=1, le=1_000_000, description="how many")
     label: str = Field("", description="class of all of them; empty: all classes in turn")
     seed: int = Field(0, ge=0, lt=2**53, description="of the first; each next one has the next seed")
-    truncation: float = Field(1.0, gt=0, le=1, description="below 1: more typical, less diverse")
+    truncation: Annotated[float, Field(gt=0, le=1)] | Literal["chosen"] = Field(
+        1.0, description="below 1: more typical, less diverse; chosen: the best of the model's evaluation"
+    )
     steps: Steps | None = Field(
         None,
         description="finishing steps, in this order; none given: postprocess.steps of params.yaml, without those that "
@@ -89,11 +91,14 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
     `RAY_ADDRESS` names a cluster, else by processes of this machine (threads where it has a GPU).
 
     Raises:
-        UserError: there is no such model or class, `out` holds something else or cannot be written, or a step cannot
-            treat such images.
+        UserError: there is no such model or class, no truncation was chosen for it, `out` holds something else or
+            cannot be written, or a step cannot treat such images.
         StoppedError: the user pressed Ctrl-C, closed the terminal or sent SIGTERM; what is made stays.
     """
-    model, name, version, key = named_model(request.model, params.register.name, workspace)
+    named = named_model(request.model, params.register.name, workspace)
+    model, name, version, key = named
+    # What is made is known by the number.
+    truncation = chosen_truncation(named, workspace) if request.truncation == "chosen" else request.truncation
     steps = request.steps
     if steps is None:
         steps = tuple(step for step in params.postprocess.steps if isinstance(step, ImageStep))
@@ -111,7 +116,7 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
         images=request.images,
         label=request.label,
         seed=request.seed,
-        truncation=request.truncation,
+        truncation=truncation,
         steps=steps,
     )
     names = [

@@ -33,7 +33,13 @@ class Sampled(NamedTuple):
 
 
 def sampled(
-    model: Published, feature_net: FeatureNet, seeds: range, labels: Labels, *, logits: bool = False
+    model: Published,
+    feature_net: FeatureNet,
+    seeds: range,
+    labels: Labels,
+    *,
+    logits: bool = False,
+    truncation: float = 1.0,
 ) -> Iterator[Sampled]:
     """Yield samples of these seeds and labels (N,), in parts and in order; on the cluster, where there is one.
 
@@ -41,7 +47,15 @@ def sampled(
     """
     # The features of the training split stay here.
     light = feature_net._replace(real=feature_net.real[:0])
-    work = partial(sampled_part, model=model, feature_net=light, seeds=seeds, labels=labels, logits=logits)
+    work = partial(
+        sampled_part,
+        model=model,
+        feature_net=light,
+        seeds=seeds,
+        labels=labels,
+        logits=logits,
+        truncation=truncation,
+    )
     parts = [slice(start, min(start + PART, len(seeds))) for start in range(0, len(seeds), PART)]
     gpu = session.address() is not None and any(node.gpus for node in placement.nodes())
     done = tasks.run_parts(work, lambda part: (), parts, gpu=gpu)
@@ -60,11 +74,12 @@ def sampled_part(
     seeds: range,
     labels: Labels,
     logits: bool,
+    truncation: float = 1.0,
 ) -> Sampled:
     """Return the samples in `part` of the seeds, on the GPU where this process has one."""
     # The same bits wherever a part is made.
     with one_thread():
-        pixels = model.sample(seeds[part], labels[part])
+        pixels = model.sample(seeds[part], labels[part], truncation)
         seen = feature_net.read(pixels)
         opinions = model.logits_of(pixels, labels[part]) if logits else None
     return Sampled(pixels, seen.features, seen.probabilities, opinions)

@@ -173,12 +173,17 @@ class Model(Artifact):
     )
 
 
+# The table of scores at each truncation in an evaluation.
+TRUNCATION = "truncation.csv"
+
+
 class Evaluation(Artifact):
     """`metrics.json`, and the samples it was measured on: `samples.npy` (N, H, W, C) with the table `samples.csv`.
 
     For the gate features of both, `features.npy` (N, F) and `holdout.npy` (M, F), of the held-out images at
     `holdout_rows.npy` (M,), and what the model has seen (`evaluation.seen`): hashes of pixels `training_images.npy`,
-    `seen_identities.npy` and `seen_signatures.npy`.
+    `seen_identities.npy` and `seen_signatures.npy`. By
+    `evaluate.full` also `truncation.csv`, the scores at each truncation.
     """
 
     manifest = "evaluation.json"
@@ -195,6 +200,9 @@ class Evaluation(Artifact):
     feature_net: str = Field(description="hash of the classifier's weights")
     holdout: str = Field(description="hash of the holdout's images and labels")
     model: str = Field(description="content hash of the model")
+    truncation: float | None = Field(
+        None, description="with the least Frechet distance to the training split; only by evaluate.full"
+    )
 
 
 class Picture(Options):

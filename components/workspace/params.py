@@ -198,7 +198,11 @@ class Evaluate(Options):
     samples: int = Field(8_000, ge=100, description="images generated and measured")
     copy_checks: PositiveInt = Field(500, description="samples compared with their nearest training image")
     seed: int = Field(1_000_000, ge=0, le=MAX_SEED, description="of the first sample; each next one has the next seed")
-    full: bool = Field(False, description="also train a classifier on the samples, which takes as long again")
+    full: bool = Field(
+        False,
+        description="also train a classifier on the samples, look for training images among all that can be made, and "
+        "measure samples at each truncation",
+    )
 
 
 class Postprocess(Options):

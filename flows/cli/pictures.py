@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,13 @@ ClassOption = Annotated[str, typer.Option("--class", help="class of all images; 
 SeedOption = Annotated[
     int, typer.Option(min=0, max=2**53 - 1, help="of the first image; each next one has the next seed")
 ]
-TruncationOption = Annotated[float, typer.Option(min=0.01, max=1, help="below 1: more typical, less diverse")]
+TruncationOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NUMBER|chosen",
+        help="below 1: more typical, less diverse; chosen: what `ganflow evaluate --full` found best for the model",
+    ),
+]
 OutOption = Annotated[
     str,
     typer.Option(
@@ -44,7 +51,7 @@ def generate(
     n: CountOption = 100,
     label: ClassOption = "",
     seed: SeedOption = 0,
-    truncation: TruncationOption = 1.0,
+    truncation: TruncationOption = "1",
     out: OutOption = "",
     model: ModelOption = "champion",
     raw: RawOption = False,
@@ -63,7 +70,7 @@ def render(
     n: CountOption = 100,
     label: ClassOption = "",
     seed: SeedOption = 0,
-    truncation: TruncationOption = 1.0,
+    truncation: TruncationOption = "1",
     out: OutOption = "",
     model: ModelOption = "champion",
     folder: WorkspaceOption = None,
@@ -78,7 +85,7 @@ def sample(
     n: CountOption = 10,
     label: ClassOption = "",
     seed: SeedOption = 0,
-    truncation: TruncationOption = 1.0,
+    truncation: TruncationOption = "1",
     model: ModelOption = "workspace",
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
@@ -121,6 +128,7 @@ def _generate(workspace: Workspace, params: Params, raw: bool, **asked: object) 
     from components.generate import GenerateRequest
     from components.generate import generate as generated
 
+    asked["truncation"] = _truncation(str(asked["truncation"]))
     try:
         request = GenerateRequest.model_validate(asked | ({"steps": ()} if raw else {}))
     except ValidationError as error:
@@ -128,3 +136,12 @@ def _generate(workspace: Workspace, params: Params, raw: bool, **asked: object) 
         raise UserError(f"--{first['loc'][0]}: {first['ctx']['error']}") from None
     with away(workspace):
         print(generated(request, params, workspace))
+
+
+def _truncation(given: str) -> float | str:
+    with suppress(ValueError):
+        if 0 < float(given) <= 1:
+            return float(given)
+    if given != "chosen":
+        raise UserError(f"--truncation: {given!r} is neither a number above 0 and at most 1 nor `chosen`")
+    return given

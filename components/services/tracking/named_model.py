@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from ...gan.errors import NotThereError
 from ...gan.published import Published
-from ...workspace.artifacts import Model
+from ...workspace.artifacts import Evaluation, Model
 from ...workspace.published import load_published
 from ...workspace.workspace import Workspace
 from . import champions, registry
@@ -47,6 +47,30 @@ def named_model(wanted: ModelName, name: str, workspace: Workspace) -> NamedMode
         return NamedModel(load_published(model.folder, "the workspace's model"), name, None, model.key.id)
     version = named_version(wanted, name, workspace)
     return NamedModel(load_published(version.folder, str(version)), name, version.version, version.key)
+
+
+def chosen_truncation(model: NamedModel, workspace: Workspace) -> float:
+    """Return the truncation with which the model's samples are nearest to its training split.
+
+    Raises:
+        NotThereError: none was chosen for it.
+        UnreachableError: the registry does not answer.
+    """
+    found: float | None = None
+    if model.version is not None:
+        kept = registry.tags(model.name, model.version, workspace).get(registry.TRUNCATION_TAG)
+        # Anybody can write tags.
+        found = float(kept) if kept and re.fullmatch(r"0\.[0-9]{1,17}|1\.0", kept) and float(kept) > 0 else None
+    elif workspace.evaluation.exists():
+        evaluation = Evaluation.load(workspace.evaluation)
+        found = evaluation.truncation if evaluation.model == Model.load(workspace.model).content else None
+    if found is None:
+        who = "the workspace's model" if model.version is None else f"version {model.version} of {model.name}"
+        raise NotThereError(
+            f"no truncation was chosen for {who}: `ganflow evaluate --full` chooses one and `ganflow register` keeps "
+            "it, as `evaluate.full: true` in params.yaml does for all runs; or give a number"
+        )
+    return found
 
 
 def named_version(wanted: ModelName, name: str, workspace: Workspace) -> registry.ModelVersion:

@@ -30,6 +30,8 @@ from .runs import complete_run, dataset_facts, ensure_run, log_params, run_name_
 SHOWN = 10
 # Of a model version: the hash of all its files.
 FILES_TAG = "files"
+# And the truncation with which its samples are nearest to the training split.
+TRUNCATION_TAG = "truncation"
 # Whenever MLflow loads a model it writes into this file as what. It is hashed as after loading by the model's own id,
 # which is how a version's files are read when it is registered.
 _LOADED_AS, _LOADED_BY_ID = Path("registered_model_meta"), b"model_name: null\nmodel_version: null\n"
@@ -145,6 +147,9 @@ def register(
             "holdout": evaluation.holdout,
             "feature_net": evaluation.feature_net,
         }
+        # What an evaluation with it chose stays when the model is evaluated again without.
+        if evaluation.truncation is not None:
+            tags[TRUNCATION_TAG] = repr(evaluation.truncation)
         for tag, value in tags.items():
             client.set_model_version_tag(name, str(version), tag, value)
         client.set_registered_model_alias(name, "challenger", str(version))

@@ -20,6 +20,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from components.generate import Generated, preview
 from components.pictures.opening import opened
 from components.reports.html import image_uri, number
+from components.reports.scores import score_rows
 from components.services.picture_folder import MANIFEST
 from components.services.platform import running
 from components.services.tracking import connection, runs
@@ -66,21 +67,19 @@ def new_data(added: Sequence[str], said: str, inbox: str) -> None:
 
 
 def scores(evaluation: Evaluation) -> None:
-    """Show the table of scores, each beside its floor and its interval."""
-    rows: list[dict[str, str]] = []
-    known = Scores.of(evaluation)
-    for score in known:
-        if score.images != "floor":
-            floor = known.beside(score, "floor")
-            rows.append(
-                {
-                    "score": score.name,
-                    "value": number(score.value),
-                    "95 %": " to ".join(map(number, score.interval or ())),
-                    "floor": number(floor.value) if floor else "",
-                }
-            )
-    create_table_artifact(rows, "scores", "What the scores mean: docs/evaluation.md; floor: the same of real images")
+    """Show the table of scores, each with its interval beside what real images get."""
+    rows = [
+        {
+            "score": row.name,
+            "value": number(row.compared.score.value),
+            "95 %": " to ".join(map(number, row.compared.score.interval or ())),
+            "real images": row.real,
+            "standing": row.standing,
+        }
+        for row in score_rows(Scores.of(evaluation))
+    ]
+    words = "real images: what they get in place of samples, so what a perfect generator would get"
+    create_table_artifact(rows, "scores", f"What the scores mean: docs/evaluation.md; {words}")
 
 
 def verdict(judged: Verdict, workspace: Workspace) -> None:

@@ -22,7 +22,7 @@ from ..gan.dataset import Pixels, Split, to_image
 from ..gan.published import Published
 from ..gan.symptoms import symptoms
 from ..pictures.finishing import Draft, one_of_each_class
-from ..workspace.artifacts import Dataset, Evaluation, Key, Model
+from ..workspace.artifacts import TRUNCATION, Dataset, Evaluation, Key, Model
 from ..workspace.params import Postprocess
 from ..workspace.scores import Scores
 from ..workspace.text import uncelled
@@ -35,6 +35,20 @@ PAIRS = 10
 # Drawn in a colour that nothing else has, which then becomes the page's own text colour.
 INK = "#010203"
 BLUE, ORANGE = "#3b82c4", "#d9822b"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ganflow",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+}
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,7 @@ def _quality(shown: Contents) -> dict[str, object]:
         "by": every.by,
         "scores": score_rows(scores),
         "by_class": every.classes_shown(training.class_shares.tolist()),
+        "truncation": truncation_curve(shown.evaluation),
         "worst": every.worst(),
         "best": every.best(),
         "neighbours": sections.neighbours(samples, training, model.image.classes),
@@ -132,17 +147,34 @@ def _data(shown: Contents) -> dict[str, object]:
     }
 
 
+def truncation_curve(evaluation: Evaluation) -> tuple[list[dict[str, Any]], Markup] | None:
+    """Scores at each truncation, the last row those of real images, and a drawing of them; None without such."""
+    if evaluation.truncation is None:
+        return None
+    table = pd.read_csv(evaluation.folder / TRUNCATION)
+    values, real = table.dropna(subset=["truncation"]), table[table["truncation"].isna()]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(values["recall"], values["fd"], color=BLUE, marker="o", markersize=3.5, label="samples")
+        for _, row in values.iterrows():
+            axes.annotate(f"{row['truncation']:g}", (row["recall"], row["fd"]), (4, 4), textcoords="offset points")
+        chosen = values[values["truncation"] == evaluation.truncation]
+        axes.plot(chosen["recall"], chosen["fd"], "o", color=ORANGE, markersize=9, fillstyle="none", label="chosen")
+        axes.plot(real["recall"], real["fd"], "D", color=INK, markersize=5, label="real images")
+        axes.set_xlabel("recall")
+        axes.xaxis.set_major_formatter(ticker.PercentFormatter(1.0))
+        axes.set_ylabel("Fr\u00e9chet distance")
+        axes.set_ylim(bottom=0)
+        axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+        axes.legend()
+        rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+        return rows, _svg(figure)
+
+
 def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup]]:
     """Training curves: title, how to read it, inline SVG; a ring marks the checkpoint at `published` images."""
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "ganflow",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-    }
-    style |= {"axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False}
-    style |= {"axes.spines.right": False, "axes.linewidth": 0.6, "lines.linewidth": 1.8, "legend.frameon": False}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE):
         losses, axes = _figure()
         axes.plot(history["images"], history["generator_loss"], color=ORANGE, label="generator")
         axes.plot(history["images"], history["discriminator_loss"], color=BLUE, label="discriminator")

@@ -124,7 +124,7 @@ def model_card(subject: Subject) -> str:
 
 def model_summary(subject: Subject) -> str:
     """Return the card in short, for the description of a model version: at most `SUMMARY` characters."""
-    rows = [row for row in _score_rows(subject.evaluation) if row.compared.score.metric in SUMMARY_METRICS]
+    rows = [row for row in score_rows(Scores.of(subject.evaluation)) if row.compared.score.metric in SUMMARY_METRICS]
     return to_markdown(
         "model_summary.md.jinja",
         title=subject.title,
@@ -137,11 +137,12 @@ def model_summary(subject: Subject) -> str:
 
 def _facts(subject: Subject) -> dict[str, object]:
     dataset, net = subject.dataset, _net(subject.evaluation)
-    results = [
-        {"type": _metric_type(score, net), "value": score.value, "name": score.name}
-        for score in Scores.of(subject.evaluation)
-        if math.isfinite(score.value) and score.images == "samples"
-    ]
+    results: list[dict[str, object]] = []
+    for score, floor, _ in Scores.of(subject.evaluation).compared():
+        if math.isfinite(score.value) and score.images == "samples":
+            result = {"type": _metric_type(score, net), "value": score.value, "name": score.name}
+            # The format has no place for what real images get, and leaves `args` to the metric.
+            results.append(result | ({"args": {"real_images": floor.value}} if floor else {}))
     task = {"type": "unconditional-image-generation", "name": "Image generation"}
     data = {"type": LOCAL_IMAGES, "name": f"{dataset.splits['training']:,} images", "revision": dataset.content}
     index = {"name": bare(subject.title), "results": [{"task": task, "dataset": data, "metrics": results}]}
@@ -185,8 +186,9 @@ def _uneven(dataset: Dataset) -> tuple[int, int] | None:
 
 
 def _score_rows(evaluation: Evaluation) -> list[ScoreRow]:
-    """Rows in the order of the report, without copies, which have a section of their own."""
-    return [row for row in score_rows(Scores.of(evaluation)) if row.compared.score.metric != "copied"]
+    """All rows in the order of the report, without copies, which have a section of their own."""
+    scores = Scores.of(evaluation)
+    return [row for row in score_rows(scores, scores.compared()) if row.compared.score.metric != "copied"]
 
 
 def _sections(subject: Subject) -> tuple[dict[str, Mapping[str, JsonValue]], list[str]]:

@@ -1,18 +1,20 @@
-"""How to read each metric (`scores.toml`), and what they say together."""
+"""How to read each metric (`scores.toml`), beside what real images get, and what they say together."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
 from ..gan.options import Options
 from ..workspace.scores import Compared, Score, Scores
 from .html import number
+
+WITHIN = "within what real images get"
 
 
 class Explanation(Options):
@@ -24,6 +26,10 @@ class Explanation(Options):
     better: str = ""
     text: str = ""
     format: str | None = None
+    # Which way a value leaves what real images get; none where it is no score of the samples.
+    worse: Literal["above", "below", "apart", ""] = ""
+    # What a perfect generator would get, where that is no measurement.
+    perfect: str = ""
 
     def explains(self, score: Score) -> bool:
         """Whether it is about the metric of `score`, or one whose name goes on after it."""
@@ -35,6 +41,8 @@ class ScoreRow(NamedTuple):
 
     compared: Compared
     explanation: Explanation
+    # The score that asks the same of fewer images, where this one has no floor.
+    paired: Score | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +73,40 @@ class ScoreRow(NamedTuple):
 
     @property
     def interval(self) -> list[str]:
-        return [self._shown(end) for end in self.compared.score.interval or ()]
+        return self._ends(self.compared.score)
+
+    @property
+    def floor_interval(self) -> list[str]:
+        return [] if self.compared.floor is None else self._ends(self.compared.floor)
+
+    @property
+    def real(self) -> str:
+        """What a perfect generator would get, with its interval, or where that is to be found."""
+        if self.floor is not None:
+            ends = " to ".join(self.floor_interval)
+            return f"{self.floor} ({ends})" if ends else self.floor
+        if self.paired is not None:
+            return f"not so many: see {self.paired.name}"
+        return self.explanation.perfect
+
+    @property
+    def standing(self) -> str:
+        """Where the samples stand beside real images, as far as chance lets tell.
+
+        A value beyond its floor is no better than one at it: real images are what is aimed at.
+        """
+        floor, worse = self.compared.floor, self.explanation.worse
+        if floor is None or not worse:
+            return ""
+        (low, high), (least, most) = (_ends_of(score) for score in (self.compared.score, floor))
+        if low > most and worse in ("above", "apart"):
+            return "above what real images get"
+        if high < least and worse in ("below", "apart"):
+            return "below what real images get"
+        return WITHIN
+
+    def _ends(self, score: Score) -> list[str]:
+        return [self._shown(end) for end in score.interval or ()]
 
     def _shown(self, value: float) -> str:
         return number(value, digits=3, form=self.explanation.format)
@@ -78,14 +119,22 @@ def explanations() -> tuple[Explanation, ...]:
         return TypeAdapter(tuple[Explanation, ...]).validate_python(tomllib.load(file)["explanation"])
 
 
-def score_rows(scores: Scores) -> list[ScoreRow]:
-    """Rows of the table: each score with its floor and control, those explained first, in their order."""
+def score_rows(scores: Scores, compared: Iterable[Compared] | None = None) -> list[ScoreRow]:
+    """Rows of the table, each with its floor and control, those explained first, in their order.
+
+    Of the scores that are `compared`, by default of those that are shown to people.
+    """
     known = explanations()
     rows = []
-    for compared in scores.compared():
-        place = next((i for i, each in enumerate(known) if each.explains(compared.score)), len(known))
-        rows.append((place, ScoreRow(compared, known[place] if place < len(known) else Explanation())))
+    for each in scores.shown() if compared is None else compared:
+        place = next((i for i, one in enumerate(known) if one.explains(each.score)), len(known))
+        paired = None if each.floor else scores.paired(each.score)
+        rows.append((place, ScoreRow(each, known[place] if place < len(known) else Explanation(), paired)))
     return [row for _, row in sorted(rows, key=lambda row: row[0])]
+
+
+def _ends_of(score: Score) -> tuple[float, float]:
+    return score.interval or (score.value, score.value)
 
 
 class Rating(NamedTuple):
@@ -119,7 +168,8 @@ def _answers(scores: Scores, conditional: bool) -> Iterator[tuple[int, str]]:
     if conditional and (pair := _with_floor(scores, "agreement")):
         value, floor = pair
         level = _level(value / max(floor, 1e-9), 0.97, 0.85)
-        yield level, f"{value:.1%} of the samples show the class asked for (real images {floor:.1%})"
+        at_least = f", which is {WITHIN}" if value >= floor else ""
+        yield level, f"{value:.1%} of the samples show the class asked for (real images {floor:.1%}){at_least}"
     for metric, bounds, texts in _SHARES:
         if pair := _with_floor(scores, metric):
             value, floor = pair

@@ -69,8 +69,11 @@ def _gallery(gallery: GalleryTrace) -> list[str]:
 
 
 def _evaluation(evaluation: EvaluationTrace) -> list[str]:
-    scores = (score for score in Scores.read(evaluation.metrics) if score.images == "samples")
-    shown = [f"{score.name} {score.value:.4g}" for score in scores if score.metric in SHOWN_METRICS]
+    shown = [
+        f"{score.name} {score.value:.4g}" + (f" (real images {floor.value:.4g})" if floor else "")
+        for score, floor, _ in Scores.read(evaluation.metrics).shown()
+        if score.metric in SHOWN_METRICS and score.images == "samples"
+    ]
     return [f"{evaluation.key}, {_day(evaluation)}", ", ".join(shown[:3])]
 
 

@@ -68,7 +68,7 @@ PRESETS: Mapping[str, Preset] = {
         "the digits of the repository",
         28,
         {"network": {"name": "dcgan"}},
-        Measured(192_000, 1.8, TWO_CORES, "fd_classifier_8k 0.75 (floor 3.86), agreement 0.986"),
+        Measured(192_000, 1.8, TWO_CORES, "fd_classifier_2k 1.71 (real images 3.88), agreement 0.986"),
     ),
     "fashion-mlp": Preset(
         "Fashion-MNIST",
@@ -86,13 +86,13 @@ PRESETS: Mapping[str, Preset] = {
             "learning_rate_discriminator": 5e-4,
             "checkpoint_every": 120_000,
         },
-        Measured(1_200_000, 3.7, TWO_CORES, "fd_classifier_8k 29.6 (floor 0.28), agreement 0.847"),
+        Measured(1_200_000, 3.7, TWO_CORES, "fd_classifier_8k 29.6 (real images 0.28), agreement 0.847"),
     ),
     "fashion-dcgan": Preset(
         "Fashion-MNIST",
         28,
         {"network": {"name": "dcgan"}, "images": 384_000},
-        Measured(384_000, 3.0, TWO_CORES, "fd_classifier_8k 1.60 (floor 0.28), agreement 0.921"),
+        Measured(384_000, 3.0, TWO_CORES, "fd_classifier_8k 1.60 (real images 0.28), agreement 0.921"),
     ),
     "fashion-biggan": Preset(
         "Fashion-MNIST",
@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
             "learning_rate_generator": 5e-4,
             "learning_rate_discriminator": 1e-3,
         },
-        Measured(128_000, 4.6, TWO_CORES, "fd_classifier_8k 11.1 (floor 0.28), agreement 0.897"),
+        Measured(128_000, 4.6, TWO_CORES, "fd_classifier_8k 11.1 (real images 0.28), agreement 0.897"),
     ),
     "fashion-stylegan2": Preset(
         "Fashion-MNIST",
@@ -119,7 +119,7 @@ PRESETS: Mapping[str, Preset] = {
             "learning_rate_generator": 1e-2,
             "learning_rate_discriminator": 1e-2,
         },
-        Measured(102_400, 6.3, TWO_CORES, "fd_classifier_8k 12.6 (floor 0.28), agreement 0.919"),
+        Measured(102_400, 6.3, TWO_CORES, "fd_classifier_8k 12.6 (real images 0.28), agreement 0.919"),
     ),
     "fashion-r3gan": Preset(
         "Fashion-MNIST",
@@ -133,7 +133,7 @@ PRESETS: Mapping[str, Preset] = {
             "learning_rate_generator": 1e-3,
             "learning_rate_discriminator": 1e-3,
         },
-        Measured(102_400, 11.4, TWO_CORES, "fd_classifier_8k 23.3 (floor 0.28), agreement 0.915"),
+        Measured(102_400, 11.4, TWO_CORES, "fd_classifier_8k 23.3 (real images 0.28), agreement 0.915"),
     ),
     "cifar10-r3gan": Preset("CIFAR-10", 32, _r3gan(gamma=0.05, batch=512, half_life=5_000_000, augment=0.55)),
     "cifar10-stylegan2": Preset(

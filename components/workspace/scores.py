@@ -36,6 +36,7 @@ METRICS = (
     "precision",
     "psnr_nearest",
     "recall",
+    "reconstruction_auc",
     "ssim_nearest",
 )
 # `class`: pairs of images of one class. Kinds of planted copies: what lies between them and the training image.
@@ -123,16 +124,19 @@ class Scores:
                 yield Compared(score, None, None)
 
     def shown(self) -> Iterator[Compared]:
-        """What `compared` yields for people: where one number of images has a floor, the others' scores are left out.
+        """What `compared` yields for people: without scores of more images than there are real ones to compare with.
 
-        A score of more samples than there are held-out images has none, and invites to be read beside that of fewer.
+        Such a score has no floor, and invites to be read beside that of fewer. Its protocol with as many samples as
+        real images stands instead.
         """
-        every = list(self.compared())
-        paired = {_question(found.score) for found in every if found.floor}
-        for found in every:
-            if found.floor or _question(found.score) not in paired:
-                control = found.control or self._control(found.score)
-                yield found._replace(control=control)
+        for found in self.compared():
+            if found.floor or self.paired(found.score) is None:
+                yield found._replace(control=found.control or self._control(found.score))
+
+    def paired(self, score: Score) -> Score | None:
+        """Return the score that asks the same of a number of images for which it has a floor."""
+        same = (each for each in self if _question(each) == _question(score) and self.beside(each, "floor"))
+        return next(same, None) if score.images == "samples" else None
 
     def of_metric(self, metric: str, features: str | None = None, split: str = "") -> Iterator[Compared]:
         """Yield what `compared` yields of samples by one metric, the most images first.

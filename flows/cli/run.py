@@ -14,6 +14,7 @@ import typer
 from components.gan.errors import StoppedError
 from components.gan.options import DCGAN
 from components.provenance import ledger
+from components.reports.scores import score_rows
 from components.services import password, versioning
 from components.services.address import masked
 from components.services.cluster import placement, session
@@ -172,12 +173,9 @@ def _announce(workspace: Workspace, params: Params, due: Sequence[Step]) -> None
 
 def _summary(workspace: Workspace) -> None:
     evaluation, registration = Evaluation.load(workspace.evaluation), Registration.load(workspace.registration)
-    print("Scores (floor: the same for real images)")
-    scores = Scores.of(evaluation)
-    for score in scores:
-        if score.images != "floor":
-            floor = scores.beside(score, "floor")
-            print(f"  {score.name:<32} {score.value:9.4f}" + (f"   floor {floor.value:.4f}" if floor else ""))
+    print("Scores (in brackets what real images get in their place, so what a perfect generator would get)")
+    for row in score_rows(Scores.of(evaluation)):
+        print(f"  {row.name:<36} {row.value:>8}   {f'({row.real})' if row.real else '':<28} {row.standing}".rstrip())
     print("Results")
     print(f"  pictures     {shown(workspace.gallery / 'contact_sheet.png')}")
     print(f"  report       {shown(workspace.gallery / 'report.html')}")

@@ -39,6 +39,7 @@ NAMES = {
     "precision_classifier_2k": Score("precision", 0, 2000, "classifier"),
     "psnr_nearest_1k": Score("psnr_nearest", 0, 1000),
     "recall_classifier_2k": Score("recall", 0, 2000, "classifier"),
+    "reconstruction_auc_32": Score("reconstruction_auc", 0, 32),
     "ssim_nearest_1k_floor": Score("ssim_nearest", 0, 1000, images="floor"),
 }
 

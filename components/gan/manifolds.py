@@ -107,7 +107,9 @@ def coverage_estimate(real: Features, fake: Features, k: int = 5) -> Estimate:
 def _share_left(held: Tensor, left: Tensor, group: Tensor) -> Estimate:
     """Share of the reals that are `held` (N,), by those that are so without each group of both: (groups, N)."""
     shares = [float(each[group != number].double().mean()) for number, each in enumerate(left)]
-    return left_out(float(held.double().mean()), shares, 0, 1)
+    found, alone = left_out(float(held.double().mean()), shares, 0, 1), share(held.numpy())
+    # Where none or all are held, leaving out tells nothing; as if the reals had nothing in common is the least.
+    return Estimate(found.value, min(found.low, alone.low), max(found.high, alone.high))
 
 
 def _groups(count: int) -> Tensor:

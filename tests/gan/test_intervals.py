@@ -90,6 +90,9 @@ def test_estimates_of_manifolds_are_of_the_same_values(rng: np.random.Generator)
     values = (*manifolds.precision_recall(real, fake), *manifolds.density_coverage(real, fake))
     assert [each.value for each in found] == pytest.approx([value.mean() for value in values])
     assert all(each.low < each.value < each.high for each in found)
+    away = manifolds.manifolds(real, fake + 100)
+    assert (away.recall.value, away.recall.low) == (away.coverage.value, away.coverage.low) == (0, 0)
+    assert away.recall.high == away.coverage.high == pytest.approx(1 - 0.025 ** (1 / 1500))
     few = manifolds.manifolds(real[:9], fake[:7])
     assert all(each.value >= 0 and each.low <= each.value <= each.high for each in few)
 
@@ -104,7 +107,11 @@ def test_leaving_out_groups_is_measuring_without_them(rng: np.random.Generator) 
     ):
         without = [values(real[groups[0] != g], fake[groups[1] != g]).mean() for g in range(manifolds.GROUPS)]
         whole = float(values(real, fake).mean())
-        assert estimate(real, fake) == pytest.approx(intervals.left_out(whole, without, 0, 1), abs=1e-9)
+        expected, found = intervals.left_out(whole, without, 0, 1), estimate(real, fake)
+        alone = intervals.share(values(real, fake))
+        assert found.value == pytest.approx(whole)
+        assert found.low == pytest.approx(min(expected.low, alone.low))
+        assert found.high == pytest.approx(max(expected.high, alone.high))
 
 
 def test_intervals_of_shares_hold_at_the_ends_too() -> None:

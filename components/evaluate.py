@@ -29,7 +29,7 @@ from .gan.published import Published
 from .gan.reconstruction import evenly, reconstruction_errors
 from .gan.sampling import labels_like
 from .workspace.artifacts import TRUNCATION, Dataset, Evaluation, Key, Model
-from .workspace.feature_nets import load_feature_net
+from .workspace.chosen_nets import ChosenNets, load_nets
 from .workspace.files import staging
 from .workspace.params import Evaluate
 from .workspace.published import load_published
@@ -61,7 +61,8 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
     dataset.verified()
     torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
-    feature_net = load_feature_net(training, dataset.content, workspace.state / "features")
+    nets = load_nets(options.feature_net, training, dataset.content, workspace)
+    feature_net = nets.main
     labels = labels_like(training.class_shares, options.samples)
     seeds = range(options.seed, options.seed + options.samples)
     scores: list[Score] = []
@@ -70,26 +71,27 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         samples = np.lib.format.open_memmap(
             folder / "samples.npy", mode="w+", dtype=np.uint8, shape=(options.samples, *dataset.image.shape)
         )
-        features, probabilities, logits = _sampled(published, feature_net, seeds, labels, samples)
+        features, probabilities, logits = _sampled(published, nets, seeds, labels, samples)
         bar.update()
         # In the shares of the training split, as the samples are: another mix of classes is no distance.
         chosen = holdout.spread(MAX_HOLDOUT, training.class_shares)
         held_pixels, held_labels = holdout.pixels(chosen), holdout.labels[chosen]
-        held, held_probabilities = feature_net.read(held_pixels)
+        readings = [net.read(held_pixels) for net in nets.all]
+        held, held_probabilities = readings[0].features, readings[-1].probabilities
         bar.update()
         scores += _distributions(feature_net, features, held)
         table: dict[str, npt.ArrayLike] = {"seed": list(seeds), "label": labels}
-        if probabilities is not None and held_probabilities is not None:
+        if nets.classifier and probabilities is not None and held_probabilities is not None:
             table["predicted"] = probabilities.argmax(1)
             table["confidence"] = probabilities[np.arange(len(labels)), labels]
-            scores += _classes(feature_net, probabilities, labels, held_probabilities, held_labels)
+            scores += _classes(nets.classifier, probabilities, labels, held_probabilities, held_labels)
         bar.update()
         table["discriminator"] = logits
         scores += _discriminator(published, logits, training, held_pixels, held_labels, model.training.loss)
         scores += _variety(samples, labels, held_pixels, held_labels)
         bar.update()
         scores += _copying(options, samples, training, held_pixels)
-        if options.full and feature_net.name == "classifier":
+        if options.full and nets.classifier:
             scores += _classification(Split.of(np.asarray(samples), labels, dataset.image), training, holdout)
         if options.full:
             scores += _reconstruction(published, training, holdout)
@@ -122,16 +124,16 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
 
 
 def _sampled(
-    model: Published, feature_net: FeatureNet, seeds: range, labels: npt.NDArray[np.int64], samples: Pixels
+    model: Published, nets: ChosenNets, seeds: range, labels: npt.NDArray[np.int64], samples: Pixels
 ) -> tuple[Features, Values | None, Values]:
     """Fill `samples` (N, H, W, C); features (N, F), class probabilities (N, classes) and logits (N,) of them."""
     features, probabilities, logits, start = [], [], [], 0
-    for part in sampled(model, feature_net, seeds, labels, logits=True):
+    for part in sampled(model, nets.all, seeds, labels, logits=True):
         samples[start : start + len(part.pixels)] = part.pixels
         start += len(part.pixels)
-        features.append(part.features)
-        if part.probabilities is not None:
-            probabilities.append(part.probabilities)
+        features.append(part.readings[0].features)
+        if (seen := part.readings[-1].probabilities) is not None:
+            probabilities.append(seen)
         if part.logits is not None:
             logits.append(part.logits)
     return np.concatenate(features), np.concatenate(probabilities) if probabilities else None, np.concatenate(logits)

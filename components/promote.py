@@ -6,7 +6,7 @@ Not a stage: what it finds depends on who is champion, so it lies in `mlruns/ver
 from __future__ import annotations
 
 from .evaluation import reference
-from .evaluation.contenders import Evidence, held_features, held_rows, shown_on_the_page
+from .evaluation.contenders import Evidence, shown_on_the_page
 from .evaluation.gate import conclude
 from .gan.errors import UserError
 from .provenance import ledger
@@ -29,11 +29,12 @@ def promote(
     workspace: Workspace,
     flow_run: str | None = None,
     accepted: str | None = None,
+    feature_net: str = "auto",
 ) -> Verdict:
     """Compare the registered `model` with the champion, make it champion if it is better, and write down why.
 
     `flow_run` is Prefect's id of the run that asks. Asked again, it answers the same. `accepted`: why the user takes
-    the responsibility for what a check could not tell; it overrules no veto.
+    the responsibility for what a check could not tell; it overrules no veto. `feature_net`: that of the evaluation.
 
     Raises:
         UserError: the champion makes other images or was taken away meanwhile, or the registry cannot be reached.
@@ -45,7 +46,7 @@ def promote(
     if verdict is None:
         # One that is champion already has no rival: it is the workspace's model again, after another one was judged.
         rival = None if is_champion else champion
-        evidence = Evidence.gather(model, evaluation, dataset, rival, workspace)
+        evidence = Evidence.gather(options, model, evaluation, dataset, rival, workspace, feature_net)
         verdict = _decided(conclude(options, registration, rival, evidence, accepted), is_champion, workspace)
         _write(verdict, evidence, workspace)
     _follow_up(verdict, evaluation, dataset, workspace, flow_run)
@@ -87,6 +88,6 @@ def _follow_up(
 ) -> None:
     """Do what follows from a verdict, as far as an interrupted command has not done it."""
     if verdict.answer == "promote":
-        reference.keep_reference(dataset, held_features(evaluation), held_rows(evaluation), workspace)
+        reference.keep_reference(dataset, evaluation, workspace)
     cards.attach(workspace)
     ledger.record(workspace, verdict, flow_run)

@@ -13,7 +13,7 @@ from components.services.tracking import connection, registry
 from components.training import begun
 from components.workspace.artifacts import Artifact, Dataset, Evaluation, Key, Model, Registration
 from components.workspace.data_hashes import data_content
-from components.workspace.graph import Stage, key_of, stage_named
+from components.workspace.graph import Stage, files_named, key_of, stage_named
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
@@ -39,7 +39,7 @@ class Work(NamedTuple):
         # They are looked for before the data set that they need may be replaced.
         begun.open_trainings(params, workspace)
         inputs = tuple(_input(source, workspace) for source in stage.inputs)
-        key = key_of(stage, options, *inputs)
+        key = key_of(stage, options, *inputs, *files_named(options, workspace))
         if stage.artifact is Model and not stage.find(workspace, key):
             key = begun.key_to_go_on_with(key, params, workspace)
         return cls(stage, params, inputs, key, workspace)
@@ -86,7 +86,8 @@ def run_gate(params: Params, workspace: Workspace, flow_run: str | None = None, 
 
     registration, model = Registration.load(workspace.registration), Model.load(workspace.model)
     evaluation, dataset = Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
-    return promote(params.promote, registration, model, evaluation, dataset, workspace, flow_run, accepted)
+    options, net = params.promote, params.evaluate.feature_net
+    return promote(options, registration, model, evaluation, dataset, workspace, flow_run, accepted, net)
 
 
 def _input(source: str, workspace: Workspace) -> Artifact | str:

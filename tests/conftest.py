@@ -52,7 +52,7 @@ evaluate: {samples: 500, copy_checks: 50}
 postprocess: {images: 40, steps: [{name: curate}, {name: upscale, factor: 2}], interpolation_frames: 6}
 register: {name: ganflow}
 # So short a training loses classes.
-promote: {min_class_share: 0, min_recall: 0}
+promote: {min_class_share: 0, min_recall: 0, samples: 500, feature_nets: 2}
 """
 
 

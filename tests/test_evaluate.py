@@ -165,12 +165,16 @@ def test_parts_are_the_same_alone_as_in_a_row(artifacts: tuple[Dataset, Model, E
     judge = load_feature_net(training, dataset.content, tmp_path)
     published = load_published(model.folder, "the model")
     seeds, labels = range(7, 7 + 700), labels_like(training.class_shares, 700)
-    parts = list(sampled(published, judge, seeds, labels, logits=True))
+    parts = list(sampled(published, (judge,), seeds, labels, logits=True))
     assert [len(part.pixels) for part in parts] == [500, 200]
     alone = sampled_part(
-        slice(500, 700), (), model=published, feature_net=judge, seeds=seeds, labels=labels, logits=True
+        slice(500, 700), (), model=published, feature_nets=(judge,), seeds=seeds, labels=labels, logits=True
     )
-    for one, other in zip(alone, parts[1], strict=True):
+    for one, other in zip(
+        (alone.pixels, *alone.readings[0], alone.logits),
+        (parts[1].pixels, *parts[1].readings[0], parts[1].logits),
+        strict=True,
+    ):
         assert np.array_equal(one, other)
     features = np.load(evaluation.folder / "features.npy")
     assert features.shape == (500, 128)

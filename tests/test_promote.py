@@ -9,55 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.evaluation import gate
-from components.evaluation.contenders import Evidence, sample_champion
-from components.evaluation.gate import Decision
-from components.gan.dataset import Split
+from components.evaluation import gate, looks
+from components.evaluation.contenders import Evidence, load_rival
 from components.gan.errors import UserError
 from components.services.tracking import champions, registry
 from components.workspace.artifacts import Dataset, Evaluation, Model, Registration
-from components.workspace.feature_nets import load_feature_net
 from components.workspace.params import Promote
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused, succeeded
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def test_the_better_is_promoted_the_worse_not_and_else_abstained(rng: np.random.Generator) -> None:
-    real = rng.normal(size=(1000, 8))
-
-    def model(shift: float, count: int) -> np.ndarray:
-        return rng.normal(size=(count, 8)) + shift
-
-    def decide(new: np.ndarray, old: np.ndarray, real: np.ndarray, margin: float, alpha: float) -> Decision:
-        return gate.decide(new, old, real, np.zeros(len(new), np.int64), margin, alpha)
-
-    assert decide(model(0.2, 2000), model(0.5, 2000), real, 0.1, 0.05).answer == "promote"
-    assert decide(model(0.5, 2000), model(0.2, 2000), real, 0.1, 0.05).answer == "keep"
-    assert decide(model(0.3, 2000), model(0.3, 2000), real, 0.5, 0.05).answer == "keep"
-    few = decide(model(0.25, 60), model(0.32, 60), real, 0.1, 0.05)
-    assert few.answer == "abstain"
-    assert few.needed is not None and few.needed > 60
-    some = decide(model(0.25, 100), model(0.34, 100), rng.normal(size=(20_000, 8)), 0.1, 0.05)
-    assert some.answer == "abstain"
-    assert some.needed
-    assert 100 < some.needed < 20_000
-    assert few.low < few.margin < few.high
-    assert decide(model(0.25, 3000), model(0.32, 3000), rng.normal(size=(3000, 8)), 0.1, 0.05).answer == "promote"
-
-
-def test_luck_is_promoted_no_oftener_than_alpha(rng: np.random.Generator) -> None:
-    """At the margin itself; 14 of 100 at 0.05 would have a probability of 0.0005."""
-    real, wins = rng.normal(size=(200, 4)), 0
-    for _ in range(100):
-        a, b = rng.normal(size=(2, 150, 4)) + 0.3
-        wins += gate.decide(a, b, real, np.zeros(150, np.int64), 0.0, 0.05).answer == "promote"
-    assert wins <= 13
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +53,8 @@ def test_a_better_model_is_promoted_once_and_rolled_back_once(own: Path) -> None
     assert "ganflow version 2: promote" in out
     verdict = json.loads((workspace.verdict / "verdict.json").read_text())
     assert verdict["low"] > verdict["margin"] > 0
+    assert (verdict["nets"], verdict["samples"], verdict["look_at_pair"], verdict["look_at_holdout"]) == (2, 500, 1, 1)
+    assert verdict["surely"] > 0 and verdict["error_by_nets"] > 0
     assert verdict["kid_challenger"] < verdict["kid_champion"]
     assert registry.aliases("ganflow", 2, workspace) == ["challenger", "champion"]
     assert succeeded(ganflow(own, "promote")) == out
@@ -114,14 +76,14 @@ def test_a_veto_outweighs_a_better_score(own: Path) -> None:
     assert registry.aliases("ganflow", 1, workspace) == ["champion"]
 
 
-def test_a_search_that_misses_planted_copies_is_no_pass(finished: Path) -> None:
+def test_a_search_that_misses_planted_copies_is_no_pass(own: Path) -> None:
     """A champion stays; the first one needs someone who takes the responsibility, which overrules no veto."""
-    workspace = Workspace(finished)
+    workspace = Workspace(own)
     registration, model = Registration.load(workspace.registration), Model.load(workspace.model)
     evaluation, dataset = Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
     blind = evaluation.model_copy(update={"metrics": evaluation.metrics | {"copied_mirrored_pixels_32_canaries": 0.1}})
-    options = Promote(min_class_share=0, min_recall=0)
-    alone = Evidence.gather(model, blind, dataset, None, workspace)
+    options = Promote(min_class_share=0, min_recall=0, samples=200, feature_nets=1)
+    alone = Evidence.gather(options, model, blind, dataset, None, workspace)
     verdict = gate.conclude(options, registration, None, alone)
     assert verdict.answer == "abstain"
     assert "mirrored ones 10%" in verdict.reason
@@ -133,7 +95,7 @@ def test_a_search_that_misses_planted_copies_is_no_pass(finished: Path) -> None:
     assert strict.answer == "keep"
 
     champion = champions.champion("ganflow", workspace)
-    rival = Evidence.gather(model, blind, dataset, champion, workspace)
+    rival = Evidence.gather(options, model, blind, dataset, champion, workspace)
     kept = gate.conclude(options, registration, champion, rival)
     assert (kept.answer, kept.word) == ("keep", "Not promoted")
     assert "planted" in kept.reason
@@ -145,15 +107,12 @@ def test_the_first_champion_cannot_be_rolled_back(finished: Path) -> None:
 
 def test_a_champion_of_other_images_is_no_rival(finished: Path) -> None:
     workspace = Workspace(finished)
-    champion, dataset = champions.champion("ganflow", workspace), Dataset.load(workspace.dataset)
+    champion, image = champions.champion("ganflow", workspace), Dataset.load(workspace.dataset).image
     assert champion is not None
-    judge = load_feature_net(
-        Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
-    )
-    labels = np.zeros(10, np.int64)
+    assert load_rival(champion, image).image == image
     for change in ({"width": 32}, {"classes": ("cat", "dog")}):
         with pytest.raises(UserError, match=r"give it another register\.name"):
-            sample_champion(champion, judge, dataset.image.model_copy(update=change), range(10), labels, workspace)
+            load_rival(champion, image.model_copy(update=change))
 
 
 @pytest.mark.long
@@ -189,3 +148,32 @@ def test_what_the_champion_saw_refuses_no_challenger(finished: Path, tmp_path: P
     assert "what the champion saw is known by the pixels" in old.words
     # Where too few are left there is no telling.
     assert "VETO     unseen: " in succeeded(ganflow(root, "promote", "--set", "promote.min_unseen=2000"))
+
+
+def test_the_same_evidence_is_the_same_look_and_other_evidence_has_other_seeds(own: Path) -> None:
+    """A margin that nothing reaches leaves the champion, so that all of them look at one pair."""
+    workspace, kept = Workspace(own), ("--set", "promote.margin=0.99")
+
+    def verdict(*more: str) -> tuple[Verdict, bytes]:
+        succeeded(ganflow(own, "promote", *kept, *more))
+        return Verdict.of(workspace), (workspace.verdict / "verdict.json").read_bytes()  # type: ignore[return-value]
+
+    (first, said), (_, again) = verdict(), verdict()
+    assert said == again
+    # Neither is a cache that is gone or damaged.
+    for file in (workspace.state / "gate").glob("*.npz"):
+        file.write_bytes(b"torn")
+    assert verdict()[1] == said
+    more, _ = verdict("--set", "promote.samples=600")
+    assert [(v.look_at_pair, v.look_at_holdout, v.samples) for v in (first, more)] == [(1, 1, 500), (2, 2, 600)]
+    one, other = looks.journal(workspace).records(looks.Look)
+    assert one.first_seed != other.first_seed
+    evaluated = range(1_000_000, 1_000_000 + 500)
+    assert not {one.first_seed, other.first_seed} & {*evaluated}
+
+
+def test_looks_that_were_removed_are_not_forgotten(own: Path) -> None:
+    workspace = Workspace(own)
+    succeeded(ganflow(own, "promote", "--set", "promote.margin=0.99"))
+    (workspace.mlruns / looks.JOURNAL).unlink()
+    assert "looks.jsonl is not what was written (it is gone)" in refused(own, "promote")

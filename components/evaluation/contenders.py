@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,12 +19,18 @@ from ..gan.dataset import Pixels, Split
 from ..gan.distances import Features, kernel_distance
 from ..gan.errors import UserError
 from ..gan.features import FeatureNet
+from ..gan.metrics import Resampled, kernel_resampled
 from ..gan.options import ImageFormat
+from ..gan.published import Published
+from ..gan.sampling import labels_like
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Dataset, Evaluation, Model
-from ..workspace.feature_nets import load_feature_net
+from ..workspace.chosen_nets import ChosenNets, load_nets, nets_of_other_seeds
+from ..workspace.params import Promote
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
+from .comparison import Comparison
+from .looks import Look, take
 from .samples import PART, sampled
 from .seen import Seen
 from .unseen import Unseen, unseen
@@ -33,80 +42,117 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contender:
-    """What the gate knows of a model: samples (N, H, W, C), their features (N, F) and the images that it has seen."""
+    """What the gate knows of a model: features (N, F) of samples, some of these, and the images that it has seen.
+
+    With a rival there are also its KIDs to the holdout, one for each feature net.
+    """
 
     features: Features
     shown: Pixels
     seen: Seen
+    distances: tuple[Resampled, ...] = ()
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Challenger and champion, if there is one, at the same labels (N,), and features (M, F) of held-out images.
 
-    `held`: of those that neither has seen, which `unseen` names.
+    `held`: of those that neither has seen, which `unseen` names. With a champion, samples of both are made for the
+    comparison alone, at the seeds of its `look`.
     """
 
     model: Model
     evaluation: Evaluation
     dataset: Dataset
     net: FeatureNet
+    classifier: FeatureNet | None
     labels: Labels
     held: Features
     unseen: Unseen
     challenger: Contender
-    champion: Contender | None
+    champion: Contender | None = None
+    look: Look | None = None
 
     @classmethod
     def gather(
         cls,
+        options: Promote,
         model: Model,
         evaluation: Evaluation,
         dataset: Dataset,
         champion: ModelVersion | None,
         workspace: Workspace,
+        chosen: str = "auto",
     ) -> Evidence:
-        """Sample the champion as the challenger was for its evaluation.
+        """Sample challenger and champion; without a champion what was sampled for the evaluation is enough.
+
+        `chosen`: see `evaluate.feature_net`.
 
         Raises:
             UserError: the champion makes other images, or is damaged.
         """
-        net = load_feature_net(
-            Split(dataset.folder, "training", dataset.image), dataset.content, workspace.state / "features"
-        )
-        table = pd.read_csv(evaluation.folder / "samples.csv")
-        labels: Labels = table["label"].to_numpy(np.int64, copy=True)
-        seeds = range(int(table["seed"].iloc[0]), int(table["seed"].iloc[-1]) + 1)
+        training = Split(dataset.folder, "training", dataset.image)
+        nets = load_nets(chosen, training, dataset.content, workspace)
+        if nets.main.sha256 != evaluation.feature_net:
+            raise UserError("evaluate.feature_net is not the net of this evaluation: `ganflow run` makes one by it")
+        labels = pd.read_csv(evaluation.folder / "samples.csv")["label"].to_numpy(np.int64, copy=True)
+        features = np.load(evaluation.folder / "features.npy", allow_pickle=False).astype(np.float64)
         pixels = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
         challenger = Contender(
-            np.load(evaluation.folder / "features.npy", allow_pickle=False).astype(np.float64),
-            np.asarray(pixels[shown_on_the_page(labels)]),
-            Seen.load(evaluation.folder, "the evaluation"),
+            features, np.asarray(pixels[shown_on_the_page(labels)]), Seen.load(evaluation.folder, "the evaluation")
         )
-        rival = champion and sample_champion(champion, net, model.image, seeds, labels, workspace)
-        contenders = {"challenger": challenger.seen} | ({"champion": rival.seen} if rival else {})
-        new = unseen(dataset, held_rows(evaluation), contenders)
-        return cls(
+        new = unseen(dataset, held_rows(evaluation), {"challenger": challenger.seen})
+        alone = cls(
             model=model,
             evaluation=evaluation,
             dataset=dataset,
-            net=net,
+            net=nets.main,
+            classifier=nets.classifier,
             labels=labels,
             held=held_features(evaluation)[new.compared],
             unseen=new,
             challenger=challenger,
-            champion=rival,
         )
+        return alone if champion is None else alone._beside(champion, options, nets, workspace)
+
+    def _beside(self, champion: ModelVersion, options: Promote, nets: ChosenNets, workspace: Workspace) -> Evidence:
+        """Return the evidence with samples of both that are made for this comparison.
+
+        Raises:
+            UserError: the champion makes other images, or is damaged.
+        """
+        rival, own = load_rival(champion, self.dataset.image), load_published(self.model.folder, "the model")
+        training = Split(self.dataset.folder, "training", self.dataset.image)
+        others = nets_of_other_seeds(nets, training, self.dataset.content, workspace, options.feature_nets - 1)
+        seeing = (nets.main, *others)
+        labels = labels_like(training.class_shares, options.samples)
+        named = hashlib.sha256(" ".join(net.sha256 for net in seeing).encode() + labels.tobytes()).hexdigest()[:16]
+        look = take(own.id, rival.id, self.evaluation.holdout, named, workspace)
+        seeds = range(look.first_seed, look.first_seed + options.samples)
+        seen = self.challenger.seen, Seen.load(champion.folder, str(champion))
+        new = unseen(self.dataset, held_rows(self.evaluation), dict(zip(("challenger", "champion"), seen, strict=True)))
+        held = [features[new.compared] for features in _seen_holdout(self.dataset, self.evaluation, seeing)]
+        made = []
+        for stream, (model, of_it) in enumerate(zip((own, rival), seen, strict=True)):
+            features, shown = _samples_of(model, seeing, seeds, labels, named, workspace.state / "gate")
+            pairs = zip(features, held, strict=True)
+            distances = tuple(kernel_resampled(fake, real, labels, stream) for fake, real in pairs)
+            made.append(Contender(features[0], shown, of_it, distances))
+        return replace(self, labels=labels, held=held[0], unseen=new, challenger=made[0], champion=made[1], look=look)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """How much nearer to the holdout the challenger is than the champion, where there is one."""
+        if self.champion is None:
+            return None
+        return Comparison.of(self.challenger.distances, self.champion.distances, len(self.labels))
 
     @cached_property
     def kid_challenger(self) -> float:
         """The challenger's KID to the holdout."""
+        if self.comparison is not None:
+            return self.comparison.challenger
         return kernel_distance(self.challenger.features, self.held)
-
-    @cached_property
-    def kid_champion(self) -> float | None:
-        """The champion's, where there is one."""
-        return None if self.champion is None else kernel_distance(self.champion.features, self.held)
 
 
 def held_features(evaluation: Evaluation) -> Features:
@@ -129,15 +175,8 @@ def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:
     return table[table["turn"] < each].sort_values(["label", "turn"]).index.to_numpy(np.int64)[:SHOWN]
 
 
-def sample_champion(
-    champion: ModelVersion,
-    net: FeatureNet,
-    image: ImageFormat,
-    seeds: range,
-    labels: Labels,
-    workspace: Workspace,
-) -> Contender:
-    """Return the champion's samples at these seeds and labels, seen by the net that judges the challenger.
+def load_rival(champion: ModelVersion, image: ImageFormat) -> Published:
+    """Return the champion as a model that makes images of this format.
 
     Raises:
         UserError: it makes other images, or is damaged.
@@ -150,17 +189,36 @@ def sample_champion(
             f"channels and {len(theirs.classes)} classes, this model {image.width}x{image.height}, {image.channels} "
             f"and {len(image.classes)}, or classes of other names: give it another register.name"
         )
-    known = hashlib.sha256(f"{model.id} {net.sha256} {seeds}".encode() + labels.tobytes()).hexdigest()[:16]
-    cached = workspace.state / "gate" / f"{known}.npz"
-    features = shown = None
+    return model
+
+
+def _samples_of(
+    model: Published, nets: Sequence[FeatureNet], seeds: range, labels: Labels, named: str, cache: Path
+) -> tuple[list[Features], Pixels]:
+    """Return what each net sees in samples of these seeds and labels, (N, F) each, and the samples that are shown."""
+    known = hashlib.sha256(f"{model.id} {named} {seeds}".encode()).hexdigest()[:16]
+    cached = cache / f"{known}.npz"
     # What is damaged is made again.
     with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(cached, allow_pickle=False) as found:
-        features, shown = found["features"].astype(np.float64), found["shown"]
-    if features is None or shown is None:
-        parts = list(sampled(model, net, seeds, labels))
-        features, shown = np.concatenate([part.features for part in parts]), parts[0].pixels[shown_on_the_page(labels)]
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        staged = cached.with_suffix(".tmp.npz")
-        np.savez(staged, features=features.astype(np.float32), shown=shown)
-        staged.replace(cached)
-    return Contender(features, shown, Seen.load(champion.folder, str(champion)))
+        return [found[f"features{at}"].astype(np.float64) for at in range(len(nets))], found["shown"]
+    seen: list[list[npt.NDArray[np.float32]]] = [[] for _ in nets]
+    shown_at, shown = shown_on_the_page(labels), None
+    for part in sampled(model, nets, seeds, labels):
+        shown = part.pixels[shown_at] if shown is None else shown
+        for features, reading in zip(seen, part.readings, strict=True):
+            features.append(reading.features.astype(np.float32))
+    assert shown is not None
+    packed: dict[str, Any] = {f"features{at}": np.concatenate(features) for at, features in enumerate(seen)}
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    staged = cached.with_suffix(".tmp.npz")
+    np.savez(staged, shown=shown, **packed)
+    staged.replace(cached)
+    return [features.astype(np.float64) for features in packed.values()], shown
+
+
+def _seen_holdout(dataset: Dataset, evaluation: Evaluation, nets: Sequence[FeatureNet]) -> list[Features]:
+    """Return what each net sees in the holdout, (M, F); what the first one does was kept by the evaluation."""
+    holdout = Split(dataset.folder, "holdout", dataset.image)
+    first = held_features(evaluation)
+    pixels = holdout.pixels(held_rows(evaluation))
+    return [first, *(net.read(pixels).features for net in nets[1:])]

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from ..gan import metrics
-from ..gan.distances import Features, kernel_distance
-from ..gan.metrics import Resampled
+from ..gan.distances import kernel_distance
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Registration
 from ..workspace.params import Promote
 from ..workspace.verdict import Verdict
-from .contenders import Evidence, Labels
+from .comparison import POWER, Comparison, spent
+from .contenders import Evidence
 from .vetoes import vetoes
 
 # More than that nobody makes for a verdict.
 MAX_SAMPLES = 1_000_000
+# An improvement that the gate should see, as a share of the champion's KID; how likely it does, each verdict says.
+TYPICAL = 1 / 3
+# Looks that take half of what all looks may use: of one pair, which is rarely looked at again, and of one holdout.
+EARLY_OF_PAIR, EARLY_OF_HOLDOUT = 1.0, 20.0
 
 
 class Decision(NamedTuple):
-    """What the samples say, in units of KID; `low` and `high` each hold with a confidence of 1 - alpha."""
+    """What the samples say, in units of KID; `low` and `high` each hold for all looks at this pair together.
+
+    `surely` is what the improvement is at least by a bound that holds for all looks at this holdout together. `needed`:
+    samples that would decide, if the improvement is what it seems. `power`: how likely an improvement by a third would
+    have been seen; `power_needed`: samples with which that is `POWER`.
+    """
 
     answer: Literal["promote", "keep", "abstain"]
-    improvement: float
-    low: float
-    high: float
-    margin: float
+    improvement: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    margin: float = 0.0
+    surely: float | None = None
     needed: int | None = None
+    power: float | None = None
+    power_needed: int | None = None
 
 
 def conclude(
@@ -52,6 +63,7 @@ def conclude(
         found = found._replace(answer="abstain" if champion is None else "keep", needed=None)
         words = "; ".join(check.words for check in unsure)
         reason = f"{words}: look for copies in report.html, then `ganflow promote --accept REASON` may overrule this"
+    comparison, look = evidence.comparison, evidence.look
     return Verdict(
         name=registration.name,
         challenger=registration.version,
@@ -66,7 +78,7 @@ def conclude(
         margin=found.margin,
         alpha=options.alpha,
         kid_challenger=evidence.kid_challenger,
-        kid_champion=evidence.kid_champion,
+        kid_champion=comparison and comparison.champion,
         floor=kernel_distance(evidence.net.real, evidence.held),
         samples=len(evidence.challenger.features),
         needed=found.needed,
@@ -75,52 +87,99 @@ def conclude(
         holdout=evidence.evaluation.holdout,
         checks=checks,
         accepted=accepted,
+        surely=found.surely,
+        nets=comparison and comparison.nets,
+        error_by_samples=comparison and comparison.by_samples,
+        error_by_held=comparison and comparison.by_held,
+        error_by_nets=comparison and comparison.by_nets,
+        look_at_pair=look and look.of_pair,
+        look_at_holdout=look and look.of_holdout,
+        power=found.power,
+        power_needed=found.power_needed,
     )
 
 
 def _compared(options: Promote, champion: ModelVersion | None, evidence: Evidence) -> tuple[Decision, str]:
     """Return what the samples say, and why, in half a sentence."""
-    if champion is None or evidence.champion is None:
-        return Decision("promote", 0.0, 0.0, 0.0, 0.0), "it is the first that passes the checks"
-    features = evidence.challenger.features, evidence.champion.features
-    found = decide(*features, evidence.held, evidence.labels, options.margin, options.alpha)
-    both = f"its KID is {evidence.kid_challenger:.4g}, that of version {champion.version} {evidence.kid_champion:.4g}"
+    comparison, look = evidence.comparison, evidence.look
+    if champion is None or comparison is None or look is None:
+        return Decision("promote"), "it is the first that passes the checks"
+    found = decide(comparison, (look.of_pair, look.of_holdout), options.margin, options.alpha)
+    both = f"its KID is {comparison.challenger:.4g}, that of version {champion.version} {comparison.champion:.4g}"
     if found.answer == "promote":
         return found, f"{both}: better by more than the margin of {found.margin:.3g}, and not by luck"
     if found.answer == "keep":
         return found, f"{both}: not better by the margin of {found.margin:.3g}"
-    more = f"about {found.needed:,} samples would do (evaluate.samples)"
-    if not found.needed:
-        more = f"{len(evidence.held):,} held-out images cannot tell so small a difference"
+    if found.needed:
+        more = f"about {found.needed:,} samples would do (promote.samples)"
+    else:
+        nets = "" if comparison.by_nets is None else f", seen by {comparison.nets} feature nets,"
+        more = f"{len(evidence.held):,} held-out images{nets} cannot tell so small a difference"
     return found, f"{both}: too few to tell whether that is more than the margin of {found.margin:.3g}; {more}"
 
 
-def decide(
-    challenger: Features, champion: Features, held: Features, labels: Labels, margin: float, alpha: float
-) -> Decision:
+def decide(comparison: Comparison, looks: tuple[int, int], margin: float, alpha: float) -> Decision:
     """Whether the challenger is nearer to the holdout than the champion, by more than `margin` of its KID.
 
-    Shapes: (N, F), (N, F), (M, F), and the labels of both, (N,).
+    `looks`: the number of this look at this pair, and at this holdout, from 1 on. Two trainings of one recipe differ
+    too, which no number of samples tells: that is what the margin is for.
     """
-    new, old = (metrics.kernel_resampled(f, held, labels, stream) for stream, f in enumerate((challenger, champion)))
-    return decided(new, old, margin, alpha, len(challenger))
+    if not math.isfinite(comparison.improvement):
+        return Decision("abstain", comparison.improvement, -math.inf, math.inf, math.nan)
+    improvement, of_champion = comparison.improvement, max(comparison.champion, 0.0)
+    wanted, next_looks = margin * of_champion, (looks[0] + 1, looks[1] + 1)
+    reach = comparison.reach(spent(alpha, looks[0], EARLY_OF_PAIR))
+    answer: Literal["promote", "keep", "abstain"] = "abstain"
+    if improvement > least(comparison, wanted, looks, alpha):
+        answer = "promote"
+    elif improvement + reach < wanted:
+        answer = "keep"
+
+    def decides(later: Comparison) -> float:
+        """Probability that the next look decides if the improvement is what it seems."""
+        refused = 2 * wanted - improvement
+        return max(
+            later.power(improvement, least(later, wanted, next_looks, alpha)),
+            later.power(refused, wanted + later.reach(spent(alpha, next_looks[0], EARLY_OF_PAIR))),
+        )
+
+    def sees(later: Comparison) -> float:
+        return later.power(TYPICAL * of_champion, least(later, wanted, looks, alpha))
+
+    return Decision(
+        answer,
+        improvement,
+        improvement - reach,
+        improvement + reach,
+        wanted,
+        surely=improvement - comparison.reach(spent(alpha, looks[1], EARLY_OF_HOLDOUT)),
+        needed=fewest(comparison, decides) if answer == "abstain" else None,
+        power=sees(comparison),
+        power_needed=fewest(comparison, sees),
+    )
 
 
-def decided(new: Resampled, old: Resampled, margin: float, alpha: float, samples: int) -> Decision:
-    """`decide` by distances of `samples` images of each that are known already.
+def least(comparison: Comparison, wanted: float, looks: tuple[int, int], alpha: float) -> float:
+    """Return the least improvement that is promoted.
 
-    Two trainings of one recipe differ too, which no number of samples tells: that is what the margin is for.
+    It is more than what is wanted, by a bound that holds for all looks at this pair; and more than nothing, by a bound
+    that holds for all looks at this holdout, whoever is compared.
     """
-    improvement, by_samples, by_held = metrics.kernel_difference(new, old)
-    wanted = margin * max(old.value, 0.0)
-    z = NormalDist().inv_cdf(1 - alpha)
-    reach = z * math.hypot(by_samples, by_held)
-    low, high = improvement - reach, improvement + reach
-    if low > wanted:
-        return Decision("promote", improvement, low, high, wanted)
-    if high < wanted:
-        return Decision("keep", improvement, low, high, wanted)
-    # An error falls with the root of the number; more samples make up for no choice of held-out images.
-    left = (abs(improvement - wanted) / z) ** 2 - by_held**2
-    needed = math.ceil(samples * by_samples**2 / left) if left > 0 else None
-    return Decision("abstain", improvement, low, high, wanted, needed if needed and needed <= MAX_SAMPLES else None)
+    return max(
+        wanted + comparison.reach(spent(alpha, looks[0], EARLY_OF_PAIR)),
+        comparison.reach(spent(alpha, looks[1], EARLY_OF_HOLDOUT)),
+    )
+
+
+def fewest(comparison: Comparison, power: Callable[[Comparison], float]) -> int | None:
+    """Return with how many samples of each `power` is `POWER`, to two digits, None where that is not to be had."""
+    if power(comparison) >= POWER:
+        return comparison.samples
+    enough, few = MAX_SAMPLES, comparison.samples
+    if power(comparison.with_samples(enough)) < POWER:
+        return None
+    while enough > 1.02 * few:
+        middle = round((enough * few) ** 0.5)
+        enough, few = (middle, few) if power(comparison.with_samples(middle)) >= POWER else (enough, middle)
+    digit = int(10 ** (len(str(enough)) - 2))
+    return -(-enough // digit) * digit

@@ -19,10 +19,11 @@ from ..gan.features import Classifier, EfficientNetLite0, FeatureNet
 from ..gan.options import ImageFormat
 from ..gan.two_sample import one_of_each
 from ..gan.weights import fill
-from ..workspace.artifacts import Dataset
+from ..workspace.artifacts import Dataset, Evaluation
 from ..workspace.feature_nets import load_feature_net
 from ..workspace.files import staging
 from ..workspace.workspace import Workspace
+from .contenders import held_features, held_rows
 
 MAX_REFERENCE = 1_000
 
@@ -35,16 +36,22 @@ class Reference(NamedTuple):
     held: Features
 
 
-def keep_reference(dataset: Dataset, held: Features, rows: npt.NDArray[np.int64], workspace: Workspace) -> None:
+def keep_reference(dataset: Dataset, evaluation: Evaluation | None, workspace: Workspace) -> None:
     """Keep what is needed to compare with this data set when `artifacts/` holds another one.
 
-    `held`: features (M, F) of the held-out images at `rows` (M,), which unlike those of training images are as new
-    images' are. One of each group is kept, as of new images one of each file is looked at.
+    Features of its holdout, which unlike those of training images are as new images' are; an `evaluation` may have
+    them already. One of each group is kept, as of new images one of each file is looked at.
     """
     folder = workspace.state / "drift" / dataset.content[:16]
     if folder.exists():
         return
     net = _net_of(dataset, workspace)
+    if evaluation is not None and evaluation.feature_net == net.sha256:
+        held, rows = held_features(evaluation), held_rows(evaluation)
+    else:
+        holdout = Split(dataset.folder, "holdout", dataset.image)
+        rows = np.arange(len(holdout))
+        held = net.read(holdout.pixels(rows)).features
     held = held[one_of_each(_groups(dataset)[rows])]
     chosen = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE)).astype(int)
     with staging(folder) as staged:
@@ -73,10 +80,7 @@ def load_reference(data: str, workspace: Workspace) -> Reference:
                 "what the champion learned from is no longer known (artifacts/dataset is of other data): "
                 "`ganflow run` and `ganflow promote` make a champion of the present data"
             )
-        holdout = Split(dataset.folder, "holdout", dataset.image)
-        rows = np.arange(len(holdout))
-        held = _net_of(dataset, workspace).read(holdout.pixels(rows)).features
-        keep_reference(dataset, held, rows, workspace)
+        keep_reference(dataset, None, workspace)
     try:
         return _read_reference(folder)
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError):

@@ -5,7 +5,7 @@ The parts are the same whoever computes them, so that the result does not depend
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,8 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..gan.dataset import Pixels
-from ..gan.distances import Features
-from ..gan.features import FeatureNet
+from ..gan.features import FeatureNet, Reading
 from ..gan.published import Published, one_thread
 from ..services.cluster import placement, session, tasks
 
@@ -24,17 +23,16 @@ Labels = npt.NDArray[np.int64]
 
 
 class Sampled(NamedTuple):
-    """N samples (N, H, W, C), their features (N, F), and where there are such class probabilities and logits (N,)."""
+    """N samples (N, H, W, C), what each feature net sees in them, and where there are such the logits (N,)."""
 
     pixels: Pixels
-    features: Features
-    probabilities: npt.NDArray[np.float64] | None
+    readings: tuple[Reading, ...]
     logits: npt.NDArray[np.float64] | None
 
 
 def sampled(
     model: Published,
-    feature_net: FeatureNet,
+    feature_nets: Sequence[FeatureNet],
     seeds: range,
     labels: Labels,
     *,
@@ -46,11 +44,11 @@ def sampled(
     Only where asked for they come with the discriminator's `logits`.
     """
     # The features of the training split stay here.
-    light = feature_net._replace(real=feature_net.real[:0])
+    light = tuple(net._replace(real=net.real[:0]) for net in feature_nets)
     work = partial(
         sampled_part,
         model=model,
-        feature_net=light,
+        feature_nets=light,
         seeds=seeds,
         labels=labels,
         logits=logits,
@@ -70,7 +68,7 @@ def sampled_part(
     contents: Iterable[None],
     *,
     model: Published,
-    feature_net: FeatureNet,
+    feature_nets: Sequence[FeatureNet],
     seeds: range,
     labels: Labels,
     logits: bool,
@@ -80,6 +78,6 @@ def sampled_part(
     # The same bits wherever a part is made.
     with one_thread():
         pixels = model.sample(seeds[part], labels[part], truncation)
-        seen = feature_net.read(pixels)
+        readings = tuple(net.read(pixels) for net in feature_nets)
         opinions = model.logits_of(pixels, labels[part]) if logits else None
-    return Sampled(pixels, seen.features, seen.probabilities, opinions)
+    return Sampled(pixels, readings, opinions)

@@ -38,8 +38,8 @@ def truncation_curve(
     for value in VALUES:
         of_value = features[:n]
         if value < 1:
-            parts = sampled(model, feature_net, seeds[:n], labels[:n], truncation=value)
-            of_value = np.concatenate([part.features for part in parts])
+            parts = sampled(model, (feature_net,), seeds[:n], labels[:n], truncation=value)
+            of_value = np.concatenate([part.readings[0].features for part in parts])
         rows.append({"truncation": value, **_scores(of_value, feature_net.real)})
     return pd.DataFrame([*rows, {"truncation": None, **_scores(held[:n], feature_net.real)}])
 

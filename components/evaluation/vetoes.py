@@ -94,8 +94,9 @@ def _classes(options: Promote, evidence: Evidence) -> Iterator[Veto]:
     if not image.labelled:
         return
     holdout = Split(evidence.dataset.folder, "holdout", image)
+    assert evidence.classifier is not None
     shares = Split(evidence.dataset.folder, "training", image).class_shares
-    seen = evidence.net.read(holdout.pixels(holdout.spread(MAX_HOLDOUT, shares))).probabilities
+    seen = evidence.classifier.read(holdout.pixels(holdout.spread(MAX_HOLDOUT, shares))).probabilities
     assert seen is not None
     predicted = pd.read_csv(evidence.evaluation.folder / "samples.csv")["predicted"].to_numpy()
     found = scarcest(predicted, seen.argmax(1), len(image.classes))

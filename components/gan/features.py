@@ -8,8 +8,9 @@ features of EfficientNet-Lite0, whose weights come in a package. Nothing is down
 from __future__ import annotations
 
 import importlib.util
+import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ MAX_REAL = {"classifier": 20_000, "efficientnet_lite0": 5_000}
 EFFICIENTNET_SIZE = 112
 # Real images from which their covariance is known well enough.
 MIN_FRECHET = 200
+# Torch has one generator of random numbers for all threads.
+_SEEDING = threading.Lock()
 
 
 class Classifier(nn.Module):
@@ -107,8 +110,11 @@ def require_feature_net(image: ImageFormat | None) -> None:
 
 
 def train_classifier(data: Split, seed: int = 0) -> Classifier:
-    """Train a classifier of `data`'s classes: 4 epochs of Adam, at least 400 steps, the rate falling to 0."""
-    with torch.random.fork_rng(devices=[]):
+    """Train a classifier of `data`'s classes: 4 epochs of Adam, at least 400 steps, the rate falling to 0.
+
+    Several may be trained beside each other.
+    """
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Classifier(data.image)
     net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -144,6 +150,14 @@ def classifier_accuracy(data: Split, unseen: Split) -> npt.NDArray[np.bool_]:
     return np.concatenate(right)
 
 
+class AnyNet(Protocol):
+    """What shows features of images."""
+
+    def features(self, image: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] -> features (B, F)."""
+        ...
+
+
 class Reading(NamedTuple):
     """What a feature net sees in N images: features (N, F), and (N, classes) probabilities where it knows classes."""
 
@@ -155,7 +169,7 @@ class FeatureNet(NamedTuple):
     """The net that judges a data set, its weights' hash, and the features (N, F) of its training split, thinned."""
 
     name: str
-    net: Classifier | EfficientNetLite0
+    net: AnyNet
     sha256: str
     real: Features
 
@@ -175,7 +189,7 @@ class FeatureNet(NamedTuple):
 
 
 @torch.inference_mode()
-def read(net: Classifier | EfficientNetLite0, pixels: Pixels, batch: int = 500) -> Reading:
+def read(net: AnyNet, pixels: Pixels, batch: int = 500) -> Reading:
     """Features and probabilities of images (N, H, W, C) uint8."""
     features, probabilities = [], []
     for start in range(0, len(pixels), batch):

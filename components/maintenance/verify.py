@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..evaluation import looks
 from ..gan.errors import DamagedError, NotThereError
 from ..provenance.entries import DatasetEntry
 from ..provenance.ledger import Ledger, damage, files_of
@@ -106,7 +107,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _journals(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:
-    """Read the ledger and the journal of champions again, line by line."""
+    """Read the ledger and the journals of champions and of the gate's looks again, line by line."""
     again = "bring it back from a copy; without one `ganflow run` writes down again what artifacts still tell"
     part = str(workspace.ledger.relative_to(workspace.root))
     if workspace.ledger.exists():
@@ -121,6 +122,12 @@ def _journals(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:
         early.conclude(journal.head())
         note = f"{early.unchained} lines from before it was chained" if early.unchained else ""
         yield Finding(str(journal.path.relative_to(workspace.root)), wrong or None, again, note)
+    journal = looks.journal(workspace)
+    if journal.path.exists() or journal.head():
+        again = (
+            "bring it back from a copy; the gate compares nothing before, for it counts its looks at a holdout by it"
+        )
+        yield Finding(str(journal.path.relative_to(workspace.root)), "; ".join(looks.damage(workspace)) or None, again)
 
 
 def _registry(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:

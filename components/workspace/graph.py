@@ -17,7 +17,7 @@ from ..gan.options import Options
 from .artifacts import Artifact, Dataset, Evaluation, Gallery, Key, Model, OtherVersionError, Registration
 from .code import digest_of
 from .data_hashes import data_content
-from .params import Params, Train
+from .params import Evaluate, Params, Train
 from .workspace import Workspace
 
 _CODE = Path(__file__).parents[1]
@@ -138,10 +138,12 @@ STAGES = (
             "gan/manifolds.py",
             "gan/metrics.py",
             *_NETWORK,
+            "gan/onnx_net.py",
             "gan/published.py",
             "gan/ranks.py",
             "gan/reconstruction.py",
             "gan/sampling.py",
+            "workspace/chosen_nets.py",
             "workspace/feature_nets.py",
             "workspace/published.py",
             "workspace/scores.py",
@@ -223,6 +225,19 @@ def key_of(stage: Stage, options: Options, *inputs: Artifact | str) -> Key:
     return Key(options=options_hash(options), inputs=inputs_hash(contents), code=code)
 
 
+def files_named(options: Options, workspace: Workspace) -> tuple[str, ...]:
+    """Return the hashes of files that options name, which are inputs of a stage too.
+
+    Raises:
+        UserError: one of them is missing or too large.
+    """
+    if not (isinstance(options, Evaluate) and options.feature_net.endswith(".onnx")):
+        return ()
+    from .chosen_nets import hash_of_file
+
+    return (hash_of_file(options.feature_net, workspace),)
+
+
 def options_hash(options: Options) -> str:
     """Hash of validated options."""
     return _hash(json.dumps(options.hashed, sort_keys=True).encode())
@@ -261,7 +276,8 @@ def plan(workspace: Workspace, params: Params, tracking: str) -> list[Step]:
         found = _present(stage, workspace)
         reason = f"{missing[0]} runs" if missing else None
         if reason is None:
-            key = key_of(stage, getattr(params, stage.name), *(made[name] for name in stage.inputs))
+            options = getattr(params, stage.name)
+            key = key_of(stage, options, *(made[name] for name in stage.inputs), *files_named(options, workspace))
             reason = _difference(stage, found, key)
         if reason is None and isinstance(found, Registration):
             reason = _unregistered(found, workspace, tracking)

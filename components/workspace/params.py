@@ -203,6 +203,19 @@ class Evaluate(Options):
         description="also train a classifier on the samples, look for training images among all that can be made, and "
         "measure samples at each truncation",
     )
+    feature_net: Annotated[
+        Literal["auto", "classifier", "efficientnet_lite0"] | Annotated[str, Field(pattern=r"\.onnx$")],
+        AddedWith("auto"),
+    ] = Field(
+        "auto",
+        description="in whose features distances are measured; auto: a classifier of the data's own classes, without "
+        "labels EfficientNet-Lite0; FILE.onnx: a net of your own, described by FILE.json",
+    )
+
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """A file counts by its content, which is hashed among the inputs, and not by its place."""
+        return super().hashed | ({"feature_net": "file"} if self.feature_net.endswith(".onnx") else {})
 
 
 class Postprocess(Options):
@@ -230,7 +243,19 @@ class Promote(Options):
         description="of the champion's KID: by how much the challenger's must be lower, for two "
         "trainings of one recipe differ too",
     )
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of taking luck in sampling for an improvement")
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="chance of taking luck for an improvement, over all looks together"
+    )
+    samples: int = Field(
+        16_000, ge=100, le=1_000_000, description="images of challenger and champion each, made for the comparison"
+    )
+    feature_nets: int = Field(
+        3,
+        ge=1,
+        le=50,
+        description="classifiers, trained from different seeds, whose KIDs are averaged; with one nothing is known "
+        "of what another would say",
+    )
     max_copied: float = Field(0.05, ge=0, le=1, description="share of samples that may repeat a training image")
     min_distinct: float = Field(0.9, ge=0, le=1, description="share of samples that must differ from all others")
     min_class_share: float = Field(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from ..gan.options import Options
 from .artifacts import Registration
 from .workspace import Workspace
+
+
+def _later(description: str) -> Any:
+    """Return a field that earlier verdicts lack, and that is not written where there is nothing to say."""
+    return Field(None, exclude_if=lambda value: value is None, description=description)
 
 
 class Check(Options):
@@ -49,11 +54,13 @@ class Verdict(Options):
     answer: Literal["promote", "keep", "abstain"]
     reason: str = Field(description="half a sentence, to stand behind the headline")
     improvement: float = Field(description="KID of the champion minus that of the challenger; 0 without a champion")
-    low: float = Field(description="what the improvement is at least, with a confidence of 1 - alpha")
+    low: float = Field(
+        description="what the improvement is at least, with a confidence of 1 - alpha over all looks at this pair"
+    )
     high: float = Field(description="what it is at most, with the same confidence")
     margin: float = Field(description="least improvement that counts")
     alpha: float
-    kid_challenger: float = Field(description="of its samples to the holdout")
+    kid_challenger: float = Field(description="of its samples to the holdout, a mean over feature nets")
     kid_champion: float | None
     floor: float = Field(description="KID of real images")
     samples: int
@@ -67,6 +74,18 @@ class Verdict(Options):
         exclude_if=lambda reason: reason is None,
         description="why the user lets the scores decide although a check could not tell",
     )
+    # What a verdict with a champion says since confidence holds over all looks.
+    surely: float | None = _later(
+        "what the improvement is at least, by a bound that holds for all looks at the holdout"
+    )
+    nets: int | None = _later("feature nets whose KIDs were averaged")
+    error_by_samples: float | None = _later("standard error of the improvement that is owed to the choice of samples")
+    error_by_held: float | None = _later("that is owed to the choice of held-out images")
+    error_by_nets: float | None = _later("that is owed to the seeds of feature nets; None where there is one net alone")
+    look_at_pair: int | None = _later("number of this look among those at this pair of models")
+    look_at_holdout: int | None = _later("number of this look among those at this holdout, whoever was compared")
+    power: float | None = _later("probability of promotion if the challenger's KID were lower by a third")
+    power_needed: int | None = _later("samples with which that would be 90 %; None where no number is enough")
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -102,7 +121,25 @@ class Verdict(Options):
         """What would let an undecided gate decide."""
         if self.answer == "abstain" and self.unsure:
             return "ganflow promote --accept REASON"
-        return None if self.needed is None else f"ganflow run --set evaluate.samples={self.needed}"
+        return None if self.needed is None else f"ganflow promote --set promote.samples={self.needed}"
+
+    @property
+    def power_words(self) -> str | None:
+        """How likely a much better challenger would have been seen, in half a sentence, and what would raise that."""
+        if self.power is None:
+            return None
+        words = f"a KID lower by a third would have been promoted with a probability of {self.power:.0%}"
+        if self.power_needed == self.samples:
+            return words
+        if self.power_needed is None:
+            # What is left by ever so many samples.
+            nets = (
+                ""
+                if not self.error_by_nets or self.error_by_nets < (self.error_by_held or 0.0)
+                else (", or more feature nets (promote.feature_nets)")
+            )
+            return f"{words}; for 90% it takes more held-out images (preprocess.holdout){nets}"
+        return f"{words}, for 90% it takes {self.power_needed:,} samples (promote.samples)"
 
     @classmethod
     def last(cls, folder: Path, name: str, version: int) -> Verdict | None:

@@ -1,7 +1,5 @@
 """Metrics by identities, closed forms and the trusted implementations of other projects."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -59,29 +57,13 @@ def test_moments_of_parts_are_those_of_the_whole(rng: np.random.Generator) -> No
     assert np.allclose((streamed - first).mean, np.concatenate(np.array_split(x, 7)[1:]).mean(0), atol=1e-6)
 
 
-def test_the_difference_of_kernel_distances_tells_the_nearer(rng: np.random.Generator) -> None:
-    real, near, far = rng.normal(size=(800, 8)), rng.normal(size=(900, 8)) + 0.1, rng.normal(size=(900, 8)) + 0.4
-    again = rng.normal(size=(900, 8)) + 0.1
-    labels = np.zeros(900, np.int64)
-    one, other, same = (metrics.kernel_resampled(x, real, labels, s) for s, x in enumerate((near, far, again)))
-    difference, *errors = metrics.kernel_difference(one, other)
-    assert difference == pytest.approx(kernel_distance(far, real) - kernel_distance(near, real))
-    assert difference > 5 * math.hypot(*errors)
-    equal, *errors = metrics.kernel_difference(one, same)
-    assert abs(equal) < 3 * math.hypot(*errors)
-
-
-def test_the_error_of_a_difference_is_its_spread(rng: np.random.Generator) -> None:
-    """Over 60 draws of everything; the spread of 60 values is known to 9 %."""
-    differences, errors, labels = [], [], np.arange(1500) % 3
-    for _ in range(60):
-        real = rng.normal(size=(1500, 16)) + 0.5 * rng.integers(0, 3, 1500)[:, None]
-        fakes = [rng.normal(size=(1500, 16)) * 1.3 + 0.5 * labels[:, None] for _ in range(2)]
-        pair = [metrics.kernel_resampled(fake, real, labels, stream) for stream, fake in enumerate(fakes)]
-        difference, *by = metrics.kernel_difference(*pair)
-        differences.append(difference)
-        errors.append(math.hypot(*by))
-    assert np.mean(errors) == pytest.approx(np.std(differences), rel=0.25)
+def test_a_kernel_distance_by_parts_is_as_good(rng: np.random.Generator) -> None:
+    """Of many fakes only those of one part are compared with each other: that loses little of what chance does."""
+    real, fake = rng.normal(size=(800, 8)), rng.normal(size=(9000, 8)) + 0.2
+    found = metrics.kernel_resampled(fake, real, np.zeros(9000, np.int64), 0)
+    assert abs(found.value - kernel_distance(fake, real)) < 0.3 * float(found.by_fakes.std())
+    few = metrics.kernel_pulls(fake[:3000], real)
+    assert few.value == pytest.approx(kernel_distance(fake[:3000], real))
 
 
 def test_precision_and_recall_tell_quality_from_variety(rng: np.random.Generator) -> None:

@@ -140,9 +140,35 @@ def test_the_drawing_is_to_scale() -> None:
 
 def test_undecided_says_what_is_needed() -> None:
     text = page(made(answer="abstain", needed=31_000)).text
-    assert "About 31,000 samples would be enough to decide, instead of 8,000: ganflow run" in text
-    assert "--set evaluate.samples=31000" in text
+    assert "About 31,000 samples would be enough to decide, instead of 8,000: ganflow promote" in text
+    assert "--set promote.samples=31000" in text
     assert "takes more data" in page(made(answer="abstain")).text
+
+
+def test_what_the_bounds_rest_on_is_said() -> None:
+    facts = {
+        "nets": 3,
+        "look_at_pair": 2,
+        "look_at_holdout": 41,
+        "surely": 0.00456,
+        "power": 0.62,
+        "power_needed": 21_000,
+    }
+    errors = {"error_by_samples": 0.00111, "error_by_held": 0.00222, "error_by_nets": 0.00333}
+    text = page(made(**facts, **errors)).text
+    assert "a mean over 3 such nets" in text and "however often this pair is compared" in text
+    for value in (*errors.values(), facts["surely"]):
+        assert f"{value:.4g}" in text
+    assert "number 2 at this pair, number 41 at this holdout" in text
+    assert "promoted with a probability of 62%, for 90% it takes 21,000 samples (promote.samples)" in text
+    single = made(**{**facts, **errors, "nets": 1, "error_by_nets": None, "power_needed": None})
+    assert "there was one alone" in page(single).text
+    assert "for 90% it takes more held-out images (preprocess.holdout)" in page(single).text
+    split = made(**{**facts, **errors, "power_needed": None})
+    assert "or more feature nets (promote.feature_nets)" in page(split).text
+    # Verdicts from before say nothing of it, and stay as they were.
+    assert "Standard error" not in page(made()).text
+    assert "look_at_pair" not in made().model_dump_json()
 
 
 def test_pictures_stand_side_by_side_in_rows_of_classes() -> None:

@@ -9,6 +9,7 @@ from ...ingest.inbox import folder_of
 from ...services.tracking import champions
 from ...training import begun
 from ...workspace.artifacts import Model
+from ...workspace.chosen_nets import hash_of_file, stem_of_own
 from ...workspace.feature_nets import KINDS, stem_of
 from ...workspace.graph import key_of, stage_named
 from .survey import Survey, children
@@ -65,8 +66,13 @@ def features(survey: Survey) -> None:
         return
     contents = {survey.dataset.content, *(version.data for version in survey.aliased)}
     survey.roots |= {f"features {stem_of(kind, content)}" for content in contents for kind in KINDS}
+    if (own := survey.params.evaluate.feature_net).endswith(".onnx"):
+        sha256 = hash_of_file(own, survey.workspace)
+        survey.roots |= {f"features {stem_of_own(sha256, content)}" for content in contents}
     for file in found:
-        survey.edges[f"features {file.name.partition('.')[0]}"].add(f"features file {file.name}")
+        # Nets of other seeds have its number behind the name.
+        stem = "-".join(file.name.partition(".")[0].split("-")[:2])
+        survey.edges[f"features {stem}"].add(f"features file {file.name}")
         words = "neither of the present data set nor of the champion's or challenger's"
         survey.add(f"features file {file.name}", file, "feature nets", words)
 

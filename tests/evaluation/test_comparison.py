@@ -1,0 +1,149 @@
+"""What a comparison says of its own errors, and a budget for being wrong that lasts for all looks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from components.evaluation.comparison import Comparison, spent
+from components.evaluation.gate import MAX_SAMPLES, decide, fewest, least
+from components.gan.distances import Features, kernel_distance
+from components.gan.metrics import Resampled, kernel_resampled
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def compared(challenger: Features, champion: Features, held: Features, labels: np.ndarray | None = None) -> Comparison:
+    """With one feature net."""
+    labels = np.zeros(len(challenger), np.int64) if labels is None else labels
+    pair = [[kernel_resampled(x, held, labels, stream)] for stream, x in enumerate((challenger, champion))]
+    return Comparison.of(*pair, len(challenger))
+
+
+def of_nets(new: list[float], old: list[float], rng: np.random.Generator, error: float = 0.1) -> Comparison:
+    """A comparison by nets that found these KIDs, whose samples matter little."""
+
+    def resampled(value: float) -> Resampled:
+        return Resampled(value, torch.from_numpy(error * rng.normal(size=400)), torch.zeros(400, dtype=torch.float64))
+
+    return Comparison.of([resampled(v) for v in new], [resampled(v) for v in old], 1000)
+
+
+def test_an_improvement_is_the_difference_of_kernel_distances(rng: np.random.Generator) -> None:
+    real, near, far = rng.normal(size=(800, 8)), rng.normal(size=(900, 8)) + 0.1, rng.normal(size=(900, 8)) + 0.4
+    found = compared(near, far, real)
+    assert found.improvement == pytest.approx(kernel_distance(far, real) - kernel_distance(near, real))
+    assert found.improvement > 5 * found.error
+    assert found.by_nets is None
+    equal = compared(near, rng.normal(size=(900, 8)) + 0.1, real)
+    assert abs(equal.improvement) < 3 * equal.error
+
+
+def test_the_error_of_an_improvement_is_its_spread(rng: np.random.Generator) -> None:
+    """Over 60 draws of everything; the spread of 60 values is known to 9 %."""
+    found, labels = [], np.arange(1500) % 3
+    for _ in range(60):
+        real = rng.normal(size=(1500, 16)) + 0.5 * rng.integers(0, 3, 1500)[:, None]
+        fakes = [rng.normal(size=(1500, 16)) * 1.3 + 0.5 * labels[:, None] for _ in range(2)]
+        found.append(compared(*fakes, real, labels))
+    assert np.mean([each.error for each in found]) == pytest.approx(
+        np.std([each.improvement for each in found]), rel=0.25
+    )
+
+
+def test_the_scale_of_a_net_does_not_count(rng: np.random.Generator) -> None:
+    """A net that sees all twice as far apart says the same."""
+    alike, scaled = of_nets([10, 10], [20, 20], rng), of_nets([10, 20], [20, 40], rng)
+    assert alike.by_nets == scaled.by_nets == 0
+    assert scaled.challenger / scaled.champion == pytest.approx(alike.challenger / alike.champion)
+    negative = of_nets([-0.4, 0.2], [0.3, 0.1], rng)
+    assert negative.improvement == pytest.approx(0.3)
+
+
+def test_nets_that_disagree_widen_the_bound_by_student(rng: np.random.Generator) -> None:
+    agreed, split = of_nets([10, 10, 10], [15, 15, 15], rng, 1e-9), of_nets([8, 10, 12], [15, 15, 15], rng, 1e-9)
+    assert split.by_nets is not None and split.by_nets > 0.5 and agreed.error < 1e-6
+    # With hardly any other error three nets leave two degrees of freedom: 2.92 for 5 %.
+    assert split.reach(0.05) / split.error == pytest.approx(2.92, rel=1e-2)
+    assert decide(agreed, (1, 1), 0.1, 0.05).answer == "promote"
+    assert decide(split, (1, 1), 0.1, 0.05).answer == "abstain"
+
+
+def test_bounds_of_nets_hold_as_often_as_they_say(rng: np.random.Generator) -> None:
+    """True improvement 0 over all nets, three of which are drawn; 0.05 * 2000 is 100, with a deviation of 10."""
+    wrong = 0
+    for _ in range(2000):
+        luck, nets = rng.normal(), rng.normal(size=3)
+        found = Comparison(0, luck + nets.mean(), 1.0, 0.0, float(nets.std(ddof=1)) / 3**0.5, 3, 1000)
+        wrong += found.improvement > found.reach(0.05)
+    assert wrong <= 135
+
+
+@pytest.mark.parametrize("early", [1.0, 20.0])
+def test_all_looks_together_spend_no_more_than_alpha(early: float) -> None:
+    parts = [spent(0.05, look, early) for look in range(1, 200_001)]
+    assert parts == sorted(parts, reverse=True)
+    assert 0.0499 < sum(parts) <= 0.05
+    assert sum(parts[: int(early)]) == pytest.approx(0.025)
+
+
+def test_looking_again_does_not_add_up_to_luck(rng: np.random.Generator) -> None:
+    """At an improvement that equals the margin; each look has new samples, as many as the one before advised."""
+    promoted, trials = 0, 1000
+    for _ in range(trials):
+        samples, looks = 1000, 0
+        while looks < 6:
+            looks += 1
+            error = (1000 / samples) ** 0.5
+            seen = Comparison(90 - error * rng.normal(), 100, error, 0.0, None, 1, samples)
+            found = decide(seen, (looks, looks), 0.1, 0.05)
+            if found.answer != "abstain" or not found.needed:
+                break
+            samples = found.needed
+        promoted += found.answer == "promote"
+    # At most 5 %, and 2.5 standard deviations of luck in a thousand trials.
+    assert promoted <= 67
+
+
+def test_many_challengers_that_are_no_better_are_not_promoted(rng: np.random.Generator) -> None:
+    """A year of challengers that equal the champion, without a margin: at most 5 % of years with a promotion."""
+    wrong, years = 0, 200
+    for _ in range(years):
+        luck = rng.normal(size=365)
+        bars = [least(Comparison(10, 10, 1, 0, None, 1, 1000), 0.0, (1, look), 0.05) for look in range(1, 366)]
+        # By the bound of the holdout alone: that of the pair is met by one in forty.
+        wrong += bool((luck > bars).any())
+    assert wrong <= 20
+
+
+def test_power_says_how_often_an_improvement_is_seen(rng: np.random.Generator) -> None:
+    base = Comparison(100, 100, 8.0, 2.0, None, 1, 1000)
+    found = decide(base, (1, 1), 0.1, 0.05)
+    seen = [
+        decide(base._replace(challenger=200 / 3 - math.hypot(8, 2) * rng.normal()), (1, 1), 0.1, 0.05).answer
+        for _ in range(400)
+    ]
+    assert found.power is not None
+    assert seen.count("promote") / 400 == pytest.approx(found.power, abs=0.08)
+    assert found.power_needed is not None
+    enough = base.with_samples(found.power_needed)
+    again = decide(enough, (1, 1), 0.1, 0.05)
+    assert again.power is not None and 0.9 <= again.power < 0.92
+
+
+def test_the_advice_would_do_if_all_is_as_it_seems() -> None:
+    seen = Comparison(80, 100, 8.0, 1.0, None, 1, 1000)
+    found = decide(seen, (1, 1), 0.1, 0.05)
+    assert found.answer == "abstain" and found.needed
+    later = seen.with_samples(found.needed)
+    assert later.power(20, least(later, 10, (2, 2), 0.05)) >= 0.9
+    assert decide(later, (2, 2), 0.1, 0.05).answer == "promote"
+    # What is owed to held-out images and nets no number of samples makes up for.
+    assert decide(seen._replace(by_held=8.0), (1, 1), 0.1, 0.05).needed is None
+    assert fewest(seen, lambda later: 0.9 * (later.samples > MAX_SAMPLES / 2)) is not None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -31,27 +31,29 @@ def digest_of(file: Path) -> str:
 @cache
 def code_digest(source: bytes) -> str:
     """Hash of what this Python code computes."""
-    return hashlib.sha256("".join(_plain(ast.parse(source))).encode()).hexdigest()
+    words: list[str] = []
+    _put(ast.parse(source), words.append)
+    return hashlib.sha256("".join(words).encode()).hexdigest()
 
 
-def _plain(node: object, in_class: bool = False) -> Iterator[str]:
-    """Yield the tree below `node` in words."""
+def _put(node: object, put: Callable[[str], None], in_class: bool = False) -> None:
+    """Put the tree below `node` into words. Every command does so for dozens of files, and generators take thrice."""
     if isinstance(node, ast.Constant):
-        yield f"{type(node.value).__name__} {node.value!a} "
+        put(f"{type(node.value).__name__} {node.value!a} ")
     elif isinstance(node, ast.JoinedStr):
-        yield from _joined(node.values)
+        _put_joined(node.values, put)
     elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and _is_ours(node.exc.func):
-        yield "Raise("
-        yield from _plain(_Wordless().visit(node.exc))
-        yield from _plain(node.cause)
-        yield ")"
+        put("Raise(")
+        _put(_Wordless().visit(node.exc), put)
+        _put(node.cause, put)
+        put(")")
     elif isinstance(node, ast.keyword) and node.arg in _SHOWN:
-        yield f"{node.arg}="
-        yield from _plain(_Wordless().visit(node.value))
+        put(f"{node.arg}=")
+        _put(_Wordless().visit(node.value), put)
     elif isinstance(node, ast.AnnAssign) and node.value and not in_class:
-        yield from _plain(ast.Assign([node.target], node.value))
+        _put(ast.Assign([node.target], node.value), put)
     elif isinstance(node, ast.AST):
-        yield f"{type(node).__name__}("
+        put(f"{type(node).__name__}(")
         inside = isinstance(node, ast.ClassDef)
         for name in node._fields:
             if name in _NEVER or (name in _ANNOTATIONS and not isinstance(node, ast.AnnAssign)):
@@ -59,19 +61,19 @@ def _plain(node: object, in_class: bool = False) -> Iterator[str]:
             value = getattr(node, name, None)
             # An empty list is the same as none: new versions of Python add fields.
             if value is not None and value != []:
-                yield f"{name}="
-                yield from _plain(value, inside)
-        yield ")"
+                put(f"{name}=")
+                _put(value, put, inside)
+        put(")")
     elif isinstance(node, list):
-        yield "["
+        put("[")
         if node and isinstance(node[0], ast.stmt):
-            yield _imports(node)
+            put(_imports(node))
             node = [statement for statement in node if _counts(statement, in_class)]
         for item in node:
-            yield from _plain(item, in_class)
-        yield "]"
+            _put(item, put, in_class)
+        put("]")
     else:
-        yield f"{node!s} "
+        put(f"{node!s} ")
 
 
 def _counts(statement: ast.stmt, in_class: bool) -> bool:
@@ -102,18 +104,18 @@ def _imports(body: Sequence[ast.stmt]) -> str:
     return str(sorted(found)) if found else ""
 
 
-def _joined(values: Sequence[ast.expr]) -> Iterator[str]:
-    """Yield the parts of an f-string, of which versions of Python cut the text into other pieces."""
+def _put_joined(values: Sequence[ast.expr], put: Callable[[str], None]) -> None:
+    """Put the parts of an f-string into words; versions of Python cut its text into other pieces."""
     text = ""
-    yield "f("
+    put("f(")
     for value in values:
         if isinstance(value, ast.Constant):
             text += str(value.value)
             continue
-        yield ascii(text)
+        put(ascii(text))
         text = ""
-        yield from _plain(value)
-    yield f"{text!a})"
+        _put(value, put)
+    put(f"{text!a})")
 
 
 class _Wordless(ast.NodeTransformer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import webbrowser
@@ -15,10 +14,8 @@ from components.gan.errors import NotThereError, UserError
 from components.services import password
 from components.services.platform import Platform, running
 from components.workspace.workspace import Workspace
+from flows.cli.given import GIVEN
 from flows.cli.shared import ExistingOption, existing_workspace
-
-# What `ganflow env` set, so that ganflow itself goes on finding the platform by its record.
-GIVEN = "GANFLOW_ENV"
 
 
 def login(
@@ -69,21 +66,6 @@ def given(workspace: Workspace, platform: Platform) -> dict[str, str]:
         }
     addresses = (found[name] for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI") if name in found)
     return found | {GIVEN: " ".join(addresses)}
-
-
-def forget_given() -> None:
-    """Take what `ganflow env` set out of the environment: ganflow finds its own servers, and none is one too many.
-
-    What the user has set to something else since then stays.
-    """
-    addresses = os.environ.pop(GIVEN, "").split()
-    for name, beside in (
-        ("PREFECT_API_URL", ("PREFECT_API_AUTH_STRING",)),
-        ("MLFLOW_TRACKING_URI", ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")),
-    ):
-        if os.environ.get(name) in addresses:
-            for variable in (name, *beside):
-                os.environ.pop(variable, None)
 
 
 def _known(workspace: Workspace) -> str:

@@ -14,28 +14,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.models import CommandInfo
 from typer.testing import CliRunner
 
 from components.workspace.artifacts import Dataset
 from flows.cli import main
-from tests.conftest import environment, ganflow, refused, succeeded
+from flows.cli.commands import COMMANDS
+from tests.conftest import PROJECT, environment, ganflow, refused, succeeded
 
 
 def test_help_lists_every_command_under_a_subject_in_a_line() -> None:
     out = CliRunner().invoke(main.app, ["--help"], env={"COLUMNS": "80"}).output
     listed = {line.split()[0] for line in out.partition("Data:")[2].splitlines() if line.startswith("  ")}
-    names = {command.name or command.callback.__name__.replace("_", "-") for command in main.app.registered_commands}
-    assert names - {"list-params"} <= listed
-    assert len(names) > 25
+    assert COMMANDS.keys() <= listed
+    assert len(COMMANDS) > 25
     assert "..." not in out.partition("Data:")[2]
     assert "\nCommands:" not in out
 
 
-@pytest.mark.parametrize("command", main.app.registered_commands, ids=lambda c: c.name or c.callback.__name__)
-def test_each_command_shows_an_example_or_its_exit_codes(command: CommandInfo) -> None:
-    name = command.name or command.callback.__name__.replace("_", "-")
-    assert f"ganflow {name}" in str(command.epilog) or "Exit code" in str(command.epilog)
+@pytest.mark.parametrize("name", COMMANDS.keys() - {"data"})
+def test_each_command_shows_its_options_and_an_example_or_its_exit_codes(name: str) -> None:
+    out = CliRunner().invoke(main.app, [name, "--help"], env={"COLUMNS": "200"}).output
+    assert f"{name} [OPTIONS]" in out
+    assert f"ganflow {name}" in out.partition("--help")[2] or "Exit code" in out
+
+
+def test_a_command_imports_the_files_of_no_other() -> None:
+    code = (
+        "import sys; from flows.cli.main import app; app(['presets'], standalone_mode=False);"
+        "print(sorted(name for name in sys.modules if name.startswith('flows.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert {"flows.cli.run", "flows.cli.status", "flows.cli.maintenance"}.isdisjoint(
+        done.stdout.splitlines()[-1].split("'")
+    )
+
+
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant() -> None:
+    assert "Did you mean 'evaluate'?" in CliRunner().invoke(main.app, ["evalute"]).output
 
 
 def test_version() -> None:

@@ -79,7 +79,9 @@ COMMANDS: Mapping[str, Listed] = {
         SCHEDULE, "platform.up", "Examples: ganflow up | ganflow up --detach | ganflow up --prefect-port 4201"
     ),
     "down": Listed(SCHEDULE, "platform.down", "Example: ganflow down"),
-    "status": Listed(SCHEDULE, "platform.status", "Examples: ganflow status | ganflow status --json"),
+    "status": Listed(
+        SCHEDULE, "platform.status", "Examples: ganflow status | ganflow status --sizes | ganflow status --json"
+    ),
     "login": Listed(SCHEDULE, "login.login", "Examples: ganflow login | ganflow login --open"),
     "env": Listed(SCHEDULE, "login.env", 'Example: eval "$(ganflow env)" && prefect deployment ls'),
     "drift": Listed(SCHEDULE, "platform.drift", "Example: ganflow drift --set retrain.inbox=~/incoming"),

@@ -90,10 +90,16 @@ def down(folder: ExistingOption = Path()) -> None:
         print("The platform does not run.")
 
 
-def status(folder: ExistingOption = Path(), as_json: JsonOption = False) -> None:
-    """Show servers, runs, schedules, the champion and disk use."""
+def status(
+    folder: ExistingOption = Path(),
+    as_json: JsonOption = False,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="add up what the folders take; slow after thousands of runs")
+    ] = False,
+) -> None:
+    """Show servers, runs, schedules, the champion and the disk."""
     workspace = existing_workspace(folder)
-    found = status_of(workspace)
+    found = status_of(workspace, sizes)
     if as_json:
         print(json.dumps(found.model_dump(exclude_unset=True), indent=2, default=str))
         return

@@ -1,8 +1,9 @@
-"""What `ganflow status` shows: servers, runs, schedules, the champion and disk use, as a record and in lines."""
+"""What `ganflow status` shows: servers, runs, schedules, the champion and the disk, as a record and in lines."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,8 @@ from flows.supervisor import supervisor
 from flows.supervisor.members import members
 
 RUNS = 5
+# Whose sizes are shown.
+FOLDERS = ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")
 
 
 class _Part(BaseModel):
@@ -66,7 +69,10 @@ class ChampionStatus(_Part):
 
 
 class Status(_Part):
-    """A workspace at this moment; `runs` and `next` where Prefect's server answers, `disk` in bytes."""
+    """A workspace at this moment; `runs` and `next` where Prefect's server answers.
+
+    In bytes: `free` on the disk that it lies on, and in `disk` what its folders take, if that was asked.
+    """
 
     platform: str
     remedy: str | None = None
@@ -74,23 +80,28 @@ class Status(_Part):
     runs: Sequence[RunStatus] | None = None
     next: Sequence[NextRun] | None = None
     champion: ChampionStatus | None
-    disk: Mapping[str, int]
+    free: int
+    disk: Mapping[str, int] | None = None
 
 
-def status_of(workspace: Workspace) -> Status:
-    """Look at a workspace and the servers that belong to it."""
+def status_of(workspace: Workspace, sizes: bool = False) -> Status:
+    """Look at a workspace and the servers that belong to it; `sizes`: at every file of it too."""
     platform = running(workspace)
     server = os.environ.get("PREFECT_API_URL") or (platform.prefect if platform else None)
-    asked = {}
+    asked: dict[str, object] = {}
     if server and answers(f"{server}/health"):
         supervisor.use(workspace)
         asked = {"runs": last_runs(), "next": next_runs()}
-    return Status(
-        **_state(workspace),
-        servers=_servers(platform) if platform else {},
-        **asked,
-        champion=_champion(workspace),
-        disk={name: _size(workspace.root / name) for name in ("data", "artifacts", "mlruns", ".ganflow", ".dvc/cache")},
+    if sizes:
+        asked["disk"] = {name: _size(workspace.root / name) for name in FOLDERS}
+    return Status.model_validate(
+        {
+            **_state(workspace),
+            "servers": _servers(platform) if platform else {},
+            "champion": _champion(workspace),
+            "free": shutil.disk_usage(workspace.root).free,
+            **asked,
+        }
     )
 
 
@@ -149,8 +160,12 @@ def lines_of(found: Status) -> Iterator[tuple[str, list[str]]]:
     if found.next is not None:
         yield "next", next_lines(found.next)
     yield "champion", _champion_lines(found.champion) if found.champion else ["none yet"]
-    sizes = [f"{name} {size / 1e6:,.0f} MB" for name, size in found.disk.items() if size]
-    yield "disk", [", ".join(sizes) or "nothing"]
+    free = f"{found.free / 1e9:,.1f} GB free"
+    if found.disk is None:
+        yield "disk", [f"{free}; --sizes adds up what the workspace takes"]
+    else:
+        sizes = [f"{name} {size / 1e6:,.0f} MB" for name, size in found.disk.items() if size]
+        yield "disk", [free, ", ".join(sizes) or "nothing"]
 
 
 def next_lines(runs: Sequence[NextRun]) -> list[str]:

@@ -33,7 +33,9 @@ def disk(folders: Sequence[Path], needed: float = DISK_BYTES, share: float = DIS
         usage = shutil.disk_usage(folder)
         words = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.0f} are free at {folder}"
         ok = usage.free >= max(needed, share * usage.total)
-        yield Diagnosis("disk", ok, words, "" if ok else "make room: `ganflow status` says what takes how much here")
+        yield Diagnosis(
+            "disk", ok, words, "" if ok else "make room: `ganflow status --sizes` says what takes how much here"
+        )
 
 
 def shared_memory(folder: Path, needed: float = SHARED_BYTES) -> Diagnosis:

@@ -26,7 +26,7 @@ def test_the_champion_is_that_of_the_journal(workspace: Workspace, capsys: pytes
     status(workspace.root, as_json=True)
     found = json.loads(capsys.readouterr().out)
     # What is not known is left out.
-    assert list(found) == ["platform", "servers", "champion", "disk"]
+    assert list(found) == ["platform", "servers", "champion", "free"]
     (change,) = champions.history("ganflow", workspace)
     since = datetime.fromisoformat(change.time)
     assert found["champion"] == {
@@ -36,8 +36,10 @@ def test_the_champion_is_that_of_the_journal(workspace: Workspace, capsys: pytes
         "last_registered": 1,
         "last_verdict": "version 1: promote",
     }
+    assert found["free"] > 0
     sizes = {file: file.stat().st_size for file in workspace.data.iterdir()}
-    assert found["disk"]["data"] == sum(sizes.values())
+    disk = status_of(workspace, sizes=True).disk
+    assert disk and disk["data"] == sum(sizes.values())
     shutil.rmtree(workspace.registration)
     kept = status_of(workspace).champion
     assert kept and kept.model_dump(exclude_unset=True).keys() == {"name", "version", "since"}
@@ -62,7 +64,7 @@ def test_lines_say_what_the_record_says() -> None:
         champion=ChampionStatus(
             name="faces", version=3, since=now - timedelta(hours=49), last_verdict="version 4: keep"
         ),
-        disk={"data": 3_000_000, "mlruns": 0},
+        free=5_000_000_000,
     )
     lines = dict(lines_of(found))
     assert lines["prefect"] == ["process 7, healthy, http://127.0.0.1:4200"]
@@ -72,6 +74,8 @@ def test_lines_say_what_the_record_says() -> None:
     assert len(lines["runs"][0]) == 200 and lines["runs"][0].startswith("retrain: Failed, 61 s; mmm")
     assert lines["next"] == ["nothing is scheduled"]
     assert lines["champion"] == ["faces version 3, for 2 days", "version 4: keep"]
-    assert lines["disk"] == ["data 3 MB"]
+    assert lines["disk"] == ["5.0 GB free; --sizes adds up what the workspace takes"]
+    sized = found.model_copy(update={"disk": {"data": 3_000_000, "mlruns": 0}})
+    assert dict(lines_of(sized))["disk"] == ["5.0 GB free", "data 3 MB"]
     due = found.model_copy(update={"next": [NextRun(deployment="drift/drift", at=now)]})
     assert dict(lines_of(due))["next"][0].startswith("drift/drift at ")

@@ -271,7 +271,7 @@ def _write_chain(path: Path, witness: Path | None, lines: Iterator[dict[str, Any
 
 def _index_again(workspace: Workspace) -> None:
     workspace.ledger.with_suffix(".sqlite").unlink(missing_ok=True)
-    Ledger(workspace).names("none")
+    Ledger(workspace).named(["none"])
 
 
 def _nothing_to_record(workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
@@ -69,9 +69,13 @@ class Index:
         """Every value of a role."""
         return [value for (value,) in self._rows("SELECT DISTINCT value FROM terms WHERE role = ?", role)]
 
-    def names(self, name: str) -> bool:
-        """Whether a hash, key or id stands in the ledger."""
-        return bool(self._rows("SELECT 1 FROM terms WHERE role = ? AND value = ? LIMIT 1", _NAMED, name))
+    def named(self, names: Iterable[str]) -> set[str]:
+        """Return those of these hashes, keys and ids that stand in the ledger."""
+        if not self._journal.path.exists():
+            return set()
+        # Once for all: to see that the index is that of the ledger takes longer than to look into it.
+        ask, query = self._fresh().execute, "SELECT 1 FROM terms WHERE role = ? AND value = ? LIMIT 1"
+        return {name for name in names if ask(query, (_NAMED, name)).fetchone()}
 
     def known(self) -> Known:
         """Return what was found when the lines were read last."""

@@ -111,9 +111,9 @@ class Ledger:
         """Return every value of a role, such as `dataset source`."""
         return self._index.values(role)
 
-    def names(self, name: str) -> bool:
-        """Whether a hash, key or id stands in it."""
-        return self._index.names(name)
+    def named(self, names: Iterable[str]) -> set[str]:
+        """Return those of these hashes, keys and ids that stand in it."""
+        return self._index.named(names)
 
     def append(self, entry: AnyEntry) -> bool:
         """Write `entry` down, unless it is there already; whether it was not.

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +33,8 @@ RECORD = "begun.json"
 DATASET = "dataset"
 # Of the training stage in the version that kept no records, 29edf2a: what it left half-way is finished by this code.
 FIRST_CODE = "6ee30b753addd28f69552353681c7ed3d81f850d300aa8360ec35f5d24308a4f"
+# In `.ganflow`: the keys of trainings whose record says that they ended, so that not all are read by every command.
+ENDED = "ended-trainings"
 
 
 class Begun(Options):
@@ -89,17 +91,26 @@ def begin(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> N
     Raises:
         UserError: there is no space left.
     """
+    # First: what is listed is not looked at.
+    if key.id in (ended := _ended(workspace)):
+        _list_ended(ended - {key.id}, workspace)
     before = _read(workspace.state / "training" / key.id)
     since = before.since if before else datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
     _keep(Begun(options=options, key=key, since=since), dataset, workspace)
 
 
 def end(key: Key, workspace: Workspace) -> None:
-    """Let go of what the training with this key was begun with: it is over, or is not to be finished."""
+    """Let go of what the training with this key was begun with: it is over, or is not to be finished.
+
+    To be called, as `begin`, by who holds the workspace.
+    """
     folder = workspace.state / "training" / key.id
     if begun := _read(folder):
         _write(begun.model_copy(update={"open": False}), workspace)
         shutil.rmtree(folder / DATASET, ignore_errors=True)
+        before = _ended(workspace)
+        over = {other.name for other in _unlisted(before, workspace) if (found := _read(other)) and not found.open}
+        _list_ended(before | over, workspace)
 
 
 def open_trainings(params: Params, workspace: Workspace) -> list[Begun]:
@@ -109,7 +120,7 @@ def open_trainings(params: Params, workspace: Workspace) -> list[Begun]:
     be told: by `params`, or else by what MLflow was told.
     """
     found = []
-    for folder in sorted((workspace.state / "training").glob("*")):
+    for folder in _unlisted(_ended(workspace), workspace):
         begun = _read(folder) or _recovered(folder, params, workspace)
         if begun and begun.open and begun.reached(workspace):
             found.append(begun)
@@ -152,6 +163,26 @@ def restore_dataset(begun: Begun, workspace: Workspace) -> Dataset:
     with staging(workspace.dataset) as folder:
         _link(kept.folder, folder)
     return Dataset.load(workspace.dataset)
+
+
+def _unlisted(ended: Set[str], workspace: Workspace) -> list[Path]:
+    """List the folders of trainings but those that `ended`."""
+    folder = workspace.state / "training"
+    # Of thousands each path would take longer to make than to leave out.
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.name not in ended)
+    return []
+
+
+def _ended(workspace: Workspace) -> Set[str]:
+    """Read the keys of the trainings that are listed as ended; none, if that cannot be read."""
+    with suppress(OSError, ValueError):
+        return {*(workspace.state / ENDED).read_text(encoding="ascii").split()}
+    return set()
+
+
+def _list_ended(keys: Set[str], workspace: Workspace) -> None:
+    write_whole(workspace.state / ENDED, "".join(f"{key}\n" for key in sorted(keys)))
 
 
 def _is_present(begun: Begun, params: Params, dataset: Key | None, workspace: Workspace) -> bool:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,17 +87,26 @@ class Workspace:
     def check_own_files(self) -> None:
         """Make sure that what ganflow writes stays here: a workspace from elsewhere may bring links.
 
-        The folders right below `.ganflow/` may be links, such as to a larger disk.
+        The folders right below `.ganflow/` may be links, such as to a larger disk. Of trainings, of which there may be
+        thousands, only their folders are looked at: `check_training` looks into the one that is written to.
 
         Raises:
             UserError: where ganflow writes there is a link, or something that is neither file nor folder.
         """
-        for found in (*_own(self.mlruns, deep=False), *_own(self.state)):
+        trainings = self.state / "training"
+        for found in (*_own(self.mlruns, (self.mlruns,)), *_own(self.state, (trainings, trainings / "ray"))):
             if not (found.is_symlink() and found.is_dir() and found.parent in (self.mlruns, self.state)):
-                raise UserError(
-                    f"{found} is a link, or neither file nor folder, which ganflow makes none of: remove it, for what "
-                    "is written there would go elsewhere"
-                )
+                raise _foreign(found)
+
+    def check_training(self, key: str) -> None:
+        """Make sure of the same in the folders of one training.
+
+        Raises:
+            UserError: there is a link, or something that is neither file nor folder.
+        """
+        for folder in (self.state / "training" / key, self.state / "training" / "ray" / key):
+            for found in _own(folder):
+                raise _foreign(found)
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Hold the workspace, until the block ends or else the process does; a holder that died holds nothing.
@@ -122,13 +131,26 @@ class Workspace:
         return held
 
 
-def _own(folder: Path, deep: bool = True) -> Iterator[Path]:
-    """Yield what in `folder` is neither a file nor a folder; of a link to a folder what is in it, too."""
-    waiting: list[str | Path] = [folder]
+def _foreign(found: Path) -> UserError:
+    return UserError(
+        f"{found} is a link, or neither file nor folder, which ganflow makes none of: remove it, for what is written "
+        "there would go elsewhere"
+    )
+
+
+def _own(folder: Path, shallow: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield what in `folder` is neither a file nor a folder; of a link to a folder what is in it, too.
+
+    Of what lies in the folders that are `shallow` only they are looked into.
+    """
+    waiting = [os.fspath(folder)]
+    ends = {os.fspath(path) for path in shallow}
     while waiting:
+        at = waiting.pop()
         # Others may remove it meanwhile.
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(waiting.pop()) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(at) as entries:
             for entry in entries:
+                deep = at not in ends or entry.path in ends
                 if entry.is_dir(follow_symlinks=False):
                     waiting += [entry.path] if deep else []
                 elif not entry.is_file(follow_symlinks=False):

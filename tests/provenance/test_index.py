@@ -41,13 +41,13 @@ def agrees(workspace: Workspace) -> None:
     assert entries
     for entry in entries:
         assert ledger.holds(entry.kind, entry.key, entry.content)
-        assert ledger.names(entry.content)
+        assert ledger.named([entry.content, "none"]) == {entry.content}
         same = [other for other in entries if (other.kind, other.key) == (entry.kind, entry.key)]
         assert list(ledger.find(type(entry), "key", entry.key)) == same[::-1]
     for gallery in of_kind(entries, GalleryEntry):
         for picture in (gallery.facts.pictures[0], gallery.facts.pictures[-1]):
             assert gallery in list(ledger.find_picture(picture.pixels))
-            assert not ledger.names(picture.pixels)
+            assert not ledger.named([picture.pixels])
     assert not list(ledger.find_picture("0" * 64))
     assert not ledger.holds("model", "0" * 16, "0" * 64)
 
@@ -120,7 +120,7 @@ def test_the_last_lines_cannot_be_removed_unnoticed_though_one_witness_goes_with
 
 
 def test_of_an_old_ledger_the_last_lines_are_missed_once_it_was_read(workspace: Workspace) -> None:
-    Ledger(workspace).names("anything")
+    Ledger(workspace).named(["anything"])
     lines = workspace.ledger.read_bytes().splitlines(keepends=True)
     workspace.ledger.write_bytes(b"".join(lines[:-1]))
     assert list(damage(workspace))

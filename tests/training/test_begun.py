@@ -220,3 +220,22 @@ def test_a_strange_cost_is_not_counted(tmp_path: Path, text: str) -> None:
     (tmp_path / cost.FOLDER / "b.json").write_text('{"cpu_seconds": 2, "gpu_seconds": 3}')
     found = cost.spent(tmp_path)
     assert found and (found.cpu_seconds, found.gpu_seconds) == (2, 3)
+
+
+def test_trainings_that_ended_are_not_read_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = half_way(PARAMS, workspace)
+    other = half.key.model_copy(update={"code": "0" * 16})
+    begun.begin(PARAMS.train, Dataset.load(workspace.dataset), other, workspace)
+    begun.end(half.key, workspace)
+    read, reads = begun._read, list[str]()
+    monkeypatch.setattr(begun, "_read", lambda folder: reads.append(folder.name) or read(folder))
+    assert not begun.open_trainings(PARAMS, workspace)
+    assert reads == [other.id]
+    # A training that is begun again waits again, and a list that is lost is made again.
+    begun.begin(PARAMS.train, Dataset.load(workspace.dataset), half.key, workspace)
+    assert [one.key for one in begun.open_trainings(PARAMS, workspace)] == [half.key]
+    begun.end(other, workspace)
+    (workspace.state / begun.ENDED).write_bytes(b"\xff")
+    assert [one.key for one in begun.open_trainings(PARAMS, workspace)] == [half.key]
+    begun.end(half.key, workspace)
+    assert (workspace.state / begun.ENDED).read_text().split() == sorted((half.key.id, other.id))

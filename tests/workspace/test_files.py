@@ -57,7 +57,7 @@ def test_what_is_recorded_registered_and_rendered_is_as_open_as_the_user_says(tm
     assert champions.set_champion("ganflow", version, None, workspace)
     ledger = Ledger(workspace)
     ledger.journal.append({"entry": {}})
-    ledger.names("x")
+    ledger.named(["x"])
     with PictureFolder.open(BATCH, NAMES, Destination.of("renders/new", workspace)) as folder:
         folder.put(dict.fromkeys(NAMES, b"picture"))
     made = {path for path in tmp_path.rglob("*")} - before | {workspace.mlruns / "mlflow.db"}

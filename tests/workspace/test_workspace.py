@@ -46,7 +46,7 @@ def test_a_disk_without_locks_is_refused(tmp_path: Path) -> None:
         ".ganflow/platform.tmp",
         ".ganflow/platform/mlflow-auth.ini",
         ".ganflow/inbox/0123456789abcdef",
-        ".ganflow/training/0123456789abcdef/progress.tmp",
+        ".ganflow/training/0123456789abcdef",
         "mlruns/ledger.tmp",
         "mlruns/mlflow.db",
     ],
@@ -101,3 +101,17 @@ def test_who_only_looks_at_the_lock_keeps_nobody_away(tmp_path: Path) -> None:
         timer.start()
         with workspace.exclusive():
             timer.join()
+
+
+@pytest.mark.parametrize("name", [".ganflow/training/0123456789abcdef/cost", ".ganflow/training/ray/0123456789abcdef"])
+def test_a_training_writes_through_no_link(tmp_path: Path, name: str) -> None:
+    workspace, place = Workspace(tmp_path), tmp_path / name
+    place.parent.mkdir(parents=True)
+    workspace.check_training("0123456789abcdef")
+    place.mkdir()
+    (place / "made").symlink_to(tmp_path)
+    # Not looked for where another training's key is named, which may be one of thousands.
+    workspace.check_own_files()
+    workspace.check_training("f" * 16)
+    with pytest.raises(UserError, match="made is a link"):
+        workspace.check_training("0123456789abcdef")

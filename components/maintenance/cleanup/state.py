@@ -26,11 +26,12 @@ def trainings(survey: Survey) -> None:
         needed.add(Model.load(survey.workspace.model).key.id)
     # Whether it is champion elsewhere only the other server knows.
     needed |= {*survey.ledger.values("registered elsewhere")}
-    registered = {version.key for version in survey.registry.versions}
+    known_keys = {version.key for version in survey.registry.versions}
+    known_keys |= survey.ledger.named(training.name for training in found)
     survey.roots |= {f"training {key}" for key in needed}
     for training in found:
         key, node = training.name, f"training {training.name}"
-        known = key in registered or survey.ledger.names(key)
+        known = key in known_keys
         if known and (training / "checkpoints").exists():
             # Its curves and cost are what the ledger and `rebuild-registry` go back to.
             words = "checkpoints of a model that is neither champion nor challenger nor the present one"
@@ -120,13 +121,14 @@ def drift(survey: Survey) -> None:
 
 def data_lists(survey: Survey) -> None:
     """Look at lists of the data's files: those that the ledger names are needed."""
-    if found := children(survey.workspace.state / "data", survey.workspace):
-        for file in found:
-            source = file.name.removesuffix(".sha256s")
-            node = f"list {source}"
-            if survey.ledger.names(source):
-                survey.roots.add(node)
-            survey.add(node, file, "data lists", "hashes of the files of a data version that no model came from")
+    found = {
+        file.name.removesuffix(".sha256s"): file for file in children(survey.workspace.state / "data", survey.workspace)
+    }
+    if found:
+        survey.roots |= {f"list {source}" for source in survey.ledger.named(found)}
+        for source, file in found.items():
+            words = "hashes of the files of a data version that no model came from"
+            survey.add(f"list {source}", file, "data lists", words)
 
 
 def _in_force(changes: Iterable[champions.Change], moment: float) -> int | None:

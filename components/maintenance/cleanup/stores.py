@@ -22,7 +22,6 @@ def mlflow(survey: Survey) -> None:
     models = {
         p.name: p for p in children(folder / "models", survey.workspace) if re.fullmatch("m-[0-9a-f]{32}", p.name)
     }
-    ledger = survey.ledger
     for version in registry.versions:
         node = f"version {version.number} of {version.name}"
         survey.roots.add(node)
@@ -32,9 +31,10 @@ def mlflow(survey: Survey) -> None:
         ("MLflow models", folder / "models", models, registry.models),
     )
     for kind, parent, there, known in rows:
+        named = survey.ledger.named(name.removeprefix("m-") for name in there.keys() | known.keys())
         for name in there.keys() | known.keys():
             node, deleted = f"MLflow {name}", known.get(name)
-            if (name in known and deleted is None) or ledger.names(name.removeprefix("m-")):
+            if (name in known and deleted is None) or name.removeprefix("m-") in named:
                 survey.roots.add(node)
             elif name not in known:
                 survey.add(node, there[name], kind, "MLflow does not know it")

@@ -72,9 +72,17 @@ def take_inventory(workspace: Workspace) -> Inventory:
     check_schema(workspace)
     tags = {(name, version, key): value for name, version, key, value in tagged}
     last: dict[str, Change] = {}
+    lacking = {name for name, *_ in versions}
     for change in read_journal(workspace):
         last.setdefault(change.name, change)
+        lacking.discard(change.name)
+        # Of thousands of changes the last of each model is enough; a model without versions has nothing to keep.
+        if not lacking:
+            break
     aliased += [(change.name, change.version, "champion") for change in last.values()]
+    given: dict[tuple[str, int], set[str]] = {}
+    for name, version, alias in aliased:
+        given.setdefault((name, version), set()).add(alias)
     return Inventory(
         [
             KnownVersion(
@@ -83,7 +91,7 @@ def take_inventory(workspace: Workspace) -> Inventory:
                 frozenset(re.findall(r"(?:\bm-)?\b[0-9a-f]{32}\b", " ".join(filter(None, places)))),
                 tags.get((name, number, "key"), ""),
                 tags.get((name, number, "data"), ""),
-                frozenset(alias for named, version, alias in aliased if (named, version) == (name, number)),
+                frozenset(given.get((name, number), ())),
             )
             for name, number, *places in versions
         ],

@@ -20,12 +20,16 @@ from ..workspace.workspace import Workspace
 
 
 class Finding(NamedTuple):
-    """One part of a workspace; where something is `wrong` with it, the `remedy`; in a `note` what could not be told."""
+    """One part of a workspace; where something is `wrong` with it, the `remedy`; in a `note` what could not be told.
+
+    `checked`: whether anything says what it was.
+    """
 
     part: str
     wrong: str | None = None
     remedy: str = ""
     note: str = ""
+    checked: bool = True
 
 
 def verify(workspace: Workspace) -> Iterator[Finding]:
@@ -139,9 +143,16 @@ def _registry(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:
                 str(database.relative_to(workspace.root)), "it is gone", "`ganflow rebuild-registry` restores it"
             )
         return
-    for version, wrong in registry.damaged_versions(workspace):
+    unhashed = []
+    for version in registry.checked_versions(workspace):
         again = "`ganflow register` makes a new one, once this version is deleted in MLflow"
-        yield Finding(version, wrong, again)
+        if version.hashed:
+            yield Finding(version.name, version.wrong, again)
+        else:
+            unhashed.append(version.name)
+    if unhashed:
+        few = f"{', '.join(unhashed[:3])}{', ...' if len(unhashed) > 3 else ''}"
+        yield Finding(few, checked=False, note=f"{len(unhashed)} registered without a hash of the files")
 
 
 def _damage(artifact: type[Artifact], folder: Path) -> str | None:

@@ -91,7 +91,8 @@ def verify(folder: ExistingOption = Path()) -> None:
     damaged = 0
     for finding in findings(workspace):
         note = f" ({finding.note})" if finding.note else ""
-        print(f"{'damaged' if finding.wrong else 'ok':<8} {finding.part}{note}", flush=True)
+        mark = "damaged" if finding.wrong else "ok" if finding.checked else "-"
+        print(f"{mark:<8} {'' if finding.checked else 'not checked: '}{finding.part}{note}", flush=True)
         if finding.wrong:
             damaged += 1
             print(f"         {finding.wrong};\n         {finding.remedy}")

@@ -155,8 +155,8 @@ def steps() -> Iterator[Step]:
     def registered(root: Path) -> object:
         """Versions with their aliases and tags; each of them complete."""
         workspace = Workspace(root)
-        found = list(registry.damaged_versions(workspace))
-        assert all(wrong is None for _, wrong in found), found
+        found = list(registry.checked_versions(workspace))
+        assert all(version.wrong is None for version in found), found
         assert len(found) <= 1, found
         aliases = registry.aliases("ganflow", 1, workspace)
         registration = artifact(Registration, "registration")(root)

@@ -147,6 +147,17 @@ def test_a_record_that_is_missing_is_found(old: Workspace, name: str) -> None:
     assert wrong(old) == {name: "it is gone"}
 
 
+def test_versions_without_a_hash_are_counted(old: Workspace) -> None:
+    with closing(sqlite3.connect(old.mlruns / "mlflow.db")) as database, database:
+        database.execute("DELETE FROM model_version_tags WHERE key = 'files'")
+        (versions,) = database.execute("SELECT count(*) FROM model_versions").fetchone()
+    (found,) = (finding for finding in findings(old) if not finding.checked)
+    assert found.wrong is None and found.part.startswith("ganflow version 1")
+    assert found.note == f"{versions} registered without a hash of the files"
+    line = f"-        not checked: {found.part} ({found.note})"
+    assert line in ganflow(old.root, "verify").stdout.splitlines()
+
+
 def test_what_is_not_checked_is_said(old: Workspace) -> None:
     assert "pictures in renders/" in unchecked(old)
     assert unchecked(Workspace(old.root / "empty")) == ""

@@ -164,8 +164,16 @@ def is_registered(name: str, version: int, key: str, workspace: Workspace) -> bo
         return _version_with_key(client, name, key) == version
 
 
-def damaged_versions(workspace: Workspace) -> Iterator[tuple[str, str | None]]:
-    """Every registered version, and what is wrong with its files.
+class CheckedVersion(NamedTuple):
+    """A registered version, what is `wrong` with its files, and whether their hash was kept at all, so as to tell."""
+
+    name: str
+    wrong: str | None
+    hashed: bool
+
+
+def checked_versions(workspace: Workspace) -> Iterator[CheckedVersion]:
+    """Hash the files of every registered version again.
 
     Raises:
         UserError: the server cannot be reached.
@@ -178,7 +186,9 @@ def damaged_versions(workspace: Workspace) -> Iterator[tuple[str, str | None]]:
         for name in names:
             search = partial(client.search_model_versions, f"name = '{name}'", order_by=["version_number ASC"])
             for version in _all_of(search):
-                yield f"{name} version {version.version}", _wrong_files(client, version, workspace)
+                called = f"{name} version {version.version}"
+                hashed = FILES_TAG in version.tags
+                yield CheckedVersion(called, _wrong_files(client, version, workspace) if hashed else None, hashed)
 
 
 def _all_of(search: Callable[..., Any]) -> Iterator[Any]:
@@ -191,9 +201,7 @@ def _all_of(search: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _wrong_files(client: MlflowClient, version: Any, workspace: Workspace) -> str | None:
-    """Return what is wrong with the files of a version."""
-    if FILES_TAG not in version.tags:
-        return None
+    """Return what is wrong with the files of a version whose hash was kept."""
     try:
         if files_hash(files_of_version(client, version, workspace)) != version.tags[FILES_TAG]:
             return "its files are not those that were registered"

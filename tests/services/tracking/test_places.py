@@ -89,7 +89,7 @@ def test_files_elsewhere_are_neither_read_nor_fetched(
         assert "\n" not in str(refusal.value)
         with pytest.raises(UserError):
             named_model("2", "ganflow", workspace)
-        wrong = dict(registry.damaged_versions(workspace))["ganflow version 2"]
+        wrong = {v.name: v.wrong for v in registry.checked_versions(workspace)}["ganflow version 2"]
         assert wrong is not None
         assert "outside of the workspace, where nothing is read" in wrong
     assert paths == []
@@ -111,7 +111,9 @@ def test_a_link_among_the_files_is_not_followed(workspace: Workspace, tmp_path: 
     weights.symlink_to(tmp_path / "secret")
     with pytest.raises(RefusedError, match="include a link to"):
         champions.champion("ganflow", workspace)
-    assert "include a link to" in (dict(registry.damaged_versions(workspace))["ganflow version 2"] or "")
+    assert "include a link to" in (
+        {v.name: v.wrong for v in registry.checked_versions(workspace)}["ganflow version 2"] or ""
+    )
 
 
 def named_model_file(workspace: Workspace) -> Path:

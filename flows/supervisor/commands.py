@@ -80,6 +80,8 @@ def environment(workspace: Workspace, prefect: str, own: bool) -> dict[str, str]
     """Return the environment of all parts; `prefect` is the address of Prefect's API, `own` whether it is a part."""
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Runs that ended 90 days ago leave its database, which else only grows; their results are no part of it.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # Eight processes of 240 MB, for judges of language models.

@@ -28,6 +28,7 @@ from typing import Any
 
 from components.provenance.ledger import Ledger, record
 from components.services.tracking import champions
+from components.training import begun
 from components.workspace.artifacts import Dataset
 from components.workspace.journal import Head
 from components.workspace.workspace import Workspace
@@ -232,6 +233,9 @@ class Repeated:
         workspace, key = self._workspace, self._facts["model_key"]
         source = Dataset.load(workspace.dataset).source
         listed = (workspace.state / "data" / f"{source}.sha256s").read_bytes()
+        record = (workspace.state / "training" / key / begun.RECORD).read_bytes()
+        ended = [self._another(key, run) for run in range(self._runs)]
+        (workspace.state / begun.ENDED).write_text("".join(f"{name}\n" for name in sorted([key, *ended])))
         for run in range(self._runs):
             training = workspace.state / "training" / self._another(key, run)
             for folder in (
@@ -240,6 +244,7 @@ class Repeated:
                 workspace.mlruns / "artifacts" / "models" / self._another(self._facts["model_id"], run) / "artifacts",
             ):
                 folder.mkdir(parents=True)
+            (training / begun.RECORD).write_bytes(record)
             (training / "progress.jsonl").write_text('{"images": 1024, "generator_loss": 1.0}\n')
             digests = [hashlib.sha256(f"{run} {n}".encode()).digest() for n in range(len(listed) // 32)]
             other = workspace.state / "data" / f"{self._another(source, run)}.sha256s"

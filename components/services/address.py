@@ -20,6 +20,8 @@ _USER = re.compile(r"(?<=://)(?:[^/\s?#]*|[^/\s?#:]*:(?!\d{1,5}(?:[/?#\s]|$))\S*
 _BARE_USER = re.compile(
     r"(?<![^\s'\"(=,])((?:[a-z][a-z0-9+.-]*:/{1,4})?)[^/\s?#:@]+:(?!\d{1,5}(?:[/?#\s]|$))[^\s@/]+@", re.IGNORECASE
 )
+# What may be a password that begins like a port as well as a path with @ behind a port.
+_EITHER = re.compile(r"(?:(?<=://)[^/\s?#:]*|(?<![^\s'\"(=,])[^/\s?#:@]+):\d{1,5}[/?#]\S*@")
 _QUERY = re.compile(
     r"([?&;#][^=&;\s]*(?:pass|pwd|token|secret|key|sig|credential|auth)[^=&;\s]*=)[^&;#\s'\")]+", re.IGNORECASE
 )
@@ -27,7 +29,7 @@ _QUERY = re.compile(
 
 def masked(text: str) -> str:
     """`text` as it may be shown, logged and stored: addresses in it without user, password and secret query values."""
-    return _QUERY.sub(r"\1***", _BARE_USER.sub(r"\1", _USER.sub("", text)))
+    return _QUERY.sub(r"\1***", _EITHER.sub("***@", _BARE_USER.sub(r"\1", _USER.sub("", text))))
 
 
 def endpoint(address: str, port: int) -> tuple[str, int] | None:

@@ -48,7 +48,8 @@ def test_a_port_that_is_none() -> None:
         ("http://host/?a=1;password=hush&b=2", "http://host/?a=1;password=***&b=2"),
         ("http://host/#access_token=hush", "http://host/#access_token=***"),
         # What holds none stays.
-        ("http://host:80/a@b", "http://host:80/a@b"),
+        ("http://host:80/a", "http://host:80/a"),
+        ("http://host/a@b", "http://host/a@b"),
         ("head:6379", "head:6379"),
         ("models:/ganflow@champion", "models:/ganflow@champion"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),

@@ -38,7 +38,11 @@ def test_addresses_are_masked() -> None:
         f"API request to http://me:{PLANTED}@host/a failed (retried http://me:{PLANTED}@host/b)": (
             "API request to http://host/a failed (retried http://host/b)"
         ),
-        "http://host:5000/who?at=a@b": "http://host:5000/who?at=a@b",
+        f"http://me:12/{PLANTED}@host/api": "http://***@host/api",
+        f"redis://me:1?{PLANTED}@host:80": "redis://***@host:80",
+        f"cannot reach me:5000/{PLANTED}@host:80": "cannot reach ***@host:80",
+        # Which may be a password too.
+        "http://host:5000/who?at=a@b": "http://***@b",
         "host:6379": "host:6379",
         "sqlite:////tmp/a@b/mlflow.db": "sqlite:////tmp/a@b/mlflow.db",
         "embedded": "embedded",

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from .names import IMAGE_ENDINGS, LABEL_COLUMNS, ending_of, is_hidden
+from .names import IMAGE_ENDINGS, LABEL_COLUMNS, ending_of, is_hidden, leads_out
 from .parts import DEFLATED, ENCRYPTED, STORED, UNKNOWN_METHOD, Builder, Source
 from .unpacking import container, unpacked
 
 WEBDATASET_LABELS = ("cls", "json")
 LABEL_BYTES = 2**20
 _LINK = "a link, which is not followed"
+_ELSEWHERE = "its name leads out of the archive"
 _DAMAGED = "is damaged inside its archive"
 _SPECIAL = "not a regular file"
 _HEADER = 30
@@ -55,6 +56,8 @@ def _add_entry(
     name = _in_archive(entry.filename, suffix)
     if stat.S_ISLNK(entry.external_attr >> 16):
         return builder.reject(name, _LINK)
+    if leads_out(entry.filename):
+        return builder.reject(name, _ELSEWHERE)
     if overlaps:
         return builder.reject(name, "shares its bytes with another entry of the archive")
     # What the local header says of names and fields may differ in length from the directory.
@@ -110,6 +113,10 @@ def _tar_members(archive: tarfile.TarFile, path: Path, suffix: str, builder: Bui
             if is_image and not member.isdir():
                 linked = member.islnk() or member.issym()
                 builder.reject(_in_archive(member.name, suffix), _LINK if linked else _SPECIAL)
+            continue
+        if leads_out(member.name):
+            if is_image:
+                builder.reject(_in_archive(member.name, suffix), _ELSEWHERE)
             continue
         ending = ending_of(member.name)
         stem = member.name[: len(member.name) - len(ending) - 1]

@@ -185,17 +185,18 @@ def _table(path: Path, builder: Builder) -> Source:
                 f"{path.name}: {shortened(printable(name))} has the split {shortened(split)!r}; use train, test or "
                 "nothing"
             )
-        size = _size_of(root, name, inside)
+        # `a.png` and `./a.png` are one.
+        size, file = _size_of(root, name, inside), os.path.normpath(name)
         if isinstance(size, str):
             builder.reject(name, size)
-        elif name in listed:
+        elif file in listed:
             builder.reject(name, "listed twice")
         elif label == "":
             builder.reject(name, "has no label")
         else:
             code = SPLITS[split.lower()] if split else BY_CONTENT
             builder.add(root, os.fsencode(name), size, label=label or "", split=code)
-        listed.add(name)
+        listed.add(file)
     return builder.source("files listed in labels.csv")
 
 

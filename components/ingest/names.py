@@ -25,4 +25,9 @@ def split_of(path: Path) -> int:
 
 def is_hidden(name: str) -> bool:
     """Whether a name within an archive is of a file that people do not see."""
-    return any(piece == "__MACOSX" or (piece.startswith(".") and piece != ".") for piece in name.split("/"))
+    return any(piece == "__MACOSX" or (piece.startswith(".") and piece not in (".", "..")) for piece in name.split("/"))
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name within an archive is that of a file somewhere else."""
+    return ".." in name.split("/")

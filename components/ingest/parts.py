@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..gan.errors import UserError
 from ..workspace.params import Limits
-from ..workspace.text import printable, shown
+from ..workspace.text import printable, shortened, shown
 
 # Of images as they are read, unpacked: whoever reads a part may hold all of it.
 PART_BYTES = 64 * 2**20
@@ -179,13 +179,26 @@ class Builder:
     def source(self, kind: str, order: Sequence[str] | None = None) -> Source:
         """Return the images with their labels; classes are sorted by name, numbers as numbers, or stand in `order`."""
         self._cut()
-        if not self._parts:
-            raise UserError(f"there are no images in {self.root}")
+        self._check_any(self._parts)
         classes = list(order) if order else sorted(self._ids, key=_natural)
         places = {name: place for place, name in reversed([*enumerate(classes)])}
         position = np.array([places[name] for name in self._ids], np.int32)
         parts = [replace(part, labels=position[part.labels]) for part in self._parts]
         return Source(kind, tuple(name or "image" for name in classes), parts, self.rejected)
+
+    def _check_any(self, parts: Sequence[Part]) -> None:
+        """Make sure that there are images.
+
+        Raises:
+            UserError: there are none; what was refused is named.
+        """
+        if parts:
+            return
+        refused = ""
+        if self.rejected:
+            name, reason = self.rejected[0]
+            refused = f" ({len(self.rejected):,} refused, the first: {shortened(name)}: {reason})"
+        raise UserError(f"there are no images in {self.root}{refused}")
 
     def source_by_folder(self, kind: str) -> Source:
         """Return the images, labelled by the folders in their names.
@@ -220,8 +233,7 @@ class Builder:
                 splits.append(SPLITS[shown(folders[split_depth]).lower()] if split_depth is not None else BY_CONTENT)
             if keep:
                 parts.append(_rows_of(part, len(parts), keep, labels, splits))
-        if not parts:
-            raise UserError(f"there are no images in {self.root}")
+        self._check_any(parts)
         return Source(kind, tuple(classes), parts, self.rejected)
 
     def _components(self, depth: int) -> set[bytes]:

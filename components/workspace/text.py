@@ -15,10 +15,13 @@ _COMMANDS = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _JOINERS = "\u200c\u200d"
 _UNDECODED = range(0xDC80, 0xDD00)
 # What spreadsheets take for a formula, and the sign that keeps them from it.
-_FORMULAS, _MARK = tuple("=+-@\t\r"), "'"
+_FORMULAS, _MARK = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20"), "'"
 # Marks that chats read as a mention, a link or a command, and what looks like them.
 _CHAT = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "\uff20"})
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#+!|~$&]|(?<=:)/(?=/)")
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#+!|~$&]")
+# Within what Markdown takes for an address where none is marked: GitHub's and MLflow's do so after entities were read,
+# so that only a letter in between helps. The word joiner is not seen.
+_ADDRESS, _WORD_JOINER = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE), "\u2060"
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -56,7 +59,7 @@ def said_in_chat(text: str) -> str:
 
 def in_markdown(text: str) -> str:
     """Return `text` as Markdown shows it literally, in tables too: no mark-up, picture or address comes of it."""
-    return _MARKDOWN.sub(lambda mark: f"&#{ord(mark[0])};", printable(text))
+    return _MARKDOWN.sub(lambda mark: f"&#{ord(mark[0])};", _ADDRESS.sub(_WORD_JOINER, printable(text)))
 
 
 def cell(text: str) -> str:

@@ -190,6 +190,7 @@ def test_a_table_gives_labels_and_splits(tmp_path: Path, pictures: Files) -> Non
         {"path": "../secret.png", "label": "odd", "split": "train"},
         {"path": "cats/gone.png", "label": "odd", "split": "train"},
         {"path": "cats/000.png", "label": "odd", "split": "train"},
+        {"path": "./cats/003.png", "label": "odd", "split": "train"},
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "data" / "labels.csv", index=False)
     dataset = run(tmp_path, max_rejected=0.05)
@@ -198,7 +199,7 @@ def test_a_table_gives_labels_and_splits(tmp_path: Path, pictures: Files) -> Non
     table = pd.read_csv(dataset.folder / "rejected.csv").set_index("path")["reason"]
     assert table["../secret.png"] == "lies outside the data"
     assert "no such file" in table["cats/gone.png"]
-    assert table["cats/000.png"] == "listed twice"
+    assert table["cats/000.png"] == table["./cats/003.png"] == "listed twice"
 
 
 def test_images_beside_class_folders_are_named(tmp_path: Path, pictures: Files) -> None:
@@ -228,6 +229,14 @@ def test_images_beside_class_folders_are_named(tmp_path: Path, pictures: Files) 
             r"several kinds \(zip, Parquet\)",
         ),
         (lambda data: (data / "a.zip").write_bytes(b"PK\x05\x06" + bytes(18)), r"there are no images in"),
+        (
+            lambda data: as_tar(data, {f"../{number}.png": png(number) for number in range(3)}),
+            r"no images in .* \(3 refused, the first: ../0.png: its name leads out of the archive\)",
+        ),
+        (
+            lambda data: as_zip(data, {"a/../../0.png": png(0)}),
+            r"no images in .* \(1 refused, the first: pictures/a/../../0.png: its name leads out of the archive\)",
+        ),
         (lambda data: (data / "deep").mkdir(), r"class folder .*deep is empty"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import html
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,12 +59,13 @@ def test_names_that_are_no_utf8_are_shown_by_their_bytes() -> None:
 @example("=cmd|' /C calc'!A0")
 @example("'=1")
 @example("-n")
+@example("\uff1d1+1")
 def test_no_cell_is_a_formula_and_each_can_be_read_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     file = tmp_path_factory.mktemp("table") / "t.csv"
     write_table(file, ("path", "reason"), [(text, "r")])
     with file.open(encoding="utf-8", newline="") as source:
         (_, (read, _)) = csv.reader(source)
-    assert not read.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not read.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
     assert uncelled(read) == printable(text)
     assert uncelled(cell(text)) == text
 
@@ -74,6 +77,16 @@ def test_chats_and_markdown_get_no_commands() -> None:
     shown_ = in_markdown("a | b ![x](https://evil.example/x.png) <img src=x> `c` **d**\n# e")
     assert not {"|", "!", "[", "]", "<", ">", "`", "*", "\n"} & {*shown_}
     assert "://" not in shown_
+
+
+@pytest.mark.parametrize(
+    "name", ["https://evil.example/x", "WWW.evil.example", "x www.evil.example", "me@evil.example"]
+)
+def test_markdown_makes_no_address_of_a_name(name: str) -> None:
+    # By what GitHub and react-markdown (MLflow's pages) look for once entities are read: remark-gfm's own patterns.
+    read = html.unescape(in_markdown(name))
+    assert not re.search(r"https?://|www(?=\.)|[-.\w+]+@[-\w]+(?:\.[-\w]+)+", read, re.IGNORECASE)
+    assert read.replace("\u2060", "") == name
 
 
 def test_what_the_command_prints_commands_no_terminal(tmp_path: Path) -> None:

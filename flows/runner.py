@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
+from components.gan.options import ImageFormat
 from components.provenance import ledger
 from components.services.tracking import connection, registry
 from components.training import begun
@@ -62,6 +63,8 @@ class Work(NamedTuple):
         return made
 
     def _made(self) -> Artifact:
+        if self.stage.artifact is Dataset:
+            _check_size(self.params)
         verb = getattr(import_module(f"components.{self.stage.name}"), self.stage.name)
         made: Artifact = verb(getattr(self.params, self.stage.name), *self.inputs, self.key, self.workspace)
         return made
@@ -88,6 +91,19 @@ def run_gate(params: Params, workspace: Workspace, flow_run: str | None = None, 
     evaluation, dataset = Evaluation.load(workspace.evaluation), Dataset.load(workspace.dataset)
     options, net = params.promote, params.evaluate.feature_net
     return promote(options, registration, model, evaluation, dataset, workspace, flow_run, accepted, net)
+
+
+def _check_size(params: Params) -> None:
+    """Make sure that the networks can make images of the size that is asked for, before any is prepared.
+
+    Raises:
+        UserError: they cannot.
+    """
+    from components.training.publish import parameter_counts
+
+    height, width = params.preprocess.shape
+    # How many channels and classes there are only the data tell; whether a size can be made does not depend on them.
+    parameter_counts(params.train.network, ImageFormat(height=height, width=width, channels=3, classes=("any",)))
 
 
 def _input(source: str, workspace: Workspace) -> Artifact | str:

@@ -159,3 +159,12 @@ def test_another_workspace_is_filled_from_the_project(tmp_path: Path) -> None:
     assert out.count("would run") == 6
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".ganflow", "data", "params.yaml"]
     shutil.rmtree(tmp_path / "new")
+
+
+def test_a_size_that_the_networks_cannot_make_is_refused_before_images_are_prepared(
+    make_workspace: Callable[..., Path],
+) -> None:
+    root = make_workspace()
+    told = refused(root, "preprocess", "--set", "preprocess.resolution=30")
+    assert "dcgan cannot make images of 30x30" in told and "preprocess.resolution" in told
+    assert not (root / "artifacts").exists()

@@ -79,7 +79,11 @@ def local_path(place: str, root: Path) -> Path | None:
     """
     scheme, mark, rest = place.partition("://")
     if not mark:
-        return _resolved(root / place, place)
+        try:
+            # By its first letter: a path forgets that it was written as ./~
+            return _resolved(root / (Path(place).expanduser() if place.startswith("~") else place), place)
+        except RuntimeError:
+            raise UserError(f"{place}: there is no such user; write ./{place} for a folder of that name") from None
     if scheme.lower() != "file":
         return None
     host, slash, path = rest.partition("/")

@@ -13,7 +13,7 @@ from components.maintenance.doctor.diagnosis import Diagnosis
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import ExistingOption, JsonOption, SetOption, check_servers, existing_workspace
+from flows.cli.shared import ExistingOption, JsonOption, SetOption, check_servers, existing_workspace, typed
 
 # Of thousands of a kind the largest tell enough.
 SHOWN = 10
@@ -31,7 +31,7 @@ def doctor(
     Looks for what is outdated, open, full, unreachable or left over, and changes nothing.
     """
     # Also where a workspace cannot be, which is among what it tells.
-    found = examine(Workspace(folder.absolute()), online=online)
+    found = examine(Workspace(typed(folder)), online=online)
     wrong = False
     if as_json:
         listed = [diagnosis._asdict() for diagnosis in found]

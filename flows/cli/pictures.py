@@ -13,6 +13,7 @@ from components.gan.errors import UserError
 from components.workspace.artifacts import Gallery
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
+from flows.cli.data import shown
 from flows.cli.shared import (
     ExistingOption,
     ModelOption,
@@ -22,6 +23,7 @@ from flows.cli.shared import (
     check_servers,
     existing_workspace,
     ready,
+    typed,
     workspace_at,
 )
 
@@ -41,7 +43,7 @@ OutOption = Annotated[
     str,
     typer.Option(
         metavar="FOLDER",
-        help="relative to the workspace, or s3://bucket/prefix; default: a folder of its own in renders/",
+        help="for the pictures, or s3://bucket/prefix; default: a folder of its own in the workspace's renders/",
     ),
 ]
 RawOption = Annotated[bool, typer.Option("--raw", help="as the model makes them, without finishing steps")]
@@ -98,9 +100,8 @@ def sample(
     params = Params.load(workspace.params, overrides)
     if model != "workspace":
         check_servers()
-    # Relative to where the command is given. The workspace is only read: images can be made while it trains.
-    place = out if "://" in out else str(Path(out).absolute())
-    _generate(workspace, params, True, images=n, label=label, seed=seed, truncation=truncation, out=place, model=model)
+    # The workspace is only read: images can be made while it trains.
+    _generate(workspace, params, True, images=n, label=label, seed=seed, truncation=truncation, out=out, model=model)
 
 
 def sign(
@@ -120,17 +121,20 @@ def sign(
     gallery = Gallery.load(existing_workspace(folder).gallery)
     from components.provenance.signing import sign as signed
 
-    count = signed(gallery, certificate, key, out, timestamp)
-    print(f"{count} signed pictures in {out}")
+    place = typed(out)
+    count = signed(gallery, certificate, key, place, timestamp)
+    print(f"{count} signed pictures in {shown(place)}")
 
 
-def _generate(workspace: Workspace, params: Params, raw: bool, **asked: object) -> None:
+def _generate(workspace: Workspace, params: Params, raw: bool, out: str, **asked: object) -> None:
     from components.generate import GenerateRequest
     from components.generate import generate as generated
 
     asked["truncation"] = _truncation(str(asked["truncation"]))
+    # Relative to where the command is given, as tools have it; a flow takes it as of the workspace.
+    place = out if not out or "://" in out else str(typed(Path(out)) if out.startswith("~") else Path(out).absolute())
     try:
-        request = GenerateRequest.model_validate(asked | ({"steps": ()} if raw else {}))
+        request = GenerateRequest.model_validate(asked | {"out": place} | ({"steps": ()} if raw else {}))
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{first['loc'][0]}: {first['ctx']['error']}") from None

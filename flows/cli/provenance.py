@@ -15,7 +15,7 @@ from components.provenance.trace import trace as trace_of
 from components.reports import trace_page
 from components.workspace.files import disk_errors
 from flows.cli.data import shown
-from flows.cli.shared import ExistingOption, JsonOption, existing_workspace
+from flows.cli.shared import ExistingOption, JsonOption, existing_workspace, typed
 
 
 def trace(
@@ -29,8 +29,10 @@ def trace(
     Names gallery, scores, model, version, runs, parameters, code, data and the nearest training images.
     """
     workspace = existing_workspace(folder)
+    image = typed(image)
     found = trace_of(image, workspace)
     if html is not None:
+        html = typed(html)
         with disk_errors(html):
             html.write_text(trace_page.page(found, image, workspace), encoding="utf-8")
     if as_json:

@@ -49,9 +49,21 @@ ModelOption = Annotated[
 ]
 
 
+def typed(path: Path) -> Path:
+    """Return a path as the user means it: of the folder that the shell is in, with ~ where the shell left it.
+
+    Raises:
+        UserError: it is another user's home, and there is none.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such user; write ./{path} for a folder of that name") from None
+
+
 def workspace_at(folder: Path | None) -> Workspace:
     """Return this folder's workspace, or the one named, with the project's parameters and data if it lacks them."""
-    workspace = Workspace((folder or Path()).absolute())
+    workspace = Workspace(typed(folder or Path()))
     surroundings.check_path(workspace.root)
     if workspace.root.is_file():
         raise UserError(f"{workspace.root} is a file: name a folder by --workspace")
@@ -72,7 +84,7 @@ def existing_workspace(folder: Path) -> Workspace:
     Raises:
         NotThereError: there is no such folder.
     """
-    workspace = Workspace(folder.absolute())
+    workspace = Workspace(typed(folder))
     surroundings.check_path(workspace.root)
     if not workspace.root.is_dir():
         raise NotThereError(f"there is no folder {workspace.root}: name a workspace by --workspace")

@@ -11,6 +11,7 @@ from components.services import versioning
 from components.services.destination import Destination, local_path
 from components.services.picture_folder import MANIFEST, PictureBatch, PictureFolder
 from components.workspace.workspace import Workspace
+from flows.cli.shared import typed
 
 BATCH = PictureBatch(name="ganflow", version=1, model="0" * 16, images=2, label="", seed=0, truncation=1, steps=())
 NAMES = {"a-0.png", "b-1.png"}
@@ -71,6 +72,20 @@ def test_data_that_are_a_link_are_kept_from_pictures_by_either_name(tmp_path: Pa
     for place in ("data", str(tmp_path / "pictures" / "new")):
         with pytest.raises(UserError, match="data/, which is not for pictures"):
             Destination.of(place, workspace)
+
+
+def test_a_home_that_the_shell_left_is_found(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert Destination.of("~/x", workspace).folder == tmp_path / "home" / "x" == typed(Path("~/x"))
+    assert Destination.of("./~/x", workspace).folder == (workspace.root / "~" / "x").resolve()
+    # A command takes a folder as of the shell's, a flow as of the workspace.
+    assert typed(Path("x")) == tmp_path / "x"
+    for find in (lambda place: typed(Path(place)), lambda place: Destination.of(place, workspace)):
+        with pytest.raises(UserError, match=r"there is no such user; write \./~nobody-here/x"):
+            find("~nobody-here/x")
 
 
 @pytest.mark.parametrize("place", ["renders/x", "dataset", "data2", "../elsewhere", "my artifacts"])

@@ -96,12 +96,16 @@ def survey(data: Path, scratch: Path) -> Survey:
     )
     seen: set[bytes] = set()
     every = max(1, LOOKED_AT // SHEET_IMAGES)
-    for name, shape, content in tqdm(_contents(source), desc="look at images", unit="img", disable=None, leave=False):
+    unreadable: Counter[str] = Counter()
+    for name, label, shape, content in tqdm(
+        _contents(source), desc="look at images", unit="img", disable=None, leave=False
+    ):
         found.looked_at += 1
         looked = content if isinstance(content, str) else look(content, options, shape)
         made = content if isinstance(content, str) else next(decoded(content, options, shape))
         if isinstance(looked, str) or isinstance(made, str) or isinstance(content, str):
             found.broken.append((name, made if isinstance(made, str) else str(looked)))
+            unreadable[label] += 1
             continue
         digest = hashlib.sha256(made.pixels.tobytes()).digest()
         found.duplicates += digest in seen
@@ -112,6 +116,10 @@ def survey(data: Path, scratch: Path) -> Survey:
         found.heic |= is_heic(content)
         if len(found.samples) < SHEET_IMAGES and (found.looked_at % every == 0 or found.images <= LOOKED_AT):
             found.samples.append((content, shape))
+    if found.looked_at == found.images:
+        # Only then it is known of each file whether it is an image.
+        found.images -= unreadable.total()
+        found.class_counts = {name: count - unreadable[name] for name, count in found.class_counts.items()}
     if not found.sizes:
         raise UserError(
             f"none of {found.looked_at:,} files under {printable(str(data))} can be read (the first: "
@@ -120,10 +128,11 @@ def survey(data: Path, scratch: Path) -> Survey:
     return found
 
 
-def _contents(source: Source) -> Iterator[tuple[str, tuple[int, int] | None, bytes | str]]:
+def _contents(source: Source) -> Iterator[tuple[str, str, tuple[int, int] | None, bytes | str]]:
+    """Yield name, class, shape and bytes of some files."""
     for part in thinned(source, LOOKED_AT):
         for row, content in enumerate(read(part)):
-            yield part.name(row), part.shape, content
+            yield part.name(row), source.classes[int(part.labels[row])], part.shape, content
 
 
 def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:

@@ -6,7 +6,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,10 @@ import yaml
 
 from components.gan.errors import NotThereError, UserError
 from components.services import versioning
-from components.workspace.files import disk_errors
+from components.workspace.files import disk_errors, write_whole
 from components.workspace.params import Limits
 from components.workspace.workspace import Workspace
+from flows.cli.shared import typed
 
 if TYPE_CHECKING:
     from components.ingest.survey import Proposal, Survey
@@ -38,7 +40,7 @@ def init(
 
     The proposal suits the images and this machine; edit params.yaml as you like.
     """
-    workspace, data = Workspace(folder.absolute()), data.absolute()
+    workspace, data = Workspace(typed(folder)), typed(data)
     if not data.exists():
         raise NotThereError(f"there is no {data}: name a folder or a file with images by --data")
     if workspace.root.is_file():
@@ -54,7 +56,8 @@ def init(
 
     if data.is_file() and data.suffix[1:].lower() in IMAGE_ENDINGS:
         raise UserError(f"{data} is a single image: name the folder that it lies in by --data")
-    with disk_errors(workspace.root):
+    sheet = workspace.root / "survey.png"
+    with disk_errors(workspace.root), _whole(workspace.root, workspace.state, workspace.data, sheet):
         workspace.state.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=workspace.state) as scratch:
             found = survey.survey(data, Path(scratch))
@@ -62,11 +65,8 @@ def init(
         name = workspace.root.name if data == workspace.data else data.stem
         proposal = survey.propose(found, name, *placement.local_resources())
         _place(data, workspace, found, link)
-        sheet = workspace.root / "survey.png"
         survey.sample_sheet(found, proposal).save(sheet)
-        staged = workspace.params.with_suffix(".tmp")
-        staged.write_text(_yaml(data, found, proposal))
-        staged.replace(workspace.params)
+        write_whole(workspace.params, _yaml(data, found, proposal))
     _show_proposal(workspace, found, proposal)
     if not found.labelled:
         from components.gan.features import require_feature_net
@@ -93,7 +93,7 @@ def fetch(
     """Fetch a public data set, check and convert it."""
     from components.ingest.public_data import fetch as get
 
-    folder = get(name, into.absolute(), source)
+    folder = get(name, typed(into), source)
     print(f"{name} in {shown(folder)}, licence in {shown(folder / 'LICENSE.txt')}")
     print(f"Next: ganflow init --data {shown(folder)} --workspace {shown(into)}")
 
@@ -110,6 +110,22 @@ def shown(path: Path) -> str:
     """`path` as short as a user would type it here."""
     relative = os.path.relpath(path)
     return str(path.absolute()) if relative.startswith("..") else relative
+
+
+@contextmanager
+def _whole(*paths: Path) -> Iterator[None]:
+    """Take away what is made at these places, and the folders above them, if not all of it can be made."""
+    wanted = {above for path in paths for above in (path, *path.parents)}
+    new = sorted(path for path in wanted if not os.path.lexists(path))
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _place(data: Path, workspace: Workspace, found: Survey, link: bool) -> None:

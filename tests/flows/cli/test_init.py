@@ -44,7 +44,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_what_is_seen_and_proposed(photos: Path, tmp_path: Path) -> None:
     out = succeeded(ganflow(tmp_path, "init", "--data", str(photos), "--workspace", "w"))
-    assert "102 images" in out and "looked at all" in out
+    assert "101 images" in out and "looked at all" in out
     assert "none: images without labels" in out
     assert "320x160 (100%)" in out
     assert "duplicates   1" in out
@@ -96,6 +96,18 @@ def test_data_in_a_git_repository_is_versioned(photos: Path, tmp_path: Path) -> 
             status, cwd=tmp_path / "w", env=environment(), capture_output=True, text=True, check=True
         ).stdout
     )
+
+
+def test_what_cannot_be_made_whole_leaves_nothing(tmp_path: Path) -> None:
+    texts = tmp_path / "texts" / "class"
+    texts.mkdir(parents=True)
+    (texts / "notes.txt").write_text("no image")
+    assert "can be read" in refused(tmp_path, "init", "--data", "texts", "--workspace", "new/w")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").touch()
+    assert "can be read" in refused(tmp_path, "init", "--data", "texts", "--workspace", "there")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["mine"]
 
 
 def test_what_is_there_is_not_replaced(photos: Path, tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ...gan.errors import UserError
+from ...gan.errors import UnreachableError, UserError
 from ...workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "ganflow"
+# How long a lock of another process is waited for.
+_LOCK_SECONDS = 60.0
 # Revisions of the schema, by Alembic, in which the writes below were tried: that of MLflow 3.17.
 KNOWN_REVISIONS = frozenset({"dc11669786a5"})
 # Where the embedded database holds absolute places.
@@ -33,11 +35,24 @@ _PLACES = (
 
 
 def read_rows(workspace: Workspace, query: str, *values: str | int) -> list[tuple[str, ...]]:
-    """Rows of the embedded database, read directly: importing MLflow would make "nothing to do" take seconds."""
+    """Rows of the embedded database, read directly: importing MLflow would make "nothing to do" take seconds.
+
+    Raises:
+        UnreachableError: another process keeps it locked, so that nothing can be told.
+    """
     database = workspace.mlruns / "mlflow.db"
+    address = f"{database.absolute().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(address, uri=True, timeout=_LOCK_SECONDS)) as connection:
             return connection.execute(query, values).fetchall()
+    except sqlite3.OperationalError as error:
+        # The first byte tells the kind.
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise UnreachableError(
+                f"{database} has been locked by another process for {_LOCK_SECONDS:.0f} seconds: end that, and run the "
+                "same command again"
+            ) from None
+        return []
     except sqlite3.Error:
         return []
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from components.gan.errors import RefusedError, UnreachableError
-from components.services.tracking import registry
+from components.services.tracking import database, registry
 from components.services.tracking.connection import ensure_experiment, open_client, server_errors
 from components.workspace.workspace import Workspace
 
@@ -33,6 +33,20 @@ def test_a_database_that_is_locked(tmp_path: Path) -> None:
         with pytest.raises(UnreachableError, match=r"database is locked.*end what holds it") as told, server_errors():
             engine.connect().execute(sqlalchemy.text("INSERT INTO t VALUES ('a secret value')"))
         assert "secret" not in str(told.value)
+
+
+def test_a_locked_database_is_not_taken_for_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.mlruns.mkdir()
+    monkeypatch.setattr(database, "_LOCK_SECONDS", 0.1)
+    with closing(sqlite3.connect(workspace.mlruns / "mlflow.db", isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE t (a)")
+        holder.execute("INSERT INTO t VALUES ('x')")
+        assert database.read_rows(workspace, "SELECT a FROM t") == [("x",)]
+        assert database.read_rows(workspace, "SELECT a FROM no_such_table") == []
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UnreachableError, match=r"mlflow\.db has been locked by another process"):
+            database.read_rows(workspace, "SELECT a FROM t")
 
 
 def test_signs_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

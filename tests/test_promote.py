@@ -145,7 +145,7 @@ def test_what_the_champion_saw_refuses_no_challenger(finished: Path, tmp_path: P
     assert again is not None
     (old,) = (check for check in again.checks if check.name == "unseen")
     assert old.value == check.value
-    assert "what the champion saw is known by the pixels" in old.words
+    assert "what the champion saw is known by its processed pixels" in old.words
     # Where too few are left there is no telling.
     assert "VETO     unseen: " in succeeded(ganflow(root, "promote", "--set", "promote.min_unseen=2000"))
 

@@ -32,15 +32,12 @@ class Unseen:
 
 def unseen(dataset: Dataset, rows: npt.NDArray[np.int64], contenders: Mapping[str, Seen]) -> Unseen:
     """Return which of the held-out images at `rows` (M,) are new to all `contenders`, by what each is called."""
-    mask, unsure = np.ones(len(rows), bool), []
+    mask, unsure, by_pixels = np.ones(len(rows), bool), [], []
     for name, seen in contenders.items():
         if seen.identities is None or seen.signatures is None or not knows_identities(dataset):
             holdout = Split(dataset.folder, "holdout", dataset.image)
             mask &= ~np.isin(fingerprints_in_order(holdout)[rows], seen.fingerprints)
-            unsure.append(
-                f"what the {name} saw is known by the pixels that it was given alone, so that near-duplicates and "
-                "images processed in another way are not found"
-            )
+            by_pixels.append(name)
             continue
         identities, signatures = (
             np.load(dataset.folder / f"holdout-{what}.npy", allow_pickle=False)[rows]
@@ -50,4 +47,9 @@ def unseen(dataset: Dataset, rows: npt.NDArray[np.int64], contenders: Mapping[st
         mask[mask] = ~near_any(signatures[mask], seen.signatures)
         if len(seen.signatures) < len(seen.identities):
             unsure.append(f"near-duplicates were looked for in {MAX_SIGNATURES:,} of the images that the {name} saw")
+    if by_pixels:
+        unsure.append(
+            f"what the {' and the '.join(by_pixels)} saw is known by its processed pixels alone: near-duplicates, and "
+            "images that are processed in another way since, are not found"
+        )
     return Unseen(mask, "; ".join(unsure))

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from components.evaluate import evaluate
+from components.evaluation.contenders import Evidence
 from components.evaluation.seen import FINGERPRINTS, Seen, write_seen
 from components.evaluation.unseen import unseen
+from components.evaluation.vetoes import vetoes
 from components.gan.dataset import Split, with_shares
 from components.gan.distances import kernel_distance
 from components.gan.options import ImageFormat
 from components.ingest.identity import traits_of
-from components.workspace.artifacts import Dataset
-from components.workspace.params import Preprocess
+from components.services.tracking import champions
+from components.workspace.artifacts import Dataset, Model
+from components.workspace.params import Params, Preprocess, Promote
+from components.workspace.verdict import Check
+from components.workspace.workspace import Workspace
 from tests.conftest import Pixels, made_dataset
 from tests.ingest.test_identity import photo
 
@@ -70,7 +77,31 @@ def test_a_champion_of_before_is_known_by_its_pixels_and_that_is_said(tmp_path: 
     challenger = made_dataset(root, Preprocess(resolution=16, holdout=0.4))
     found = unseen(challenger, np.arange(challenger.splits["holdout"]), {"champion": seen})
     assert found.mask.tolist() == [i in before for i in held_out(challenger)]
-    assert "what the champion saw is known by the pixels" in found.unsure
+    assert "what the champion saw is known by its processed pixels" in found.unsure
+
+
+def test_a_champion_of_the_first_version_is_compared_on_what_it_has_not_seen(old_workspace: Path) -> None:
+    """The named finding, by a model of 29edf2a: with another share held out none was ever compared with it."""
+    workspace = Workspace(old_workspace)
+    params, model = Params.load(workspace.params), Model.load(workspace.model)
+    champion = champions.champion("ganflow", workspace)
+    before = Dataset.load(workspace.dataset)
+    assert before.splits == {"training": 392, "holdout": 108}
+    # What it held out stays held out, and of the rest some are now.
+    dataset = made_dataset(old_workspace, Preprocess(**params.preprocess.model_dump() | {"holdout": 0.4}))
+    evaluation = evaluate(params.evaluate, model, dataset, model.key, workspace)
+    evidence = Evidence.gather(model, evaluation, dataset, champion, workspace)
+    held = dataset.splits["holdout"]
+    assert len(evidence.held) == len(evidence.unseen) == 108 < held
+
+    def check(left: int) -> Check:
+        mask = np.arange(held) < left
+        changed = replace(evidence, unseen=replace(evidence.unseen, mask=mask))
+        return next(found for found in vetoes(Promote(), changed) if found.name == "unseen")
+
+    assert check(108).passed
+    assert "what the champion saw is known by its processed pixels" in check(108).words
+    assert not check(held // 2 - 1).passed
 
 
 def test_of_many_images_the_signatures_of_some_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def read_image(content: bytes, folder: Path) -> None:
     """As preprocessing, `ganflow init` and `ganflow trace` do."""
     for options in (OPTIONS, OPTIONS.model_copy(update={"frames": "first", "channels": 4})):
         for made in decoded(content, options):
-            assert isinstance(made, str) or made.shape[:2] == (8, 8)
+            assert isinstance(made, str) or made.pixels.shape[:2] == (8, 8)
             assert not isinstance(made, str) or (made and printable(made) == made)
     look(content, OPTIONS)
     (folder / "picture.png").write_bytes(content)

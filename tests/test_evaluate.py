@@ -178,4 +178,8 @@ def test_parts_are_the_same_alone_as_in_a_row(artifacts: tuple[Dataset, Model, E
         assert np.array_equal(one, other)
     features = np.load(evaluation.folder / "features.npy")
     assert features.shape == (500, 128)
-    assert np.array_equal(np.load(evaluation.folder / "training_images.npy"), fingerprints(training))
+    # Development chose the checkpoint, so that it is no more unseen than what was trained on.
+    development = Split(dataset.folder, "development", dataset.image)
+    seen = np.sort(np.concatenate([fingerprints(training), fingerprints(development)]))
+    assert np.array_equal(np.load(evaluation.folder / "training_images.npy"), seen)
+    assert set(Evaluation.seen) <= evaluation.files.keys()

@@ -223,7 +223,7 @@ def test_the_next_run_finishes_its_training_and_the_model_meets_the_champion(old
     assert found["version"]["version"] == 3
     assert re.fullmatch("[0-9a-f]{64}", found["data"]["source"])
     # It was finished on its own two splits; the next run makes three, on which the champion's holdout stays held out.
-    assert "preprocess   its code changed" in succeeded(ganflow(old_workspace, "run", "--dry-run"))
+    assert "preprocess   would run: its code changed" in succeeded(ganflow(old_workspace, "run", "--dry-run"))
     succeeded(ganflow(old_workspace, "preprocess"))
     before, now = (
         {name: fingerprints(split_of(folder, name)) for name in ("training", "holdout")}

@@ -136,11 +136,10 @@ def _recall(options: Promote, evidence: Evidence) -> Iterator[Veto]:
     recall = score.value
     covered = f"the samples cover {recall:.1%} of the training images"
     # As many as the samples that recall was measured with: more images cover more.
-    count = min(len(evidence.challenger.features), len(evidence.held))
-    floor = _covered(evidence, evidence.held[:count])
+    floor = _covered(evidence, evidence.held[: score.n])
     yield Veto("recall", f"{covered}, real images {floor:.1%}", recall, at_least=options.min_recall * floor)
     if evidence.champion is not None:
-        before = _covered(evidence, evidence.champion.features[:count])
+        before = _covered(evidence, evidence.champion.features[: score.n])
         words = f"{covered}, the champion's {before:.1%}"
         yield Veto("recall of the champion", words, recall, at_least=options.keep_recall * before)
 

@@ -96,6 +96,7 @@ def test_the_choice_is_kept_with_the_version_and_used_where_it_is_asked_for(
 def test_another_models_evaluation_chooses_nothing(workspace: Workspace, tmp_path: Path, full: Evaluation) -> None:
     other = Workspace(tmp_path)
     shutil.copytree(workspace.model, other.model)
+    shutil.copyfile(workspace.params, other.params)
     Evaluation.describe(
         _emptied(other.evaluation),
         full.key,

@@ -125,18 +125,25 @@ class Evidence:
         training = Split(self.dataset.folder, "training", self.dataset.image)
         others = nets_of_other_seeds(nets, training, self.dataset.content, workspace, options.feature_nets - 1)
         seeing = (nets.main, *others)
-        labels = labels_like(training.class_shares, options.samples)
+        seen = self.challenger.seen, Seen.load(champion.folder, str(champion))
+        new = unseen(self.dataset, held_rows(self.evaluation), dict(zip(("challenger", "champion"), seen, strict=True)))
+        holdout = Split(self.dataset.folder, "holdout", self.dataset.image)
+        rows = held_rows(self.evaluation)[new.compared]
+        # With the classes of what they are compared with, whose shares may be others than those of training.
+        classes = np.bincount(holdout.labels[rows], minlength=len(self.dataset.image.classes))
+        labels = labels_like(classes / len(rows), options.samples)
         named = hashlib.sha256(" ".join(net.sha256 for net in seeing).encode() + labels.tobytes()).hexdigest()[:16]
         look = take(own.id, rival.id, self.evaluation.holdout, named, workspace)
         seeds = range(look.first_seed, look.first_seed + options.samples)
-        seen = self.challenger.seen, Seen.load(champion.folder, str(champion))
-        new = unseen(self.dataset, held_rows(self.evaluation), dict(zip(("challenger", "champion"), seen, strict=True)))
-        held = [features[new.compared] for features in _seen_holdout(self.dataset, self.evaluation, seeing)]
+        pixels = holdout.pixels(rows)
+        # What the first one sees was kept by the evaluation.
+        held = [held_features(self.evaluation)[new.compared], *(net.read(pixels).features for net in others)]
         made = []
         for stream, (model, of_it) in enumerate(zip((own, rival), seen, strict=True)):
             features, shown = _samples_of(model, seeing, seeds, labels, named, workspace.state / "gate")
             pairs = zip(features, held, strict=True)
-            distances = tuple(kernel_resampled(fake, real, labels, stream) for fake, real in pairs)
+            both = labels, holdout.labels[rows]
+            distances = tuple(kernel_resampled(fake, real, both, stream) for fake, real in pairs)
             made.append(Contender(features[0], shown, of_it, distances))
         return replace(self, labels=labels, held=held[0], unseen=new, challenger=made[0], champion=made[1], look=look)
 
@@ -214,11 +221,3 @@ def _samples_of(
     np.savez(staged, shown=shown, **packed)
     staged.replace(cached)
     return [features.astype(np.float64) for features in packed.values()], shown
-
-
-def _seen_holdout(dataset: Dataset, evaluation: Evaluation, nets: Sequence[FeatureNet]) -> list[Features]:
-    """Return what each net sees in the holdout, (M, F); what the first one does was kept by the evaluation."""
-    holdout = Split(dataset.folder, "holdout", dataset.image)
-    first = held_features(evaluation)
-    pixels = holdout.pixels(held_rows(evaluation))
-    return [first, *(net.read(pixels).features for net in nets[1:])]

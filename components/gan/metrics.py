@@ -71,20 +71,25 @@ class Resampled(NamedTuple):
 
 
 def kernel_resampled(
-    fake: Features, real: Features, labels: npt.NDArray[np.int64], stream: int, resamples: int = 400
+    fake: Features,
+    real: Features,
+    labels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    stream: int,
+    resamples: int = 400,
 ) -> Resampled:
     """KID of fakes to reals with resamples of both; less what the reals have among themselves.
 
-    Fakes are drawn again within their class, as the shares of classes are no accident: they are given by `labels` (N,).
+    Both are drawn again within their classes, `labels` (N,) and (M,): where the fakes were made with the classes of the
+    reals, how many there are of each is no accident.
 
     The reals are drawn alike whatever the `stream`, so that in the difference of two such distances what both owe to
     the choice of reals drops out, and it can be had without a comparison of the fakes. Shapes: (N, F), (M, F).
     """
-    value, pull, r = kernel_pulls(fake, real)
-    for label in np.unique(labels):
-        pull[labels == label] -= pull[labels == label].mean()
-    by_fakes, by_reals = _resampled(pull, 1 + stream, resamples), _resampled(r, 0, resamples)
-    return Resampled(value, by_fakes, by_reals)
+    value, by_fake, by_real = kernel_pulls(fake, real)
+    for pull, classes in zip((by_fake, by_real), labels, strict=True):
+        for label in np.unique(classes):
+            pull[classes == label] -= pull[classes == label].mean()
+    return Resampled(value, _resampled(by_fake, 1 + stream, resamples), _resampled(by_real, 0, resamples))
 
 
 class Pulls(NamedTuple):

@@ -60,7 +60,7 @@ def test_moments_of_parts_are_those_of_the_whole(rng: np.random.Generator) -> No
 def test_a_kernel_distance_by_parts_is_as_good(rng: np.random.Generator) -> None:
     """Of many fakes only those of one part are compared with each other: that loses little of what chance does."""
     real, fake = rng.normal(size=(800, 8)), rng.normal(size=(9000, 8)) + 0.2
-    found = metrics.kernel_resampled(fake, real, np.zeros(9000, np.int64), 0)
+    found = metrics.kernel_resampled(fake, real, (np.zeros(9000), np.zeros(800)), 0)
     assert abs(found.value - kernel_distance(fake, real)) < 0.3 * float(found.by_fakes.std())
     few = metrics.kernel_pulls(fake[:3000], real)
     assert few.value == pytest.approx(kernel_distance(fake[:3000], real))

@@ -63,6 +63,7 @@ class Seen(NamedTuple):
     by_samples: Array
     by_held: Array
     labels: npt.NDArray[np.int64]
+    held_labels: npt.NDArray[np.int64]
     truth: Array
 
 
@@ -106,7 +107,7 @@ def looked_at(
     if not file.exists():
         real = holdout.pixels(np.arange(len(holdout)))
         held = {seed: read(net, real).features for seed, net in nets.items()}
-        labels, few = labels_like(training.class_shares, PART), labels_like(training.class_shares, TRUE_PART)
+        labels, few = (labels_like(holdout.class_shares, count) for count in (PART, TRUE_PART))
         first = 10_000_000 * (at + 1)
         parts: dict[int, list[tuple[float, torch.Tensor, torch.Tensor]]] = {seed: [] for seed in NETS}
         for part in range(PARTS):
@@ -123,6 +124,7 @@ def looked_at(
             by_samples=np.stack([np.concatenate([own.numpy() for _, own, _ in parts[seed]]) for seed in NETS]),
             by_held=np.stack([np.mean([by.numpy() for _, _, by in parts[seed]], 0) for seed in NETS]),
             labels=np.tile(labels, PARTS),
+            held_labels=holdout.labels,
             truth=np.mean(truth, 0),
         )
     return Seen(**np.load(file, allow_pickle=False))
@@ -133,15 +135,18 @@ class Looks:
 
     def __init__(self, models: Sequence[Seen], rng: np.random.Generator) -> None:
         self.models, self.rng = models, rng
-        centred = [_within_classes(model) for model in models]
+        centred = [_within_classes(model.by_samples, model.labels) for model in models]
         self.spread = [np.cov(pull, bias=True) for pull in centred]
         self.luck = [_resampled(pull, model.labels, rng) for pull, model in zip(centred, models, strict=True)]
-        self.held = np.stack([model.by_held - model.by_held.mean(1, keepdims=True) for model in models])
+        self.held_labels = models[0].held_labels
+        self.held = np.stack([_within_classes(model.by_held, self.held_labels) for model in models])
 
     def holdout(self) -> Array:
         """What another choice of held-out images adds to each KID, (models, nets)."""
-        count = self.held.shape[2]
-        chosen = np.bincount(self.rng.integers(0, count, count), minlength=count) / count
+        chosen = np.zeros(len(self.held_labels))
+        for label in np.unique(self.held_labels):
+            own = np.flatnonzero(self.held_labels == label)
+            np.add.at(chosen, self.rng.choice(own, len(own)), 1 / len(chosen))
         return self.held @ chosen
 
     def look(self, new: int, old: int, nets: npt.NDArray[np.int64], samples: int, holdout: Array) -> Comparison:
@@ -168,11 +173,11 @@ class Looks:
         )
 
 
-def _within_classes(model: Seen) -> Array:
-    """Pulls of samples less the mean of their class, whose share is no accident."""
-    centred = model.by_samples.astype(np.float64)
-    for label in np.unique(model.labels):
-        centred[:, model.labels == label] -= centred[:, model.labels == label].mean(1, keepdims=True)
+def _within_classes(pulls: Array, labels: npt.NDArray[np.int64]) -> Array:
+    """Pulls (nets, N) less the mean of their class, whose share is no accident."""
+    centred = pulls.astype(np.float64)
+    for label in np.unique(labels):
+        centred[:, labels == label] -= centred[:, labels == label].mean(1, keepdims=True)
     return centred
 
 

@@ -139,7 +139,9 @@ class Looks:
         self.spread = [np.cov(pull, bias=True) for pull in centred]
         self.luck = [_resampled(pull, model.labels, rng) for pull, model in zip(centred, models, strict=True)]
         self.held_labels = models[0].held_labels
-        self.held = np.stack([_within_classes(model.by_held, self.held_labels) for model in models])
+        held = np.stack([_within_classes(model.by_held, self.held_labels) for model in models])
+        # What all models share cancels in every comparison, and is known only with what the reals pull on each other.
+        self.held = held - held.mean(0)
 
     def holdout(self) -> Array:
         """What another choice of held-out images adds to each KID, (models, nets)."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, t  # type: ignore[import-untyped]
+from scipy.special import ndtr, ndtri, stdtrit  # type: ignore[import-untyped]
 
 from ..gan.metrics import Resampled
 
@@ -74,9 +74,9 @@ class Comparison(NamedTuple):
         A quantile of Student's t: the error that is owed to nets is known by few of them (Satterthwaite 1946).
         """
         if not self.by_nets:
-            return float(norm.isf(alpha)) * self.error
+            return -float(ndtri(alpha)) * self.error
         freedom = (self.nets - 1) * min(self.error / self.by_nets, 1e3) ** 4
-        return float(t.isf(alpha, freedom)) * self.error
+        return -float(stdtrit(freedom, alpha)) * self.error
 
     def with_samples(self, samples: int) -> Comparison:
         """Return what is to be expected of other numbers of samples: their error falls with the root of the number."""
@@ -84,7 +84,7 @@ class Comparison(NamedTuple):
 
     def power(self, improvement: float, least: float) -> float:
         """Probability that `least` is found, or more, where the improvement is `improvement`."""
-        return float(norm.cdf((improvement - least) / self.error)) if self.error else float(improvement > least)
+        return float(ndtr((improvement - least) / self.error)) if self.error else float(improvement > least)
 
 
 def spent(alpha: float, look: int, early: float) -> float:

@@ -13,6 +13,7 @@ import torch
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.gan.features import train_classifier
+from components.gan.published import one_thread
 from components.workspace import chosen_nets
 from components.workspace.chosen_nets import load_nets, nets_of_other_seeds
 from components.workspace.params import Params
@@ -29,7 +30,8 @@ def test_nets_of_other_seeds_are_those_that_their_seeds_make(split: Split, tmp_p
     others = nets_of_other_seeds(nets, split, "content", workspace, 2)
     assert len({net.sha256 for net in (nets.main, *others)}) == 3
     for seed, other in enumerate(others, 1):
-        alone = train_classifier(split, seed).state_dict()
+        with one_thread():
+            alone = train_classifier(split, seed).state_dict()
         assert all(torch.equal(value, alone[name]) for name, value in other.net.state_dict().items())  # type: ignore[attr-defined]
     again = nets_of_other_seeds(nets, split, "content", workspace, 1)
     assert again[0].sha256 == others[0].sha256

@@ -23,6 +23,12 @@ TYPICAL = 1 / 3
 EARLY_OF_PAIR, EARLY_OF_HOLDOUT = 1.0, 20.0
 
 
+# Errors of an improvement by a third, as shares of the champion's KID: of digits, with so many held-out images
+# (docs/evaluation.md).
+_OF_DIGITS = Comparison(2 / 3, 1.0, by_samples=0.08, by_held=0.18, by_nets=0.09, nets=3, samples=16_000)
+_HELD_DIGITS = 2_000
+
+
 class Decision(NamedTuple):
     """What the samples say, in units of KID; `low` and `high` each hold for all looks at this pair together.
 
@@ -169,6 +175,20 @@ def least(comparison: Comparison, wanted: float, looks: tuple[int, int], alpha: 
         wanted + comparison.reach(spent(alpha, looks[0], EARLY_OF_PAIR)),
         comparison.reach(spent(alpha, looks[1], EARLY_OF_HOLDOUT)),
     )
+
+
+def expected_power(held: int, options: Promote) -> float:
+    """Probability that a KID lower by a third is promoted at the first look, before there is any model.
+
+    `held`: held-out images. By the errors that were measured for digits; those of other data differ.
+    """
+    nets = options.feature_nets
+    expected = _OF_DIGITS.with_samples(options.samples)._replace(
+        by_held=_OF_DIGITS.by_held * (_HELD_DIGITS / max(1, held)) ** 0.5,
+        by_nets=None if nets == 1 else 0.09 * (_OF_DIGITS.nets / nets) ** 0.5,
+        nets=nets,
+    )
+    return expected.power(TYPICAL, least(expected, options.margin, (1, 1), options.alpha))
 
 
 def fewest(comparison: Comparison, power: Callable[[Comparison], float]) -> int | None:

@@ -17,7 +17,7 @@ import yaml
 from components.gan.errors import NotThereError, UserError
 from components.services import versioning
 from components.workspace.files import disk_errors, write_whole
-from components.workspace.params import Limits
+from components.workspace.params import Limits, Promote
 from components.workspace.workspace import Workspace
 from flows.cli.shared import typed
 
@@ -195,6 +195,8 @@ def _show_survey(data: Path, found: Survey) -> None:
 
 
 def _show_proposal(workspace: Workspace, found: Survey, proposal: Proposal) -> None:
+    from components.evaluation.gate import expected_power
+
     image, train = proposal.image, proposal.params["train"]
     colours = {1: "grey", 3: "RGB"}.get(image.channels, f"{image.channels} channels")
     free = shutil.disk_usage(workspace.root).free
@@ -205,6 +207,10 @@ def _show_proposal(workspace: Workspace, found: Survey, proposal: Proposal) -> N
     print(f"  training     {train['images']:,} images, about {max(1, round(proposal.training_seconds / 60))} min")
     print(f"               at {proposal.images_per_second:,.0f} images/s, measured here by a few steps")
     print(f"  judged by    {'a classifier of its own labels' if found.labelled else 'EfficientNet-Lite0 features'}")
+    held = round(proposal.params["preprocess"]["holdout"] * found.images)
+    power = expected_power(held, Promote())
+    print(f"  gate         {held:,} held-out images; a KID lower by a third would be promoted with about {power:.0%}")
+    print("               at the first look (by errors of digits); more images and promote.feature_nets raise that")
     print(f"  disk         about {_size(proposal.disk_bytes)}; {_size(free)} are free")
     print(f"  model        {proposal.params['register']['name']}")
 

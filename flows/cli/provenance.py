@@ -29,7 +29,7 @@ def trace(
     Names gallery, scores, model, version, runs, parameters, code, data and the nearest training images.
     """
     workspace = existing_workspace(folder)
-    image = typed(image)
+    image = typed(image) if str(image).startswith("~") else image
     found = trace_of(image, workspace)
     if html is not None:
         html = typed(html)

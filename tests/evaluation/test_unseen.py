@@ -90,7 +90,7 @@ def test_a_champion_of_the_first_version_is_compared_on_what_it_has_not_seen(old
     # What it held out stays held out, and of the rest some are now.
     dataset = made_dataset(old_workspace, Preprocess(**params.preprocess.model_dump() | {"holdout": 0.4}))
     evaluation = evaluate(params.evaluate, model, dataset, model.key, workspace)
-    evidence = Evidence.gather(model, evaluation, dataset, champion, workspace)
+    evidence = Evidence.gather(params.promote, model, evaluation, dataset, champion, workspace)
     held = dataset.splits["holdout"]
     assert len(evidence.held) == len(evidence.unseen) == 108 < held
 

@@ -95,7 +95,8 @@ def test_the_model_card_is_in_the_format(subject: Subject) -> None:
     assert index["name"] == "ganflow, version 1"
     (results,) = index["results"]
     assert results["task"]["type"] == facts["pipeline_tag"]
-    assert results["dataset"]["type"] in facts["datasets"] and results["dataset"]["name"] == "561 images"
+    assert results["dataset"]["type"] in facts["datasets"]
+    assert results["dataset"]["name"] == f"{subject.dataset.splits['training']} images"
     assert results["dataset"]["revision"] == subject.dataset.content
     metrics = subject.evaluation.metrics
     assert {m["name"]: m["value"] for m in results["metrics"]} == {
@@ -117,11 +118,12 @@ def test_the_model_card_says_what_the_artifacts_say(subject: Subject) -> None:
             data_version=version,
         )
     )
-    page = rendered(card)
+    page, splits = rendered(card), subject.dataset.splits
     for words in (
         "28x28 pixels, grey; 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "It makes the class that it is asked for.",
-        "It saw 4,096 images, which are 7.3 passes over its 561 training images; it was judged by 139 others.",
+        f"It saw 4,096 images, which are {4096 / splits['training']:.1f} passes over its {splits['training']} training",
+        f"it was judged by {splits['holdout']} others.",
         "Its finished images went through curate, upscale;",
         "a net trained on this data set",
         subject.dataset.source,
@@ -272,7 +274,7 @@ def test_names_cannot_become_markup(subject: Subject) -> None:
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     # The columns are those of the table.
     rows = rendered(data).partition("<tbody>")[2].partition("</tbody>")[0]
-    assert rows.count("<tr>") == 11 and rows.count("<td") == 33
+    assert rows.count("<tr>") == 11 and rows.count("<td") == 44
     assert "a | b | c --- license: mit" in rows
 
 

@@ -31,7 +31,7 @@ def test_help_lists_every_command_under_a_subject_in_a_line() -> None:
     assert "\nCommands:" not in out
 
 
-@pytest.mark.parametrize("name", COMMANDS.keys() - {"data"})
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"data"}))
 def test_each_command_shows_its_options_and_an_example_or_its_exit_codes(name: str) -> None:
     out = CliRunner().invoke(main.app, [name, "--help"], env={"COLUMNS": "200"}).output
     assert f"{name} [OPTIONS]" in out

@@ -108,7 +108,7 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
             except OSError:
                 # On another disk; a symbolic link would lead outside, which no reader follows.
                 shutil.copyfile(file, link, follow_symlinks=False)
-        source = find_raw_images(scratch / "new", scratch, PART, options.limits)
+        source = find_raw_images(scratch / "new", scratch, PART, options)
         parts = thinned(source, params.drift.max_images)
         made = tasks.run_parts(partial(make_part, options=options), read, parts)
         found = [one_of_each_file(table, pixels) for table, pixels in made if pixels.shape[3] == image.channels]

@@ -58,7 +58,7 @@ def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -
         images = max(64, PIXEL_BYTES // (3 * height * width))
         # Files may then hold many images each.
         size = images if options.frames == "first" else max(1, images // FRAMES)
-        source = find_raw_images(workspace.data, scratch, size, options.limits)
+        source = find_raw_images(workspace.data, scratch, size, options)
         _make_parts(source, options, scratch)
         known = Known.of(workspace.dataset)
         with staging(workspace.dataset) as folder:
@@ -128,23 +128,32 @@ def _load_signatures(scratch: Path, source: Source) -> Pixels:
 
 
 class _Rejected:
-    """The table of rejected images, and how many there were of each kind."""
+    """The tables of rejected images and of what is left out, and how many there were."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Source) -> None:
         self.rows: list[tuple[str, str]] = []
-        self.unreadable = self.duplicates = self.left_out = 0
+        self.left_out = list(source.left_out)
+        self.unreadable = self.duplicates = self.between_sides = 0
         self.first = ""
+        for name, reason in source.rejected:
+            self.add(name, reason)
 
     def add(self, name: str, reason: str) -> None:
         if reason.startswith(SAME_PIXELS):
             self.duplicates += 1
         elif reason.startswith(NEARLY_THE_SAME):
-            self.left_out += 1
+            self.between_sides += 1
         else:
             self.unreadable += 1
             self.first = self.first or f"{name}: {reason}"
-        if len(self.rows) < MAX_TABLE:
             self.rows.append((name, reason))
+            return
+        self.left_out.append((name, reason))
+
+    def write(self, folder: Path) -> None:
+        """Write both tables, as far as somebody may want to read them."""
+        write_table(folder / "rejected.csv", ("path", "reason"), self.rows[:MAX_TABLE])
+        write_table(folder / "left_out.csv", ("path", "reason"), self.left_out[:MAX_TABLE])
 
 
 def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, folder: Path) -> dict[str, object]:
@@ -163,7 +172,7 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
     shares = Shares(options.holdout, options.development)
     sides = decide(tables, named, kept, np.concatenate([file_pairs(tables), copies, near]), known, shares)
     rejected = _rejected(source, tables, first_of, sides)
-    write_table(folder / "rejected.csv", ("path", "reason"), rejected.rows)
+    rejected.write(folder)
     total = len(source) + len(source.rejected)
     if rejected.unreadable > options.max_rejected * total:
         raise UserError(
@@ -195,7 +204,7 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
         "duplicates": rejected.duplicates,
         "near_duplicates": alike.images,
         "near_groups": alike.groups,
-        "left_out": rejected.left_out,
+        "left_out": rejected.between_sides,
     }
 
 
@@ -231,9 +240,7 @@ def _first_with(keys: npt.NDArray[np.uint64]) -> Index:
 
 def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, sides: Sides) -> _Rejected:
     """Return the table of all that is left out, in the order of the source."""
-    rejected = _Rejected()
-    for name, reason in source.rejected:
-        rejected.add(name, reason)
+    rejected = _Rejected(source)
     starts = np.cumsum([0, *(len(table.rows) for table in tables)])
     out = (first_of != np.arange(len(first_of))) | (sides.codes == LEFT_OUT)
 

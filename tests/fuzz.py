@@ -279,7 +279,7 @@ def _csv() -> Sequence[bytes]:
 
 def read_container(data: Path, scratch: Path) -> None:
     scratch.mkdir()
-    source = find_raw_images(data, scratch, 64, LIMITS)
+    source = find_raw_images(data, scratch, 64, Preprocess(limits=LIMITS))
     assert all(printable(name) == name and reason for name, reason in source.rejected)
     for part in source.parts:
         table, pixels = make_part(part, read(part), OPTIONS)

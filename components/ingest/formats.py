@@ -1,84 +1,170 @@
-"""Finds raw images in whatever users have, by its content.
+"""Finds raw images in whatever users have, by its content, and accounts for every file.
 
-Known are: a table `labels.csv` (path, label, split); IDX pairs (the format of MNIST, plain or gzipped); zip and tar
-archives of images; WebDataset tar shards; Parquet with image bytes; folders of images, one for each class or without
-classes. Here are folders, tables and IDX; `archives.py` and `parquet.py` read the others.
+Read are folders of images, zip and tar archives of them (also several, in folders, or one level within each other),
+WebDataset shards, Parquet with image bytes, IDX pairs, `.npz` arrays; labels from folders, tables or names.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
-import stat
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..gan.errors import UserError
-from ..workspace.params import Limits
-from ..workspace.text import printable, shortened
-from .archives import read_tar, read_zip
-from .names import IMAGE_ENDINGS, split_of
-from .parquet import read_parquet
-from .parts import BY_CONTENT, SPLITS, Builder, Source
-from .unpacking import container, opened, unpacked
+from ..workspace.params import Preprocess
+from ..workspace.text import printable, shortened, shown
+from .archives import Reader
+from .arrays import read_arrays
+from .folders import Listed, listed
+from .kinds import FOREIGN
+from .layout import role_of
+from .parquet import columns_without_images, read_parquet
+from .parts import BY_CONTENT, Builder, Source
+from .tables import Text
+from .understanding import understood
+from .unpacking import opened, unpacked
+
+# What `preprocess.source` calls each kind of file.
+_SOURCES = {
+    "picture": "folders",
+    "zip": "archives",
+    "tar": "archives",
+    "Parquet": "archives",
+    "arrays": "archives",
+    "IDX images": "idx",
+    "IDX labels": "idx",
+}
+_CALLED = {
+    "picture": "images in folders",
+    "zip": "zip archives",
+    "tar": "tar archives",
+    "Parquet": "Parquet files",
+    "arrays": ".npz files",
+    "IDX images": "IDX files",
+}
 
 
-def find_raw_images(data: Path, scratch: Path, size: int, limits: Limits) -> Source:
+def find_raw_images(data: Path, scratch: Path, size: int, options: Preprocess) -> Source:
     """Look at the content of `data`, a folder or one file, and list its images in parts of at most `size`.
 
-    What has to be unpacked to be read in parts goes to `scratch`, and is found there the next time.
+    What has to be unpacked to be read in parts goes to `scratch`.
 
     Raises:
-        UserError: nothing known was found, or it is damaged.
+        UserError: nothing known was found, it is damaged, or it can be read in several ways.
     """
-    if data.is_dir():
-        files = sorted(p for p in data.iterdir() if p.is_file() and not p.name.startswith("."))
-    elif data.is_file():
-        files = [data]
-    else:
+    if not data.exists():
         raise UserError(f"there is no {printable(str(data))}: name a folder or a file with images")
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        found.setdefault(_kind(path), []).append(path)
-    builder = Builder(data if data.is_dir() else data.parent, size, limits)
-    if "table" in found:
-        return _table(found["table"][0], builder)
-    if "IDX images" in found or "IDX labels" in found:
-        return _idx(found.get("IDX images", []), found.get("IDX labels", []), scratch, builder)
-    packed = [kind for kind in ("zip", "tar", "Parquet") if kind in found]
-    if len(packed) > 1:
-        raise UserError(f"{printable(str(data))} holds files of several kinds ({', '.join(packed)}): keep one kind")
-    if packed:
-        read = {"zip": read_zip, "tar": read_tar, "Parquet": read_parquet}[packed[0]]
-        return read(found[packed[0]], scratch, builder)
-    return _folder(data, files, builder)
+    root = data if data.is_dir() else data.parent
+    builder = Builder(root, size, options.limits)
+    found = listed(data, builder, options.follow_links)
+    _split_parquet(found)
+    kinds = _chosen(found, data, options)
+    reader = Reader(builder, scratch)
+    for number, listing in enumerate(found.files):
+        if listing.kind not in kinds:
+            continue
+        name = listing.name
+        if listing.kind in ("zip", "tar"):
+            reader.read(listing.path, listing.kind, name)
+        elif listing.kind == "Parquet":
+            read_parquet(listing.path, scratch / f"{number}.images", builder, name)
+        elif listing.kind == "arrays":
+            read_arrays(listing.path, scratch / f"{number}.images", builder, name)
+    _read_idx(found, kinds, scratch, builder)
+    for picture in found.pictures if "picture" in kinds else ():
+        builder.add(root, picture.name, picture.size)
+    for name, kind in found.foreign:
+        builder.leave_out(name, f"{kind}, which is not read: {FOREIGN[kind]}", lost=True)
+    for listing in found.files:
+        if listing.kind not in kinds:
+            builder.leave_out(listing.name, "of a kind that preprocess.source does not ask for", lost=True)
+    source = understood(builder, _called(kinds), [*reader.texts, *found.texts], options)
+    if options.strict:
+        _check_strict(source)
+    return source
 
 
-def _kind(path: Path) -> str:
-    """Return what a file is, by its first bytes; a table by its name."""
-    if path.name == "labels.csv":
-        return "table"
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return "other"
-        with path.open("rb") as file:
-            head = file.read(512)
-        if head.startswith(b"\x1f\x8b"):
-            with gzip.open(path, "rb") as file:
-                head = file.read(512)
-    except (OSError, EOFError, zlib.error):
-        return "damaged"
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
-    if head[257:262] == b"ustar":
-        return "tar"
-    starts = {b"PAR1": "Parquet", b"\0\0\x08\x03": "IDX images", b"\0\0\x08\x01": "IDX labels"}
-    return starts.get(head[:4], "other")
+def _split_parquet(found: Listed) -> None:
+    """Take Parquet files without images for the tables that they are."""
+    for packed in [packed for packed in found.files if packed.kind == "Parquet"]:
+        columns = columns_without_images(packed.path)
+        if columns is None:
+            continue
+        found.files.remove(packed)
+        found.texts.append(Text(packed.name, packed.size, packed.path.read_bytes))
+        if not found.files and not found.pictures:
+            raise UserError(
+                f"{printable(packed.name)} has no column of image bytes; its columns: "
+                f"{shortened(printable(', '.join(columns)))}"
+            )
 
 
-def _idx(images: Sequence[Path], labels: Sequence[Path], scratch: Path, builder: Builder) -> Source:
+def _chosen(found: Listed, data: Path, options: Preprocess) -> set[str]:
+    """Return the kinds of files that are used.
+
+    Raises:
+        UserError: there are several, of which nobody says which are meant, or none that is read.
+    """
+    counts: dict[str, int] = {}
+    for packed in found.files:
+        counts[packed.kind] = counts.get(packed.kind, 0) + 1
+    if found.pictures:
+        counts["picture"] = len(found.pictures)
+    if not counts and found.foreign:
+        name, kind = found.foreign[0]
+        raise UserError(f"{shown(os.fsencode(name))} is not read ({kind}): {FOREIGN[kind]}")
+    groups = {"IDX images" if kind == "IDX labels" else kind for kind in counts}
+    if options.source == "auto":
+        if len(groups) > 1:
+            raise UserError(_several(found, groups, counts, data))
+        return {*counts}
+    wanted = "folders" if options.source == "table" else options.source
+    return {kind for kind in counts if wanted in (_SOURCES[kind], "all")}
+
+
+def _several(found: Listed, groups: set[str], counts: dict[str, int], data: Path) -> str:
+    examples = {packed.kind: packed.name for packed in reversed(found.files)}
+    if found.pictures:
+        examples["picture"] = os.fsdecode(found.pictures[0].name)
+    listed = ", ".join(
+        f"{counts.get(kind, 0) or counts['IDX labels']:,} {_CALLED[kind]} ({shortened(printable(examples[kind]), 40)})"
+        for kind in sorted(groups)
+        if kind in examples
+    )
+    choices = sorted({_SOURCES[kind] for kind in groups})
+    return (
+        f"{printable(str(data))} holds images in several ways: {listed}. Keep one, or say by preprocess.source what is "
+        f"meant: {', '.join(choices)} or all"
+    )
+
+
+def _called(kinds: set[str]) -> str:
+    names = [_CALLED[kind] for kind in sorted(kinds) if kind in _CALLED]
+    return "folder of images" if names == ["images in folders"] else ", ".join(names) or "nothing"
+
+
+def _check_strict(source: Source) -> None:
+    """Refuse losses and guesses.
+
+    Raises:
+        UserError: there are such.
+    """
+    guesses = [note.text for note in source.notes if note.guess]
+    if source.lost:
+        guesses.append(f"{source.lost:,} pictures or tables are not used")
+    if guesses:
+        more = f" (and {len(guesses) - 1:,} more)" if len(guesses) > 1 else ""
+        raise UserError(f"preprocess.strict refuses: {shortened(printable(guesses[0]))}{more}")
+
+
+def _read_idx(found: Listed, kinds: set[str], scratch: Path, builder: Builder) -> None:
+    """List the images of IDX files, the format of MNIST."""
+    images, labels = (
+        [packed.path for packed in found.files if packed.kind == kind and kind in kinds]
+        for kind in ("IDX images", "IDX labels")
+    )
     if len(images) != len(labels):
         raise UserError(f"found {len(images)} IDX files of images but {len(labels)} of labels: each needs the other")
     for number, (image_path, label_path) in enumerate(zip(images, labels, strict=True)):
@@ -99,115 +185,13 @@ def _idx(images: Sequence[Path], labels: Sequence[Path], scratch: Path, builder:
             raise UserError(f"{names[0]} holds {rows} images but {names[1]} holds {count} labels")
         if height * width > builder.limits.pixels:
             raise UserError(f"{names[0]} holds images of {width}x{height} pixels, which are too many to decode safely")
-        size, split = height * width, split_of(image_path)
+        size, split = height * width, _split_of(image_path.name)
         for row, label in enumerate(values):
             name = os.fsencode(f"{image_path.name}#{row}")
             builder.add(raw, name, size, 16 + row * size, label=str(label), split=split, shape=(height, width))
-    return builder.source("IDX files")
 
 
-def _folder(data: Path, top: Sequence[Path], builder: Builder) -> Source:
-    folders = sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith(".")) if data.is_dir() else []
-    if folders:
-        for folder in folders:
-            before = len(builder.rejected)
-            if not _walk(data, folder, builder) and len(builder.rejected) == before:
-                raise UserError(f"the class folder {printable(str(folder))} is empty: put images there or remove it")
-    pictures = [path for path in top if path.suffix[1:].lower() in IMAGE_ENDINGS]
-    for path in pictures:
-        builder.add(data, os.fsencode(path.name), path.stat().st_size)
-    if not folders and not pictures:
-        names = shortened(", ".join(printable(path.name) for path in top[:5])) or "nothing"
-        raise UserError(
-            f"{printable(str(data))} holds no images that ganflow can read (found {names}): put folders of images, an "
-            "IDX pair, a zip or tar of images, Parquet files with image bytes, or a labels.csv there"
-        )
-    return builder.source_by_folder("folder of images")
-
-
-def _walk(data: Path, folder: Path, builder: Builder) -> int:
-    """Add the files below `folder`, in the order of their names; how many.
-
-    Without recursion, for folders may lie in each other more deeply than Python calls functions.
-    """
-    count, root = 0, len(os.fsencode(data)) + 1
-    waiting: list[tuple[str, int, int]] = [*_listed(os.fspath(folder), 1, root, builder)]
-    while waiting:
-        path, size, depth = waiting.pop()
-        name = os.fsencode(path)[root:]
-        if size >= 0:
-            builder.add(data, name, size)
-            count += 1
-        elif depth > builder.limits.depth:
-            builder.reject(name, f"lies in more than {builder.limits.depth} folders (preprocess.limits.depth)")
-        else:
-            waiting += _listed(path, depth + 1, root, builder)
-    return count
-
-
-def _listed(folder: str, depth: int, root: int, builder: Builder) -> list[tuple[str, int, int]]:
-    """Return path, size and depth of what lies in a folder, the last name first; of a folder the size is -1."""
-    try:
-        with os.scandir(folder) as entries:
-            listed = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        builder.reject(os.fsencode(folder)[root:], (error.strerror or "cannot be read").lower())
-        return []
-    found = []
-    for entry in sorted(listed, key=lambda entry: os.fsencode(entry.name), reverse=True):
-        try:
-            size = -1 if entry.is_dir(follow_symlinks=False) else entry.stat().st_size
-        except OSError:
-            size = 0  # a link that leads nowhere; reading it will say so
-        found.append((entry.path, size, depth))
-    return found
-
-
-def _table(path: Path, builder: Builder) -> Source:
-    import pandas as pd
-
-    if path.stat().st_size > builder.limits.file_bytes:
-        raise UserError(f"{path.name} is larger than preprocess.limits.file_bytes = {builder.limits.file_bytes} allow")
-    with container(path, "a table"):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        columns = [*map(str, table.columns)]
-    if "path" not in columns or set(columns) - {"path", "label", "split"}:
-        found = shortened(printable(str(columns)))
-        raise UserError(f"{printable(str(path))} must have the column path, may have label and split, and has {found}")
-    root = path.parent
-    inside = root.resolve()
-    labels = table["label"] if "label" in table else [None] * len(table)
-    splits = table["split"] if "split" in table else [""] * len(table)
-    listed: set[str] = set()
-    for name, label, split in zip(table["path"], labels, splits, strict=True):
-        if split and split.lower() not in SPLITS:
-            raise UserError(
-                f"{path.name}: {shortened(printable(name))} has the split {shortened(split)!r}; use train, test or "
-                "nothing"
-            )
-        # `a.png` and `./a.png` are one.
-        size, file = _size_of(root, name, inside), os.path.normpath(name)
-        if isinstance(size, str):
-            builder.reject(name, size)
-        elif file in listed:
-            builder.reject(name, "listed twice")
-        elif label == "":
-            builder.reject(name, "has no label")
-        else:
-            code = SPLITS[split.lower()] if split else BY_CONTENT
-            builder.add(root, os.fsencode(name), size, label=label or "", split=code)
-        listed.add(file)
-    return builder.source("files listed in labels.csv")
-
-
-def _size_of(root: Path, name: str, inside: Path) -> int | str:
-    """Return the bytes of a file that a table lists, or why it cannot be used."""
-    try:
-        if not (root / name).resolve().is_relative_to(inside):
-            return "lies outside the data"
-        if not (root / name).is_file():
-            return "listed in labels.csv, but there is no such file"
-        return (root / name).stat().st_size
-    # A NUL, more letters than a name may have, links that lead to each other.
-    except (OSError, ValueError, RuntimeError) as error:
-        return (getattr(error, "strerror", None) or "is no name of a file").lower()
+def _split_of(name: str) -> int:
+    """Return the split that a file's name states, as `t10k-images-idx3-ubyte` does."""
+    role = role_of(name.partition("-")[0])
+    return BY_CONTENT if role is None else role[0]

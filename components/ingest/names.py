@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from .parts import BY_CONTENT, SPLITS
+import re
+from functools import lru_cache
 
 IMAGE_ENDINGS = (
     *("jpg", "jpeg", "jpe", "mpo", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "npy"),
     *("avif", "jp2", "j2k", "ico", "tga", "pcx", "heic", "heif"),
+)
+# Names of archives that one data set was cut into, before their numbers.
+_PIECES = re.compile(
+    r"(.*[_\-. ])?(part|shard|chunk|batch|piece|archive|volume|vol|split|file|images?|imgs?|data|pictures?|photos?|"
+    r"set)?[_\-. ]*",
+    re.I,
 )
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "target", "cls")
 
@@ -18,16 +23,17 @@ def ending_of(name: str) -> str:
     return name.rpartition("/")[2].partition(".")[2].lower()
 
 
-def split_of(path: Path) -> int:
-    """Return the split that a file's name begins with, such as `train-00000.parquet` or `t10k-images-idx3-ubyte`."""
-    return SPLITS.get(path.name.partition("-")[0].lower(), BY_CONTENT)
-
-
 def is_hidden(name: str) -> bool:
     """Whether a name within an archive is of a file that people do not see."""
-    return any(piece == "__MACOSX" or (piece.startswith(".") and piece not in (".", "..")) for piece in name.split("/"))
+    return any(piece == "__MACOSX" or (piece.startswith(".") and piece != ".") for piece in name.split("/"))
 
 
-def leads_out(name: str) -> bool:
-    """Whether a name within an archive is that of a file somewhere else."""
-    return ".." in name.split("/")
+@lru_cache(maxsize=1024)
+def piece_name(name: str) -> str:
+    """Return the folder that an archive counts as: its name, but no number by which the archives were counted."""
+    folder, slash, name = name.rpartition("/")
+    plain = re.sub(r"(\.(tar|zip|tgz|gz|npz|parquet))+$", "", name, flags=re.I)
+    head = re.sub(r"\d+([_\-. ]*of[_\-. ]*\d+)?$", "", plain)
+    if head != plain and _PIECES.fullmatch(head) and not (not head and not plain.startswith("0")):
+        plain = head.rstrip("_-. ")
+    return f"{folder}{slash}{plain}".strip("/")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..gan.errors import UserError
 from ..workspace.text import printable, shortened
-from .names import LABEL_COLUMNS, split_of
-from .parts import Builder, Source
+from .names import LABEL_COLUMNS
+from .parts import Builder, Note, in_archive
 from .unpacking import container, grown
 
 IMAGE_COLUMNS = ("image", "img", "images", "jpg", "png", "picture", "pixel_values")
@@ -19,36 +19,55 @@ IMAGE_COLUMNS = ("image", "img", "images", "jpg", "png", "picture", "pixel_value
 BATCH_ROWS = 16
 # What a file may hold, however small it is.
 _SMALL = 2**24
+_NO_LABEL = "has no label"
 
 
-def read_parquet(paths: Sequence[Path], scratch: Path, builder: Builder) -> Source:
-    """List the images of Parquet files, whose bytes are laid one after another in files of `scratch`."""
+def columns_without_images(path: Path) -> list[str] | None:
+    """Return the columns of a Parquet file that holds no image bytes; None of others, and of one that is damaged."""
     import pyarrow.parquet as pq
 
-    names: list[str] | None = None
-    for number, path in enumerate(paths):
-        with container(path, "a Parquet file"):
-            table = pq.ParquetFile(path)
-            image, label = _columns(path, table.schema_arrow)
-            names = _classes(table.schema_arrow, label) or names
-            _rows(path, table, scratch / f"{number}.images", (image, label), names, builder)
-    return builder.source("Parquet files", names)
+    try:
+        schema = pq.read_schema(path)
+        return None if _image_columns(schema) else [*schema.names]
+    # Whoever reads it says what is wrong.
+    except Exception:
+        return None
 
 
-def _columns(path: Path, schema: Any) -> tuple[str, str | None]:
-    """Return the columns of images (bytes, or a struct with them, as public hubs have it) and of labels."""
+def read_parquet(path: Path, plain: Path, builder: Builder, archive: str) -> None:
+    """List the images of a Parquet file, whose bytes are laid one after another in the file `plain`."""
+    import pyarrow.parquet as pq
+
+    with container(path, "a Parquet file"):
+        table = pq.ParquetFile(path)
+        image, label = _columns(table.schema_arrow)
+        names = _classes(table.schema_arrow, label)
+        builder.order = names or builder.order
+        _rows(path, table, plain, (image, label), names, builder, archive)
+        unused = [name for name in table.schema_arrow.names if name not in (image, label)]
+        if unused:
+            listed = shortened(", ".join(map(printable, unused)))
+            builder.note_once(Note(f"not used are the columns {listed} of {printable(path.name)} and its like", False))
+
+
+def _image_columns(schema: Any) -> list[str]:
+    """Return the columns of image bytes: bytes, a struct with them as public hubs have it, or lists of either."""
     import pyarrow.types as types
 
     def holds_bytes(kind: Any) -> bool:
+        if types.is_list(kind) or types.is_large_list(kind):
+            return holds_bytes(kind.value_type)
         if types.is_struct(kind):
             fields = [kind.field(i) for i in range(kind.num_fields)]
             return any(field.name == "bytes" and holds_bytes(field.type) for field in fields)
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
-    images = [column.name for column in schema if holds_bytes(column.type)]
-    if not images:
-        columns = shortened(printable(", ".join(schema.names)))
-        raise UserError(f"{printable(path.name)} has no column of image bytes; its columns: {columns}")
+    return [column.name for column in schema if holds_bytes(column.type)]
+
+
+def _columns(schema: Any) -> tuple[str, str | None]:
+    """Return the columns of images and of labels."""
+    images = _image_columns(schema)
     image = next((name for name in IMAGE_COLUMNS if name in images), images[0])
     return image, next((name for name in LABEL_COLUMNS if name in schema.names), None)
 
@@ -70,26 +89,29 @@ def _rows(
     columns: tuple[str, str | None],
     names: list[str] | None,
     builder: Builder,
+    archive: str,
 ) -> None:
     """Lay the image bytes in the file `plain`, because rows of Parquet cannot be read singly."""
     limit = max(_SMALL, builder.limits.growth * path.stat().st_size)
     _check_sizes(path, table.metadata, columns, limit, builder)
-    staged, split, offset = plain.with_suffix(".tmp"), split_of(path), 0
+    staged, offset = plain.with_suffix(".tmp"), 0
     with staged.open("wb") as file:
         for row, (value, text) in enumerate(_values(table, *columns)):
-            content, inner = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-            name = os.fsencode(f"{path.name}#{row}" + (f" {inner}" if isinstance(inner, str) and inner else ""))
-            known = names is None or (isinstance(text, int) and 0 <= text < len(names))
-            if not content or text is None or not known:
-                builder.reject(
-                    name, "has no image bytes" if not content else "has no label" if text is None else "unknown label"
-                )
-                continue
-            if offset + len(content) > limit:
-                raise grown(path, builder.limits)
-            written = names[text] if names is not None and isinstance(text, int) else str(text)
-            builder.add(plain, name, len(content), offset, label=written, split=split)
-            offset += file.write(content)
+            several = value if isinstance(value, list) else [value]
+            for number, one in enumerate(several):
+                content, inner = (one.get("bytes"), one.get("path")) if isinstance(one, dict) else (one, None)
+                place = f"#{row}" + (f"[{number}]" if len(several) > 1 else "")
+                name = os.fsencode(place + (f" {inner}" if isinstance(inner, str) and inner else ""))
+                known = names is None or (isinstance(text, int) and 0 <= text < len(names))
+                if not content or text is None or not known:
+                    why = "has no image bytes" if not content else _NO_LABEL if text is None else "unknown label"
+                    builder.reject(in_archive(archive, name), why)
+                    continue
+                if offset + len(content) > limit:
+                    raise grown(path, builder.limits)
+                label = None if columns[1] is None else names[text] if names and isinstance(text, int) else str(text)
+                builder.add(plain, name, len(content), offset, label=label, archive=archive)
+                offset += file.write(content)
     staged.replace(plain)
 
 

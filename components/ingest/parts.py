@@ -12,22 +12,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..gan.errors import UserError
 from ..workspace.params import Limits
-from ..workspace.text import printable, shortened, shown
+from ..workspace.text import printable, shown
+from .names import piece_name
 
+# What a part says of an image's class before the layout is read.
+NO_LABEL = -1
 # Of images as they are read, unpacked: whoever reads a part may hold all of it.
 PART_BYTES = 64 * 2**20
 BY_CONTENT, TRAINING, HOLDOUT, DEVELOPMENT = range(4)
-SPLITS = (
-    {"train": TRAINING, "training": TRAINING}
-    | dict.fromkeys(("val", "valid", "validation", "dev", "development"), DEVELOPMENT)
-    | dict.fromkeys(("test", "eval", "holdout", "t10k"), HOLDOUT)
-)
+SPLITS = {
+    **dict.fromkeys(("train", "training"), TRAINING),
+    **dict.fromkeys(("test", "testing", "eval", "holdout", "t10k"), HOLDOUT),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), DEVELOPMENT),
+}
 STORED, DEFLATED = 0, 8
 ENCRYPTED, UNKNOWN_METHOD = 256, 257
 
@@ -38,7 +42,8 @@ class Part:
 
     `path` is a folder, below which `names` are files of `sizes` bytes; or a file, where image i lies in `sizes[i]`
     bytes at `offsets[i]`, packed by `methods[i]` from `unpacked[i]` bytes. `shape` is that of bare pixels (height,
-    width), for IDX.
+    width), for IDX. `archive`: the path of the file below the data that the names lie in, where that counts as a
+    folder.
     """
 
     number: int
@@ -51,6 +56,7 @@ class Part:
     methods: npt.NDArray[np.uint16] | None
     unpacked: npt.NDArray[np.int64] | None
     shape: tuple[int, int] | None
+    archive: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,7 +66,20 @@ class Part:
 
     def name(self, index: int) -> str:
         """How the table of rejected files calls an image."""
-        return shown(self.raw_names()[index])
+        return shown(in_archive(self.archive, self.raw_names()[index]))
+
+    def paths(self) -> Iterator[str]:
+        """Yield where each image lies below the data, an archive taken for a folder."""
+        above = piece_name(self.archive)
+        above = f"{above}/" if above else ""
+        for name in self.raw_names():
+            yield above + name.decode("utf-8", "surrogateescape")
+
+
+def in_archive(archive: str, name: bytes) -> bytes:
+    """Return how an entry of an archive, or a row of a table (`#7`), is called."""
+    between = b"/" if archive and not name.startswith(b"#") else b""
+    return os.fsencode(archive) + between + name
 
 
 @lru_cache(maxsize=16)
@@ -71,19 +90,29 @@ def _split(names: bytes) -> list[bytes]:
 
 @dataclass
 class Source:
-    """Raw images of one kind: class names, parts, and the names of those that cannot be used with the reason."""
+    """Raw images: class names, parts, what cannot be used and what is left out, with reasons, and what was assumed."""
 
     kind: str
     classes: tuple[str, ...]
     parts: list[Part]
     rejected: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    lost: int = 0
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
 
 
+class Note(NamedTuple):
+    """What was assumed or is not used, in a sentence; `guess`: somebody else might read the data otherwise."""
+
+    text: str
+    guess: bool = True
+
+
 class Builder:
-    """Collects images and cuts them into parts; labels are names until the end.
+    """Collects images and cuts them into parts; labels that the data state beside an image are kept with it.
 
     What is beyond a limit is rejected here, from sizes alone.
     """
@@ -92,11 +121,19 @@ class Builder:
         self.root = root
         self.limits = limits
         self.rejected: list[tuple[str, str]] = []
+        self.left_out: list[tuple[str, str]] = []
+        # How many of those are pictures or labels that somebody may miss.
+        self.lost = 0
+        self.notes: list[Note] = []
+        # Names of classes that images were added with, and the order that a file states for them.
+        self.labels: dict[str, int] = {}
+        self.order: list[str] | None = None
+        # Archives whose images have labels beside them, so that one without is none that can be used.
+        self.stating: set[str] = set()
         self._size = size
         self._count = 0
         self._parts: list[Part] = []
-        self._ids: dict[str, int] = {}
-        self._where: tuple[str, tuple[int, int] | None] = ("", None)
+        self._where: tuple[str, tuple[int, int] | None, str] = ("", None, "")
         self._clear()
 
     def _clear(self) -> None:
@@ -122,6 +159,18 @@ class Builder:
         text = shown(name) if isinstance(name, bytes) else printable(name)
         self.rejected.append((text or "(without a name)", reason))
 
+    def leave_out(self, name: str | bytes, reason: str, lost: bool = False) -> None:
+        """Put a row into the table of what is no picture of the data, or not used; `lost`: it might have been meant."""
+        self.count()
+        self.lost += lost
+        text = shown(name) if isinstance(name, bytes) else printable(name)
+        self.left_out.append((text or "(without a name)", reason))
+
+    def note_once(self, note: Note) -> None:
+        """Keep a note, unless it is there already."""
+        if note not in self.notes:
+            self.notes.append(note)
+
     def add(
         self,
         path: Path,
@@ -131,24 +180,29 @@ class Builder:
         method: int = STORED,
         *,
         unpacked: int | None = None,
-        label: str = "",
+        label: str | None = None,
         split: int = BY_CONTENT,
         shape: tuple[int, int] | None = None,
+        archive: str = "",
     ) -> None:
         """Take an image of `size` bytes, `unpacked` if that is more, or reject it."""
         plain = size if unpacked is None else unpacked
         if plain > self.limits.file_bytes or size > self.limits.file_bytes:
-            return self.reject(name, "too large a file")
+            return self.reject(in_archive(archive, name), "too large a file")
         if plain > max(2**20, self.limits.growth * size):
-            return self.reject(name, f"grows more than {self.limits.growth}-fold when it is unpacked")
-        label = printable(label)
-        if len(label) > self.limits.label_length:
-            return self.reject(name, f"its class has a name of {len(label):,} letters")
+            return self.reject(
+                in_archive(archive, name), f"grows more than {self.limits.growth}-fold when it is unpacked"
+            )
+        identity = NO_LABEL
+        if label is not None:
+            label = printable(label)
+            if len(label) > self.limits.label_length:
+                return self.reject(in_archive(archive, name), f"its class has a name of {len(label):,} letters")
+            identity = self.labels.setdefault(label, len(self.labels))
         self.count()
-        if (str(path), shape) != self._where or len(self._rows) >= self._size or self._bytes >= PART_BYTES:
+        if (str(path), shape, archive) != self._where or len(self._rows) >= self._size or self._bytes >= PART_BYTES:
             self._cut()
-            self._where = str(path), shape
-        identity = self._ids.setdefault(label, len(self._ids))
+            self._where = str(path), shape, archive
         self._rows.append((name.replace(b"\0", b"?"), size, offset, method, plain, identity, split))
         self._bytes += plain
         return None
@@ -158,7 +212,7 @@ class Builder:
             return
         names, *columns = zip(*self._rows, strict=True)
         sizes, offsets, methods, unpacked, labels, splits = (np.array(column) for column in columns)
-        path, shape = self._where
+        path, shape, archive = self._where
         inside = offsets[0] >= 0
         self._parts.append(
             Part(
@@ -172,81 +226,18 @@ class Builder:
                 methods.astype(np.uint16) if inside else None,
                 unpacked.astype(np.int64) if inside else None,
                 shape,
+                archive,
             )
         )
         self._clear()
 
-    def source(self, kind: str, order: Sequence[str] | None = None) -> Source:
-        """Return the images with their labels; classes are sorted by name, numbers as numbers, or stand in `order`."""
+    def parts(self) -> list[Part]:
+        """Return all images that were added, in parts; their labels are places in `labels`, or NO_LABEL."""
         self._cut()
-        self._check_any(self._parts)
-        classes = list(order) if order else sorted(self._ids, key=_natural)
-        places = {name: place for place, name in reversed([*enumerate(classes)])}
-        position = np.array([places[name] for name in self._ids], np.int32)
-        parts = [replace(part, labels=position[part.labels]) for part in self._parts]
-        return Source(kind, tuple(name or "image" for name in classes), parts, self.rejected)
-
-    def _check_any(self, parts: Sequence[Part]) -> None:
-        """Make sure that there are images.
-
-        Raises:
-            UserError: there are none; what was refused is named.
-        """
-        if parts:
-            return
-        refused = ""
-        if self.rejected:
-            name, reason = self.rejected[0]
-            refused = f" ({len(self.rejected):,} refused, the first: {shortened(name)}: {reason})"
-        raise UserError(f"there are no images in {self.root}{refused}")
-
-    def source_by_folder(self, kind: str) -> Source:
-        """Return the images, labelled by the folders in their names.
-
-        Folders that hold all images tell nothing and are passed over; then `train`, `test` and the like are splits;
-        the next folder is the class. Images beside class folders have none and are left out.
-        """
-        self._cut()
-        depth, above, tops = 0, "", self._components(0)
-        while len(tops) == 1 and b"" not in tops:
-            above = shown(next(iter(tops)))
-            depth, tops = depth + 1, self._components(depth + 1)
-        split_depth = depth if tops and all(shown(top).lower() in SPLITS for top in tops) else None
-        if split_depth is not None:
-            depth, tops = depth + 1, self._components(depth + 1)
-        if tops <= {b""}:
-            classes = [above if split_depth is None and above else "image"]
-        else:
-            classes = sorted({shown(top) for top in tops if top}, key=_natural)
-        index = {name: number for number, name in enumerate(classes)}
-        parts: list[Part] = []
-        for part in self._parts:
-            labels, splits, keep = [], [], []
-            for row, name in enumerate(part.raw_names()):
-                folders = name.split(b"/")[:-1]
-                label = shown(folders[depth]) if len(folders) > depth else ""
-                if not label and len(classes) > 1:
-                    self.rejected.append((shown(name), "lies beside the class folders"))
-                    continue
-                keep.append(row)
-                labels.append(index[label] if label else 0)
-                splits.append(SPLITS[shown(folders[split_depth]).lower()] if split_depth is not None else BY_CONTENT)
-            if keep:
-                parts.append(_rows_of(part, len(parts), keep, labels, splits))
-        self._check_any(parts)
-        return Source(kind, tuple(classes), parts, self.rejected)
-
-    def _components(self, depth: int) -> set[bytes]:
-        """Return the folders at `depth` of all names; an empty one for images that lie higher."""
-        found = set()
-        for part in self._parts:
-            for name in part.raw_names():
-                folders = name.split(b"/")[:-1]
-                found.add(folders[depth] if len(folders) > depth else b"")
-        return found
+        return self._parts
 
 
-def _rows_of(part: Part, number: int, keep: Sequence[int], labels: Sequence[int], splits: Sequence[int]) -> Part:
+def rows_of(part: Part, number: int, keep: Sequence[int], labels: Sequence[int], splits: Sequence[int]) -> Part:
     names = part.raw_names()
     return replace(
         part,
@@ -261,7 +252,7 @@ def _rows_of(part: Part, number: int, keep: Sequence[int], labels: Sequence[int]
     )
 
 
-def _natural(name: str) -> tuple[bool, int, str, str]:
+def natural(name: str) -> tuple[bool, int, str, str]:
     """Sort numbers as numbers, of any length, before names."""
     digits = name.isascii() and name.isdigit()
     number = name.lstrip("0") if digits else ""
@@ -277,7 +268,7 @@ def thinned(source: Source, count: int) -> list[Part]:
         start += len(part)
         if len(keep):
             rows = keep.tolist()
-            chosen.append(_rows_of(part, part.number, rows, part.labels[keep].tolist(), part.splits[keep].tolist()))
+            chosen.append(rows_of(part, part.number, rows, part.labels[keep].tolist(), part.splits[keep].tolist()))
     return chosen
 
 

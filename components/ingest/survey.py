@@ -85,7 +85,7 @@ def survey(data: Path, scratch: Path) -> Survey:
     """
     options = Preprocess(resolution=64, heic=reads_heic())
     hush()
-    source = find_raw_images(data, scratch, 10_000, options.limits)
+    source = find_raw_images(data, scratch, 10_000, options)
     counts = sum((np.bincount(part.labels, minlength=len(source.classes)) for part in source.parts), np.zeros(1, int))
     found = Survey(
         source.kind,

@@ -32,6 +32,12 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+# What begins a picture of a kind that is read; TGA has no mark.
+_READ = (
+    *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY", b"\0\0\1\0"),
+    *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\x0a\0\1", b"\x0a\2\1", b"\x0a\3\1", b"\x0a\5\1"),
+)
+_AVIF = (b"avif", b"avis")
 # What people have and is not read: where its mark stands, the mark, and its name.
 _OTHERS = (
     (0, b"%!PS", "PostScript"),
@@ -64,6 +70,13 @@ _OTHERS = (
     (0, b"PK\x03\x04", "an archive"),
     (0, b"\x1f\x8b", "an archive"),
     (0, b"PAR1", "Parquet"),
+)
+
+
+# Those of them that are pictures, so that a file of theirs is one that cannot be used.
+_PICTURES = (
+    *("Photoshop", "JPEG", "texture", "icon", "QOI", "GIMP", "FITS", "OpenEXR", "Radiance", "SGI", "raster"),
+    "XPM",
 )
 
 
@@ -130,6 +143,20 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def is_picture(head: bytes) -> bool:
+    """Whether a file begins as a picture does, also one of a kind that is not read."""
+    if head.startswith(_READ) or is_heic(head) or (head[4:8] == b"ftyp" and head[8:12] in _AVIF):
+        return True
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    if head.startswith(b"BM"):
+        return head[6:10] == bytes(4)
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
+        return True
+    name = _other_kind(head)
+    return any(word in name for word in _PICTURES)
+
+
 def is_heic(content: bytes) -> bool:
     """Whether a file says that it is HEIC."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIC
@@ -161,7 +188,10 @@ def _not_read(content: bytes) -> str:
         return (
             "HEIC is not read as it is: install the extra `heic` and set preprocess.heic: true, or convert it to JPEG"
         )
-    for place, mark, name in _OTHERS:
-        if content[place : place + len(mark)] == mark:
-            return f"{name} is not read: convert it to PNG or JPEG"
-    return "not an image"
+    name = _other_kind(content)
+    return f"{name} is not read: convert it to PNG or JPEG" if name else "not an image"
+
+
+def _other_kind(content: bytes) -> str:
+    """Return what a file is that is not read; empty where that is not known."""
+    return next((name for place, mark, name in _OTHERS if content[place : place + len(mark)] == mark), "")

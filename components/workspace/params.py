@@ -91,6 +91,23 @@ class Preprocess(Options):
     )
     max_rejected: float = Field(0.01, ge=0, le=1, description="share of unreadable files above which to stop")
     heic: Annotated[bool, AddedWith(False)] = Field(False, description="read HEIC, by the package of the extra `heic`")
+    source: Annotated[Literal["auto", "folders", "archives", "table", "idx", "all"], AddedWith("auto")] = Field(
+        "auto", description="which images are used where data are of several kinds, which auto refuses"
+    )
+    labels: Annotated[Literal["auto", "folders", "innermost", "names", "table", "none"], AddedWith("auto")] = Field(
+        "auto",
+        description="what tells the class: the first folder or the innermost, the beginning of the file's name, a "
+        "table; auto: as such data are commonly laid out, which is said",
+    )
+    splits: Annotated[Literal["auto", "none"], AddedWith("auto")] = Field(
+        "auto", description="none: folders, files and columns called train, test and the like state no splits"
+    )
+    strict: Annotated[bool, AddedWith(False)] = Field(
+        False, description="refuse data of which labels or pictures are not used, or that can be read in two ways"
+    )
+    follow_links: Annotated[bool, AddedWith(False)] = Field(
+        False, description="read what links in the data point to, wherever that is"
+    )
     limits: Annotated[Limits, AddedWith({})] = Field(
         Limits(), description="what raw data may hold at most; beyond it, they are rejected"
     )

@@ -45,7 +45,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def found(data: Path, **limits: int) -> Source:
-    return find_raw_images(data, data.parent / "scratch", 64, Limits(**limits))
+    return find_raw_images(data, data.parent / "scratch", 64, Preprocess(limits=Limits(**limits)))
 
 
 def png(number: int) -> bytes:
@@ -79,8 +79,8 @@ def test_links_and_odd_entries_of_archives_are_named(data: Path) -> None:
         archive.writestr(link, "/etc/passwd")
         archive.writestr("a/zeros.png", bytes(10**7), zipfile.ZIP_DEFLATED)
     assert dict(found(data).rejected) == {
-        "a/link.png": "a link, which is not followed",
-        "a/zeros.png": "grows more than 200-fold when it is unpacked",
+        "links.zip/a/link.png": "a link, which is not followed",
+        "links.zip/a/zeros.png": "grows more than 200-fold when it is unpacked",
     }
     (data / "links.zip").unlink()
     with tarfile.open(data / "links.tar", "w") as archive:
@@ -96,10 +96,10 @@ def test_links_and_odd_entries_of_archives_are_named(data: Path) -> None:
     source = found(data)
     assert len(source) == 4
     assert dict(source.rejected) == {
-        "a/hard.png": "a link, which is not followed",
-        "a/soft.png": "a link, which is not followed",
-        "a/pipe.png": "not a regular file",
-        "a/device.png": "not a regular file",
+        "links.tar/a/hard.png": "a link, which is not followed",
+        "links.tar/a/soft.png": "a link, which is not followed",
+        "links.tar/a/pipe.png": "not a regular file",
+        "links.tar/a/device.png": "not a regular file",
     }
 
 
@@ -171,7 +171,8 @@ def test_counts_are_parameters(data: Path) -> None:
 
 
 def test_limits_are_in_the_key_only_where_they_were_changed() -> None:
-    assert Preprocess().hashed.keys() == Preprocess().model_dump().keys() - {"limits", "heic"}
+    later = {"limits", "heic", "source", "labels", "splits", "strict", "follow_links"}
+    assert Preprocess().hashed.keys() == Preprocess().model_dump().keys() - later
     assert Preprocess(limits=Limits(pixels=5)).hashed["limits"] == {"pixels": 5}
     assert Preprocess(heic=True).hashed["heic"] is True
 

@@ -100,7 +100,7 @@ def read(data: Path, scratch: Path) -> tuple[tuple[str, ...], int]:
     """Classes and number of images that ganflow finds in `data`; all of them can be decoded."""
     scratch.mkdir()
     options = Preprocess(resolution=28)
-    source = find_raw_images(data, scratch, 4096, options.limits)
+    source = find_raw_images(data, scratch, 4096, options)
     contents = [(content, part.shape) for part in source.parts for content in parts.read(part)]
     images = [i for content, shape in contents if isinstance(content, bytes) for i in decoded(content, options, shape)]
     assert not [image for image in images if isinstance(image, str)]

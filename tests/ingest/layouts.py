@@ -1,0 +1,625 @@
+"""Data as people have them: generators of small cases, each with what must come out of it.
+
+A case writes files into a folder; pictures are small and all different.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+Write = Callable[[Path], None]
+CASES: dict[str, Case] = {}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What must come out: images of each class, in training and held out (both 0 where no split is stated), files left
+    out and rejected; or words of the refusal."""
+
+    write: Write
+    classes: Mapping[str, int] = field(default_factory=dict)
+    training: int = 0
+    holdout: int = 0
+    development: int = 0
+    left_out: int = 0
+    rejected: int = 0
+    notes: str = ""
+    refused: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+def case(**expected: object) -> Callable[[Write], Write]:
+    def kept(write: Write) -> Write:
+        CASES[write.__name__] = Case(write, **expected)  # type: ignore[arg-type]
+        return write
+
+    return kept
+
+
+_count = 0
+
+
+def png(ending: str = "png") -> bytes:
+    """A picture that no other call makes."""
+    global _count
+    _count += 1
+    rng = np.random.default_rng(_count)
+    image = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((16, 16), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, ending)
+    return buffer.getvalue()
+
+
+def put(path: Path, content: bytes | str = b"") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def pictures(folder: Path, count: int, name: str = "{:03d}.png", start: int = 0) -> list[str]:
+    names = [name.format(i) for i in range(start, start + count)]
+    for file in names:
+        put(folder / file, png())
+    return names
+
+
+def zipped(path: Path, files: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def tarred(path: Path, files: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def many(folder: str, count: int) -> dict[str, bytes]:
+    return {f"{folder}/{i:03d}.png" if folder else f"{i:03d}.png": png() for i in range(count)}
+
+
+# --- StyleGAN's data sets ---
+
+
+def _stylegan_files(labels: bool) -> dict[str, bytes]:
+    files = {f"{i // 1000:05d}/img{i:08d}.png": png() for i in (*range(8), *range(1000, 1004))}
+    rows = [[name, i % 2] for i, name in enumerate(files)]
+    files["dataset.json"] = json.dumps({"labels": rows if labels else None}).encode()
+    return files
+
+
+@case(classes={"0": 6, "1": 6})
+def stylegan_zip(data: Path) -> None:
+    zipped(data / "set.zip", _stylegan_files(True))
+
+
+@case(classes={"0": 6, "1": 6})
+def stylegan_folder(data: Path) -> None:
+    for name, content in _stylegan_files(True).items():
+        put(data / name, content)
+
+
+@case(classes={"image": 12}, left_out=1, notes="number the images")
+def stylegan_without_labels(data: Path) -> None:
+    for name, content in _stylegan_files(False).items():
+        put(data / name, content)
+
+
+@case(classes={"image": 9}, notes="number the images")
+def ffhq(data: Path) -> None:
+    for start in (0, 1000, 2000):
+        pictures(data / f"{start:05d}", 3, "{:05d}.png", start)
+
+
+@case(classes={"00000": 4, "00001": 6, "00002": 4}, notes="not used are its columns Width, Height")
+def gtsrb(data: Path) -> None:
+    for number, count in enumerate((4, 6, 4)):
+        folder = data / f"{number:05d}"
+        names = pictures(folder, count, "00000_{:05d}.png")
+        rows = "".join(f"{name};16;16;{number}\n" for name in names)
+        put(folder / f"GT-{number:05d}.csv", "Filename;Width;Height;ClassId\n" + rows)
+
+
+# --- hub repositories ---
+
+
+@case(classes={"cat": 5, "dog": 5}, notes="not used are its columns caption")
+def hub_metadata_csv(data: Path) -> None:
+    names = pictures(data, 10)
+    rows = [{"file_name": n, "label": "cat" if i % 2 else "dog", "caption": f"c {i}"} for i, n in enumerate(names)]
+    pd.DataFrame(rows).to_csv(data / "metadata.csv", index=False)
+
+
+@case(classes={"cat": 8, "dog": 8}, training=12, holdout=4)
+def hub_metadata_jsonl_in_splits(data: Path) -> None:
+    for split, count in (("train", 12), ("test", 4)):
+        names = pictures(data / split, count)
+        rows = [json.dumps({"file_name": n, "label": "cat" if i % 2 else "dog"}) for i, n in enumerate(names)]
+        put(data / split / "metadata.jsonl", "\n".join(rows))
+
+
+@case(classes={"cat": 5, "dog": 5})
+def hub_metadata_parquet(data: Path) -> None:
+    names = pictures(data / "images", 10)
+    rows = [{"file_name": f"images/{n}", "label": "cat" if i % 2 else "dog"} for i, n in enumerate(names)]
+    pd.DataFrame(rows).to_parquet(data / "metadata.parquet")
+
+
+@case(classes={"0": 7, "1": 5}, training=9, holdout=3, left_out=2)
+def hub_clone(data: Path) -> None:
+    put(data / "README.md", "# A data set")
+    put(data / ".gitattributes", "*.parquet filter=lfs")
+    for split, count in (("train", 9), ("test", 3)):
+        rows = [{"image": {"bytes": png(), "path": None}, "label": i % 2} for i in range(count)]
+        (data / "data").mkdir(exist_ok=True)
+        pd.DataFrame(rows).to_parquet(data / "data" / f"{split}-00000-of-00001.parquet")
+
+
+# --- splits ---
+
+
+@case(classes={"cats": 10, "dogs": 10}, training=16, holdout=4, left_out=1, notes="beside the folders of the splits")
+def splits_and_a_stray_file(data: Path) -> None:
+    for split, count in (("train", 8), ("test", 2)):
+        for name in ("cats", "dogs"):
+            pictures(data / split / name, count)
+    put(data / "preview.png", png())
+
+
+@case(classes={"cats": 10, "dogs": 10}, training=16, holdout=4, left_out=1)
+def splits_and_figures(data: Path) -> None:
+    splits_and_a_stray_file(data)
+    (data / "preview.png").unlink()
+    put(data / "figures" / "overview.png", png())
+
+
+@case(classes={"cats": 10, "dogs": 10}, training=16, holdout=4)
+def splits_training_testing(data: Path) -> None:
+    for split, count in (("Training", 8), ("TESTING", 2)):
+        for name in ("cats", "dogs"):
+            pictures(data / split / name, count)
+
+
+@case(classes={"cats": 12, "dogs": 12}, training=16, holdout=4, development=4)
+def splits_with_validation(data: Path) -> None:
+    for split, count in (("train", 8), ("val", 2), ("test", 2)):
+        for name in ("cats", "dogs"):
+            pictures(data / split / name, count)
+
+
+@case(classes={"cats": 10, "dogs": 10}, training=16, holdout=4)
+def splits_within_classes(data: Path) -> None:
+    for name in ("cats", "dogs"):
+        pictures(data / name / "train", 8)
+        pictures(data / name / "test", 2)
+
+
+@case(classes={"buildings": 5, "sea": 5}, training=8, holdout=2)
+def splits_within_themselves(data: Path) -> None:
+    for split, count in (("seg_train", 4), ("seg_test", 1)):
+        for name in ("buildings", "sea"):
+            pictures(data / split / split / name, count)
+
+
+@case(classes={"plane": 4, "ship": 4, "train": 4}, notes="taken for no split")
+def a_class_called_train(data: Path) -> None:
+    for name in ("plane", "ship", "train"):
+        pictures(data / name, 4)
+
+
+@case(classes={"A": 7, "B": 5}, training=8, holdout=4)
+def cyclegan(data: Path) -> None:
+    for name, count in (("trainA", 5), ("trainB", 3), ("testA", 2), ("testB", 2)):
+        pictures(data / name, count)
+
+
+@case(classes={"0": 10, "1": 10}, training=16, holdout=4)
+def parquet_split_names(data: Path) -> None:
+    for split, count in (("train", 16), ("test", 4)):
+        rows = [{"image": {"bytes": png(), "path": None}, "label": i % 2} for i in range(count)]
+        data.mkdir(exist_ok=True)
+        pd.DataFrame(rows).to_parquet(data / f"{split}.parquet")
+
+
+@case(classes={"0": 5, "1": 5}, training=8, holdout=2)
+def webdataset_split_names(data: Path) -> None:
+    for split, count in (("train", 8), ("val", 2)):
+        files: dict[str, bytes] = {}
+        for i in range(count):
+            files |= {f"{i:05d}.png": png(), f"{i:05d}.cls": str(i % 2).encode()}
+        tarred(data / f"{split}-000000.tar", files)
+
+
+@case(classes={"cats": 5, "dogs": 5}, training=8, holdout=2)
+def a_zip_for_each_split(data: Path) -> None:
+    for split, count in (("train", 4), ("test", 1)):
+        zipped(data / f"{split}.zip", many("cats", count) | many("dogs", count))
+
+
+# --- annotations and masks ---
+
+
+@case(classes={"image": 8}, training=6, holdout=2, left_out=2)
+def coco(data: Path) -> None:
+    for split, count in (("train2017", 6), ("val2017", 2)):
+        names = pictures(data / split, count)
+        found = {
+            "images": [{"file_name": n, "id": i} for i, n in enumerate(names)],
+            "annotations": [],
+            "categories": [],
+        }
+        put(data / "annotations" / f"instances_{split}.json", json.dumps(found))
+
+
+@case(classes={"image": 8}, training=6, holdout=2, left_out=9)
+def yolo(data: Path) -> None:
+    for split, count in (("train", 6), ("val", 2)):
+        for name in pictures(data / "images" / split, count):
+            put(data / "labels" / split / name.replace("png", "txt"), "0 0.5 0.5 1 1\n")
+    put(data / "data.yaml", "names: [a]")
+
+
+@case(classes={"image": 6}, left_out=6 + 3 + 3 + 1)
+def voc(data: Path) -> None:
+    names = pictures(data / "VOC2012" / "JPEGImages", 6)
+    for name in names:
+        put(data / "VOC2012" / "Annotations" / name.replace("png", "xml"), "<annotation/>")
+    for kind in ("SegmentationClass", "SegmentationObject"):
+        for name in names[:3]:
+            put(data / "VOC2012" / kind / name, png())
+    put(data / "VOC2012" / "ImageSets" / "Layout" / "notes.md", "x")
+
+
+@case(classes={"image": 5}, left_out=5)
+def masks_beside_images(data: Path) -> None:
+    for name in pictures(data, 5):
+        put(data / name.replace(".png", "_mask.png"), png())
+
+
+@case(classes={"cats": 4, "dogs": 4}, left_out=8)
+def masks_in_a_folder(data: Path) -> None:
+    for name in ("cats", "dogs"):
+        for file in pictures(data / "images" / name, 4):
+            put(data / "masks" / name / file, png())
+
+
+@case(classes={"with_mask": 4, "without_mask": 4})
+def a_class_of_masks(data: Path) -> None:
+    for name in ("with_mask", "without_mask"):
+        pictures(data / name, 4)
+
+
+@case(classes={"image": 4}, left_out=4)
+def labelme(data: Path) -> None:
+    for name in pictures(data, 4):
+        put(data / name.replace("png", "json"), json.dumps({"shapes": [], "imagePath": name}))
+
+
+# --- downloads ---
+
+
+@case(classes={"cat": 6, "dog": 6}, notes="names of the files begin with")
+def classes_in_names(data: Path) -> None:
+    pictures(data / "train", 6, "cat.{}.png")
+    pictures(data / "train", 6, "dog.{}.png")
+
+
+@case(classes={"image": 12}, notes="preprocess.labels: names")
+def names_of_cameras(data: Path) -> None:
+    pictures(data, 6, "IMG_{:04d}.png")
+    pictures(data, 6, "DSC_{:04d}.png")
+
+
+@case(classes={"IMG": 6, "DSC": 6}, options={"labels": "names"})
+def names_that_are_asked_for(data: Path) -> None:
+    names_of_cameras(data)
+
+
+@case(classes={"001.Black": 3, "002.Laysan": 3}, left_out=2)
+def birds(data: Path) -> None:
+    lines = []
+    for name in ("001.Black", "002.Laysan"):
+        lines += [f"{name}/{n}" for n in pictures(data / "CUB_200" / "images" / name, 3)]
+    put(data / "CUB_200" / "README", "words")
+    put(data / "CUB_200" / "classes.txt", "1 001.Black\n2 002.Laysan\n")
+
+
+@case(classes={"apple_pie": 4, "sushi": 4}, training=6, holdout=2, left_out=1)
+def food(data: Path) -> None:
+    for name in ("apple_pie", "sushi"):
+        pictures(data / "food-101" / "images" / name, 4)
+    for split, rows in (("train", range(3)), ("test", range(3, 4))):
+        lines = [f"{name}/{i:03d}" for name in ("apple_pie", "sushi") for i in rows]
+        put(data / "food-101" / "meta" / f"{split}.txt", "\n".join(lines))
+    put(data / "food-101" / "meta" / "classes.txt", "apple_pie\nsushi\n")
+
+
+@case(classes={"n01": 6, "n02": 6}, training=8, holdout=4)
+def tiny_imagenet(data: Path) -> None:
+    for name in ("n01", "n02"):
+        pictures(data / "train" / name / "images", 4, name + "_{}.JPEG")
+        put(data / "train" / name / f"{name}_boxes.txt", f"{name}_0.JPEG\t0\t0\t62\t62\n")
+    rows = [
+        f"{n}\tn0{1 + i % 2}\t0\t0\t62\t62\n" for i, n in enumerate(pictures(data / "val" / "images", 4, "val_{}.JPEG"))
+    ]
+    put(data / "val" / "val_annotations.txt", "".join(rows))
+
+
+@case(classes={"nv": 6, "mel": 2}, notes="not used are its columns lesion_id")
+def skin(data: Path) -> None:
+    names = [n for part in (1, 2) for n in pictures(data / f"HAM_part_{part}", 4, "ISIC_{:07d}.png", part * 100)]
+    rows = [
+        {"lesion_id": f"L{i}", "image_id": n[:-4], "dx": "nv" if i % 4 else "mel", "age": i}
+        for i, n in enumerate(names)
+    ]
+    pd.DataFrame(rows).to_csv(data / "HAM_metadata.csv", index=False)
+
+
+@case(classes={"img_align_celeba": 6}, training=4, holdout=1, development=1, notes="no column says one class")
+def celeba(data: Path) -> None:
+    names = pictures(data / "img_align_celeba", 6, "{:06d}.png")
+    attributes = pd.DataFrame([{"image_id": n, "Smiling": 1 if i % 2 else -1, "Young": 1} for i, n in enumerate(names)])
+    attributes.to_csv(data / "list_attr_celeba.csv", index=False)
+    partition = pd.DataFrame([{"image_id": n, "partition": max(0, i - 3)} for i, n in enumerate(names)])
+    partition.to_csv(data / "list_eval_partition.csv", index=False)
+
+
+@case(classes={"beagle": 4, "pug": 4}, training=8, left_out=3, notes="3 images that no table lists")
+def labels_for_the_training_part(data: Path) -> None:
+    names = pictures(data / "train", 8, "a{}.png")
+    pictures(data / "test", 3, "b{}.png")
+    rows = [{"id": n[:-4], "breed": "pug" if i % 2 else "beagle"} for i, n in enumerate(names)]
+    pd.DataFrame(rows).to_csv(data / "labels.csv", index=False)
+
+
+@case(classes={"mel": 4, "nv": 4})
+def one_hot(data: Path) -> None:
+    names = pictures(data / "images", 8)
+    rows = [{"image": n[:-4], "mel": float(i % 2), "nv": float(1 - i % 2)} for i, n in enumerate(names)]
+    pd.DataFrame(rows).to_csv(data / "truth.csv", index=False)
+
+
+# --- archives ---
+
+
+@case(classes={"cats": 5, "dogs": 6})
+def a_zip_for_each_class(data: Path) -> None:
+    zipped(data / "cats.zip", many("", 5))
+    zipped(data / "dogs.zip", many("", 6))
+
+
+@case(classes={"cats": 5, "dogs": 6})
+def an_archive_in_a_folder(data: Path) -> None:
+    zipped(data / "downloads" / "set.zip", many("cats", 5) | many("dogs", 6))
+
+
+@case(classes={"cats": 5, "dogs": 6})
+def zips_in_a_zip(data: Path) -> None:
+    for name, count in (("cats", 5), ("dogs", 6)):
+        zipped(data.parent / f"{name}.zip", many("", count))
+    zipped(data / "outer.zip", {f"{n}.zip": (data.parent / f"{n}.zip").read_bytes() for n in ("cats", "dogs")})
+
+
+@case(classes={"cats": 4, "dogs": 4})
+def zip_of_windows(data: Path) -> None:
+    zipped(data / "set.zip", {f"set\\{name}\\{i}.png": png() for name in ("cats", "dogs") for i in range(4)})
+
+
+@case(classes={"cats": 4, "dogs": 4})
+def tar_of_absolute_names(data: Path) -> None:
+    tarred(data / "set.tar", {f"/srv/set/{name}/{i}.png": png() for name in ("cats", "dogs") for i in range(4)})
+
+
+@case(classes={"cats": 4, "dogs": 4})
+def concatenated_tars(data: Path) -> None:
+    for name in ("cats", "dogs"):
+        tarred(data.parent / f"{name}.tar", many(name, 4))
+    put(data / "both.tar", (data.parent / "cats.tar").read_bytes() + (data.parent / "dogs.tar").read_bytes())
+
+
+@case(classes={"0": 4, "1": 4}, rejected=2)
+def webdataset_without_some_labels(data: Path) -> None:
+    files: dict[str, bytes] = {}
+    for i in range(10):
+        files[f"{i:05d}.png"] = png()
+        if i % 5:
+            files[f"{i:05d}.cls"] = str(i % 2).encode()
+    tarred(data / "000.tar", files)
+
+
+@case(classes={"0": 6, "1": 6})
+def webdataset_of_two_images(data: Path) -> None:
+    files: dict[str, bytes] = {}
+    for i in range(6):
+        files |= {f"{i:05d}.left.png": png(), f"{i:05d}.right.png": png(), f"{i:05d}.cls": str(i % 2).encode()}
+    tarred(data / "000.tar", files)
+
+
+@case(classes={"0": 3, "1": 3}, left_out=6)
+def webdataset_with_masks(data: Path) -> None:
+    files: dict[str, bytes] = {}
+    for i in range(6):
+        files |= {f"{i:05d}.jpg": png("jpeg"), f"{i:05d}.seg.png": png(), f"{i:05d}.cls": str(i % 2).encode()}
+    tarred(data / "000.tar", files)
+
+
+# --- several kinds, and other kinds ---
+
+
+@case(refused="preprocess.source")
+def folders_and_a_zip(data: Path) -> None:
+    pictures(data / "cats", 4)
+    pictures(data / "dogs", 4)
+    zipped(data / "week2.zip", many("cats", 3))
+
+
+@case(classes={"cats": 4, "dogs": 4}, left_out=1, options={"source": "folders"})
+def folders_beside_a_zip(data: Path) -> None:
+    folders_and_a_zip(data)
+
+
+@case(classes={"cats": 7, "dogs": 4}, options={"source": "all"})
+def folders_with_a_zip(data: Path) -> None:
+    pictures(data / "cats", 4)
+    pictures(data / "dogs", 4)
+    zipped(data / "cats.zip", many("", 3))
+
+
+@case(refused="lists 5 images, and 3 others")
+def a_table_of_a_part(data: Path) -> None:
+    names = pictures(data, 8)
+    rows = [{"path": n, "label": "a" if i % 2 else "b"} for i, n in enumerate(names[:5])]
+    pd.DataFrame(rows).to_csv(data / "labels.csv", index=False)
+
+
+@case(classes={"a": 2, "b": 3}, left_out=3, options={"source": "table"})
+def a_table_of_what_is_meant(data: Path) -> None:
+    a_table_of_a_part(data)
+
+
+@case(classes={"cats": 4, "dogs": 4}, left_out=2)
+def folders_and_documents(data: Path) -> None:
+    pictures(data / "cats", 4)
+    pictures(data / "dogs", 4)
+    zipped(data / "protocol.docx", {"[Content_Types].xml": b"<x/>", "word/media/image1.png": png()})
+    zipped(data / "annotations.xlsx", {"[Content_Types].xml": b"<x/>", "xl/workbook.xml": b"<x/>"})
+
+
+@case(classes={"0": 5, "1": 5}, training=6, holdout=2, development=2)
+def medmnist(data: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count).reshape(-1, 1) % 2
+    data.mkdir(exist_ok=True)
+    np.savez_compressed(data / "pneumoniamnist.npz", **arrays)
+
+
+@case(classes={"0": 4, "1": 4}, training=6, holdout=2)
+def keras(data: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
+    for split, count in (("train", 6), ("test", 2)):
+        arrays[f"x_{split}"] = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+        arrays[f"y_{split}"] = np.arange(count) % 2
+    data.mkdir(exist_ok=True)
+    np.savez(data / "mnist.npz", **arrays)
+
+
+@case(refused="HDF5")
+def hdf5_alone(data: Path) -> None:
+    put(data / "images.h5", b"\x89HDF\r\n\x1a\n" + bytes(100))
+
+
+@case(refused="unpickling runs code")
+def pickled_alone(data: Path) -> None:
+    put(data / "cifar" / "data_batch_1", b"\x80\x04\x95" + bytes(100))
+
+
+@case(refused="MATLAB")
+def matlab_alone(data: Path) -> None:
+    put(data / "train_32x32.mat", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200))
+
+
+@case(classes={"image": 3}, left_out=1)
+def matlab_beside_images(data: Path) -> None:
+    pictures(data / "jpg", 3, "image_{:05d}.png")
+    put(data / "imagelabels.mat", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200))
+
+
+@case(refused="TFRecord")
+def tfrecords_alone(data: Path) -> None:
+    put(data / "ffhq-r05.tfrecords", bytes(100))
+
+
+# --- files ---
+
+
+@case(classes={"image": 12}, rejected=0)
+def endings_of_all_kinds(data: Path) -> None:
+    for number, name in enumerate(("a.JPG", "b.jfif", "c", "d.dat", "e.PNG", "f.Jpeg")):
+        for i in range(2):
+            put(data / f"{i}{name}", png("jpeg" if number % 2 else "png"))
+
+
+@case(classes={"image": 4}, rejected=1)
+def pictures_that_are_not_read(data: Path) -> None:
+    pictures(data, 2)
+    put(data / "photo.HEIC", b"\0\0\0\x18ftypheic" + bytes(100))
+    put(data / "raw.NEF", b"II*\0" + bytes(100))
+    put(data / "design.psd", b"8BPS" + bytes(100))
+
+
+@case(classes={"cats": 3, "dogs": 3}, left_out=6)
+def litter(data: Path) -> None:
+    for name in ("cats", "dogs"):
+        pictures(data / name, 3)
+    put(data / "cats" / "@eaDir" / "000.png" / "SYNOPHOTO_THUMB_S.jpg", png("jpeg"))
+    put(data / "cats" / "Thumbs.db", b"\xd0\xcf")
+    put(data / "dogs" / ".ipynb_checkpoints" / "000-checkpoint.png", png())
+    put(data / "__MACOSX" / "cats" / "._000.png", b"x")
+    put(data / ".DS_Store", b"x")
+    put(data / "dogs" / "._001.png", b"x")
+
+
+@case(classes={"café": 3, "cafe\u0301": 3}, notes="look alike")
+def names_that_look_alike(data: Path) -> None:
+    pictures(data / "café", 3)
+    pictures(data / "cafe\u0301", 3)
+
+
+# --- tables ---
+
+
+def _table(data: Path) -> list[str]:
+    return pictures(data / "img", 8)
+
+
+@case(classes={"a": 4, "b": 4})
+def table_with_an_index(data: Path) -> None:
+    rows = [{"path": f"img/{n}", "label": "a" if i % 2 else "b"} for i, n in enumerate(_table(data))]
+    pd.DataFrame(rows).to_csv(data / "labels.csv")
+
+
+@case(classes={"a": 4, "b": 4})
+def table_of_a_spreadsheet(data: Path) -> None:
+    lines = [f"img\\{n} ; {'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", "\ufeffpath;label\r\n" + "\r\n".join(lines))
+
+
+@case(classes={"1": 4, "7": 4})
+def table_without_a_head(data: Path) -> None:
+    put(data / "list.txt", "\n".join(f"{n} {1 if i % 2 else 7}" for i, n in enumerate(_table(data))))
+
+
+@case(classes={"a": 4, "b": 4})
+def table_of_absolute_paths(data: Path) -> None:
+    lines = [f"/home/somebody/set/img/{n},{'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", "path,label\n" + "\n".join(lines))
+
+
+@case(classes={"a": 4, "b": 4}, training=6, holdout=2)
+def table_with_splits(data: Path) -> None:
+    lines = [f"img/{n},{'a' if i % 2 else 'b'},{'test' if i < 2 else 'train'}" for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", "path,label,split\n" + "\n".join(lines))
+
+
+@case(classes={"a": 4, "b": 3}, rejected=2)
+def table_with_gaps(data: Path) -> None:
+    lines = [f"img/{n},{'' if i == 0 else 'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", "path,label\n" + "\n".join([*lines, "img/gone.png,a"]))

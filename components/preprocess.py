@@ -26,6 +26,7 @@ from .ingest.identity import VIEWS, Pixels
 from .ingest.parts import DEVELOPMENT, TRAINING, Part, Source, read
 from .ingest.shards import write_header, write_rows, write_shards
 from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Codes, Known, Named, Shares, Sides, decide, file_pairs
+from .ingest.summary import summary
 from .services.cluster import tasks
 from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging
@@ -59,6 +60,7 @@ def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -
         # Files may then hold many images each.
         size = images if options.frames == "first" else max(1, images // FRAMES)
         source = find_raw_images(workspace.data, scratch, size, options)
+        print("\n".join(summary(source)), flush=True)
         _make_parts(source, options, scratch)
         known = Known.of(workspace.dataset)
         with staging(workspace.dataset) as folder:

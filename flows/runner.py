@@ -39,7 +39,7 @@ class Work(NamedTuple):
         stage, options = stage_named(name), getattr(params, name)
         # They are looked for before the data set that they need may be replaced.
         begun.open_trainings(params, workspace)
-        inputs = tuple(_input(source, workspace) for source in stage.inputs)
+        inputs = tuple(_input(source, params, workspace) for source in stage.inputs)
         key = key_of(stage, options, *inputs, *files_named(options, workspace))
         if stage.artifact is Model and not stage.find(workspace, key):
             key = begun.key_to_go_on_with(key, params, workspace)
@@ -106,8 +106,10 @@ def _check_size(params: Params) -> None:
     parameter_counts(params.train.network, ImageFormat(height=height, width=width, channels=3, classes=("any",)))
 
 
-def _input(source: str, workspace: Workspace) -> Artifact | str:
-    return data_content(workspace.data, workspace.state) if source == "data" else stage_named(source).load(workspace)
+def _input(source: str, params: Params, workspace: Workspace) -> Artifact | str:
+    if source == "data":
+        return data_content(workspace.data, workspace.state, params.preprocess.follow_links)
+    return stage_named(source).load(workspace)
 
 
 def _holds(found: Artifact, workspace: Workspace) -> bool:

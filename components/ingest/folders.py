@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from ..workspace.text import shown
 from .kinds import LITTER_FOLDERS, Kind, is_litter, is_promised, kind_of_file
-from .parts import Builder, Note
+from .parts import Builder, Note, may_be_followed
 from .tables import Text
 
-# How DVC's cache calls a file by its content.
-_IN_DVC_CACHE = re.compile(rb".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 _LITTER = "made by a system or a program, not a picture of the data"
 _OUTSIDE = "a link that leads out of the data (preprocess.follow_links reads what it points to)"
 
@@ -55,7 +52,7 @@ class _Waiting(NamedTuple):
 _FOLDER, _GONE = -1, -2
 
 
-def listed(data: Path, builder: Builder, follow_links: bool) -> Listed:
+def listed(data: Path, builder: Builder) -> Listed:
     """List `data`, a folder or one file, in the order of names; what is no picture goes to the builder's tables.
 
     Without recursion, for folders may lie in each other more deeply than Python calls functions.
@@ -64,7 +61,7 @@ def listed(data: Path, builder: Builder, follow_links: bool) -> Listed:
     if not data.is_dir():
         _take(data, data.name, data.stat().st_size, builder, found)
         return found
-    walk = _Walk(data, builder, follow_links)
+    walk = _Walk(data, builder)
     waiting = walk.below(os.fspath(data), b"", 1)
     while waiting:
         at = waiting.pop()
@@ -104,9 +101,8 @@ def _take(path: Path, name: str, size: int, builder: Builder, found: Listed) -> 
 class _Walk:
     """Lists folders, and decides about links: what is in `data/`, or in DVC's cache, is data."""
 
-    def __init__(self, data: Path, builder: Builder, follow_links: bool) -> None:
-        self._builder, self._follow = builder, follow_links
-        self._inside = os.fsencode(os.path.realpath(data)).rstrip(b"/") + b"/"
+    def __init__(self, data: Path, builder: Builder) -> None:
+        self._builder, self._root = builder, os.fsencode(os.path.realpath(data))
         self._seen: set[tuple[int, int]] = set()
 
     def below(self, folder: str, name: bytes, depth: int) -> list[_Waiting]:
@@ -145,7 +141,7 @@ class _Walk:
         if not entry.is_dir() and not entry.is_file():
             self._builder.reject(name, "a link that leads nowhere")
             return gone
-        if not (self._follow or target.startswith(self._inside) or _IN_DVC_CACHE.fullmatch(target)):
+        if not (self._builder.follow_links or may_be_followed(target, self._root)):
             self._builder.leave_out(name, _OUTSIDE, lost=True)
             self._builder.note_once(
                 Note("links that lead out of the data are left out; preprocess.follow_links reads them")
@@ -154,7 +150,7 @@ class _Walk:
         if entry.is_file():
             return _Waiting(entry.path, name, entry.stat().st_size, depth)
         status = entry.stat()
-        if target.startswith(self._inside) or (status.st_dev, status.st_ino) in self._seen:
+        if target.startswith(self._root + b"/") or (status.st_dev, status.st_ino) in self._seen:
             self._builder.leave_out(name, "a link to a folder that is read already")
             return gone
         self._seen.add((status.st_dev, status.st_ino))

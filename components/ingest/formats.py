@@ -57,8 +57,8 @@ def find_raw_images(data: Path, scratch: Path, size: int, options: Preprocess) -
     if not data.exists():
         raise UserError(f"there is no {printable(str(data))}: name a folder or a file with images")
     root = data if data.is_dir() else data.parent
-    builder = Builder(root, size, options.limits)
-    found = listed(data, builder, options.follow_links)
+    builder = Builder(root, size, options.limits, options.follow_links)
+    found = listed(data, builder)
     _split_parquet(found)
     kinds = _chosen(found, data, options)
     reader = Reader(builder, scratch)

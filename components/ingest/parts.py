@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from ..workspace.params import Limits
 from ..workspace.text import printable, shown
 from .names import piece_name
 
+# How DVC's cache calls a file by its content.
+_IN_DVC_CACHE = re.compile(rb".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
 # What a part says of an image's class before the layout is read.
 NO_LABEL = -1
 # Of images as they are read, unpacked: whoever reads a part may hold all of it.
@@ -43,7 +46,7 @@ class Part:
     `path` is a folder, below which `names` are files of `sizes` bytes; or a file, where image i lies in `sizes[i]`
     bytes at `offsets[i]`, packed by `methods[i]` from `unpacked[i]` bytes. `shape` is that of bare pixels (height,
     width), for IDX. `archive`: the path of the file below the data that the names lie in, where that counts as a
-    folder.
+    folder. `follow_links`: links in the folder may lead anywhere.
     """
 
     number: int
@@ -57,6 +60,7 @@ class Part:
     unpacked: npt.NDArray[np.int64] | None
     shape: tuple[int, int] | None
     archive: str = ""
+    follow_links: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -117,8 +121,8 @@ class Builder:
     What is beyond a limit is rejected here, from sizes alone.
     """
 
-    def __init__(self, root: Path, size: int, limits: Limits) -> None:
-        self.root = root
+    def __init__(self, root: Path, size: int, limits: Limits, follow_links: bool = False) -> None:
+        self.root, self.follow_links = root, follow_links
         self.limits = limits
         self.rejected: list[tuple[str, str]] = []
         self.left_out: list[tuple[str, str]] = []
@@ -227,6 +231,7 @@ class Builder:
                 unpacked.astype(np.int64) if inside else None,
                 shape,
                 archive,
+                self.follow_links,
             )
         )
         self._clear()
@@ -276,7 +281,8 @@ def read(part: Part) -> Iterator[bytes | str]:
     """Yield the content of each image of `part` as it lies there, or the reason why it cannot be read."""
     if part.offsets is None or part.methods is None or part.unpacked is None:
         for name, size in zip(part.raw_names(), part.sizes.tolist(), strict=True):
-            yield _file(os.path.join(os.fsencode(part.path), name), os.fsencode(part.path), size)  # noqa: PTH118
+            path = os.path.join(os.fsencode(part.path), name)  # noqa: PTH118
+            yield _file(path, os.fsencode(part.path), size, part.follow_links)
         return
     columns = part.offsets.tolist(), part.sizes.tolist(), part.methods.tolist(), part.unpacked.tolist()
     with Path(part.path).open("rb") as file:
@@ -288,11 +294,19 @@ def read(part: Part) -> Iterator[bytes | str]:
                 yield content if method == STORED else _inflated(content, unpacked)
 
 
-def _file(path: bytes, folder: bytes, size: int) -> bytes | str:
+def may_be_followed(target: bytes, folder: bytes) -> bool:
+    """Whether a link in the data `folder` to the real path `target` is data: within it, or into DVC's cache."""
+    return target.startswith(folder.rstrip(b"/") + b"/") or _IN_DVC_CACHE.fullmatch(target) is not None
+
+
+def _file(path: bytes, folder: bytes, size: int, follow_links: bool) -> bytes | str:
     """Read a regular file of `size` bytes."""
     try:
-        if os.path.islink(path) and not _is_inside(os.path.realpath(path), os.path.realpath(folder)):  # noqa: PTH114
-            return "a link to a file outside the folder"
+        # It may have become a link since it was listed.
+        if not follow_links and os.path.islink(path):  # noqa: PTH114
+            target = os.path.realpath(path)
+            if not may_be_followed(target, os.path.realpath(folder)):
+                return "a link to a file outside the folder"
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
             return "not a regular file"
         # Should it be another file by now, it may be one that nobody ever writes into.
@@ -307,10 +321,6 @@ def _file(path: bytes, folder: bytes, size: int) -> bytes | str:
         except OSError as error:
             return (error.strerror or "cannot be read").lower()
     return content if len(content) == size else "changed while it was read"
-
-
-def _is_inside(path: bytes, folder: bytes) -> bool:
-    return path.startswith(folder.rstrip(b"/") + b"/")
 
 
 def _inflated(content: bytes, size: int) -> bytes | str:

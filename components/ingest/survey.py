@@ -31,6 +31,7 @@ from ..workspace.text import printable
 from .decoding import decoded, look
 from .formats import find_raw_images
 from .parts import Source, read, thinned
+from .summary import class_counts, summary
 
 LOOKED_AT = 3_000
 SIDES = (16, 28, 32, 48, 64, 96, 128)
@@ -58,6 +59,7 @@ class Survey:
     animated: int = 0
     heic: bool = False
     duplicates: int = 0
+    understood: list[str] = field(default_factory=list)
     broken: list[tuple[str, str]] = field(default_factory=list)
     samples: list[tuple[bytes, tuple[int, int] | None]] = field(default_factory=list)
 
@@ -86,12 +88,12 @@ def survey(data: Path, scratch: Path) -> Survey:
     options = Preprocess(resolution=64, heic=reads_heic())
     hush()
     source = find_raw_images(data, scratch, 10_000, options)
-    counts = sum((np.bincount(part.labels, minlength=len(source.classes)) for part in source.parts), np.zeros(1, int))
     found = Survey(
         source.kind,
         len(source),
         sum(int(part.sizes.sum()) for part in source.parts),
-        dict(zip(source.classes, counts.tolist(), strict=True)),
+        class_counts(source),
+        understood=summary(source),
         broken=list(source.rejected),
     )
     seen: set[bytes] = set()

@@ -134,7 +134,7 @@ def unfinished(params: Params, workspace: Workspace, dataset: Key | None = None)
     """
     opened = open_trainings(params, workspace)
     if opened and dataset is None:
-        data = data_content(workspace.data, workspace.state)
+        data = data_content(workspace.data, workspace.state, params.preprocess.follow_links)
         dataset = key_of(stage_named("preprocess"), params.preprocess, data)
     return next((begun for begun in opened if not _is_present(begun, params, dataset, workspace)), None)
 

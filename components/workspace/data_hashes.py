@@ -21,15 +21,16 @@ T = TypeVar("T")
 _TABLES = {"files": "sha256", "md5_of_files": "md5"}
 
 
-def data_content(data: Path, state: Path) -> str:
+def data_content(data: Path, state: Path, follow_links: bool | None = None) -> str:
     """Hash of the names and bytes of all files under `data`; unchanged files are not read again.
 
-    `state` is the folder that remembers sizes and times, in a database because there may be millions of files.
+    `state` is the folder that remembers sizes and times, in a database because there may be millions of files, and
+    whether folders that links lead to belong to the data (`follow_links`; None: as it was last said).
 
     Raises:
         NotThereError: there is no file.
     """
-    return _remembering(state, lambda database: _data_content(data, database))
+    return _remembering(state, lambda database: _data_content(data, database, follow_links))
 
 
 def md5_of_files(data: Path, state: Path) -> dict[str, str]:
@@ -58,7 +59,8 @@ def check_data(data: Path, state: Path) -> DataCheck:
 
     known = _remembered(state)
     changed, present, content = [], Counter[bytes](), hashlib.sha256()
-    for entry in tqdm(_files(data), desc="data", unit="file", delay=1, disable=None, leave=False):
+    files = _files(data, _follows(state / "data-hashes.sqlite"))
+    for entry in tqdm(files, desc="data", unit="file", delay=1, disable=None, leave=False):
         path = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
         try:
             digest = sha256_of(Path(entry.path))
@@ -101,7 +103,12 @@ def _remembering(state: Path, work: Callable[[Path], T]) -> T:
         return work(database)
 
 
-def _data_content(data: Path, database: Path) -> str:
+def _data_content(data: Path, database: Path, follow_links: bool | None) -> str:
+    if follow_links is not None and follow_links != _follows(database):
+        with closing(sqlite3.connect(database, timeout=60)) as known:
+            known.execute("CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value)")
+            known.execute("REPLACE INTO settings VALUES ('follow_links', ?)", (int(follow_links),))
+            known.commit()
     content, count = hashlib.sha256(), 0
     for path, digest in _hashed(data, database, "files"):
         count += 1
@@ -112,6 +119,16 @@ def _data_content(data: Path, database: Path) -> str:
             "or put images there: folders, a zip or tar, Parquet, WebDataset shards or an IDX pair"
         )
     return content.hexdigest()
+
+
+def _follows(database: Path) -> bool:
+    """Whether what links to folders lead to belongs to the data, as it was last said."""
+    if not database.exists():
+        return False
+    with closing(sqlite3.connect(database, timeout=60)) as known, suppress(sqlite3.OperationalError):
+        row = known.execute("SELECT value FROM settings WHERE name = 'follow_links'").fetchone()
+        return bool(row and row[0])
+    return False
 
 
 def _hashed(data: Path, database: Path, table: str) -> Iterator[tuple[bytes, str]]:
@@ -125,7 +142,8 @@ def _hashed(data: Path, database: Path, table: str) -> Iterator[tuple[bytes, str
                 f"CREATE TABLE IF NOT EXISTS {name} (path BLOB PRIMARY KEY, size, time, {column}) WITHOUT ROWID"
             )
         count = 0
-        bar = tqdm(_files(data), desc="look at data", unit="file", delay=1, disable=None, leave=False)
+        files = _files(data, _follows(database))
+        bar = tqdm(files, desc="look at data", unit="file", delay=1, disable=None, leave=False)
         for count, entry in enumerate(bar, 1):
             path = os.fsencode(entry.path)[len(os.fsencode(data)) + 1 :]
             stamp = entry.stat().st_size, entry.stat().st_mtime_ns
@@ -155,13 +173,19 @@ def _forget_deleted(known: sqlite3.Connection, table: str, data: Path, count: in
         known.executemany(f"DELETE FROM {table} WHERE path = ?", gone)
 
 
-def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+def _files(folder: Path | str, follow_links: bool) -> Iterator[os.DirEntry[str]]:
     """All files below `folder` in a fixed order; without recursion, however deep folders lie in each other."""
-    waiting = _listed(folder)
+    waiting, seen = _listed(folder), set[tuple[int, int]]()
     while waiting:
         entry = waiting.pop()
         if entry.is_dir(follow_symlinks=False):
             waiting += _listed(entry.path)
+        elif follow_links and entry.is_symlink() and _is_folder(entry):
+            # Once each, for links may lead to each other.
+            status = entry.stat()
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                waiting += _listed(entry.path)
         elif _is_file(entry):
             yield entry
 
@@ -177,6 +201,13 @@ def _listed(folder: Path | str) -> list[os.DirEntry[str]]:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -269,7 +269,9 @@ def plan(workspace: Workspace, params: Params, tracking: str) -> list[Step]:
     Raises:
         UserError: there is no data.
     """
-    made: dict[str, Artifact | str] = {"data": data_content(workspace.data, workspace.state)}
+    made: dict[str, Artifact | str] = {
+        "data": data_content(workspace.data, workspace.state, params.preprocess.follow_links)
+    }
     steps = []
     for stage in STAGES:
         missing = [name for name in stage.inputs if name not in made]

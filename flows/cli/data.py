@@ -24,8 +24,6 @@ from flows.cli.shared import typed
 if TYPE_CHECKING:
     from components.ingest.survey import Proposal, Survey
 
-SHOWN_CLASSES = 10
-
 data_app = typer.Typer(help="List and fetch public data sets.", no_args_is_help=True)
 
 
@@ -172,13 +170,8 @@ def _copy_tree(data: Path, target: Path) -> None:
 def _show_survey(data: Path, found: Survey) -> None:
     seen = "all" if found.looked_at >= found.images else f"{found.looked_at:,} of them"
     print(f"{data}: {found.kind}, {found.images:,} images, {_size(found.size)}; looked at {seen}")
-    if found.labelled:
-        counts = sorted(found.class_counts.items(), key=lambda item: -item[1])
-        more = f", and {len(counts) - SHOWN_CLASSES} more" if len(counts) > SHOWN_CLASSES else ""
-        names = ", ".join(f"{name} {count:,}" for name, count in counts[:SHOWN_CLASSES])
-        print(f"  classes      {len(counts)}: {names}{more}")
-    else:
-        print("  classes      none: images without labels")
+    for line in found.understood:
+        print(f"  {line}")
     widths, heights = ([size[i] for size in found.sizes] for i in (0, 1))
     if widths:
         (most, count), *_ = found.sizes.most_common(1)

@@ -623,3 +623,44 @@ def table_with_splits(data: Path) -> None:
 def table_with_gaps(data: Path) -> None:
     lines = [f"img/{n},{'' if i == 0 else 'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
     put(data / "labels.csv", "path,label\n" + "\n".join([*lines, "img/gone.png,a"]))
+
+
+# --- links ---
+
+
+@case(classes={"cats": 4, "dogs": 4}, left_out=1, notes="links that lead out of the data")
+def a_link_out_of_the_data(data: Path) -> None:
+    pictures(data / "cats", 4)
+    pictures(data / "dogs", 4)
+    pictures(data.parent / "elsewhere", 3)
+    (data / "owls").symlink_to(data.parent / "elsewhere")
+
+
+@case(classes={"cats": 4, "dogs": 4, "owls": 3}, options={"follow_links": True})
+def a_link_that_is_followed(data: Path) -> None:
+    a_link_out_of_the_data(data)
+
+
+@case(classes={"cats": 4, "dogs": 4})
+def links_into_the_cache_of_dvc(data: Path) -> None:
+    cache = data.parent / "cache" / "files" / "md5" / "ab"
+    for number in range(8):
+        name = f"{number:030x}"
+        put(cache / name, png())
+        link = data / ("cats" if number % 2 else "dogs") / f"{number}.png"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(cache / name)
+
+
+@case(classes={"cats": 4, "dogs": 4}, left_out=1)
+def a_link_to_a_folder_of_the_data(data: Path) -> None:
+    pictures(data / "cats", 4)
+    pictures(data / "dogs", 4)
+    (data / "again").symlink_to("cats")
+
+
+@case(classes={"cats": 4, "dogs": 4})
+def data_that_are_a_link(data: Path) -> None:
+    pictures(data.parent / "real" / "cats", 4)
+    pictures(data.parent / "real" / "dogs", 4)
+    data.symlink_to(data.parent / "real")

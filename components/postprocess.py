@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
@@ -20,6 +19,7 @@ from .gan.inputs import Inputs
 from .gan.published import Published
 from .pictures import metadata
 from .pictures.finishing import Draft, ImageStep, Step, one_of_each_class
+from .pictures.lettering import lettering
 from .pictures.tiles import BACKGROUND, GAP, grid, paste, tile_size
 from .reports import gallery_report
 from .workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model, Picture
@@ -126,8 +126,8 @@ def contact_sheet(drafts: Sequence[Draft], classes: Sequence[str]) -> Image.Imag
     columns = min(COLUMNS, max(1, SHEET_TILES // len(rows)), max(len(row) for _, row in rows))
     blocks = min(len(rows), max(1, COLUMNS // columns)) if len(rows) > SHEET_TILES // COLUMNS else 1
     tile_width, tile_height = tile = tile_size(drafts[0].pixels, 112 if blocks == 1 else 64)
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 20 if blocks == 1 else 12)
-    names = [_shortened(name, font, 190 if blocks == 1 else 90) for name, _ in rows]
+    font, names = lettering([name for name, _ in rows], 20 if blocks == 1 else 12)
+    names = [_shortened(name, font, 190 if blocks == 1 else 90) for name in names]
     label_width = int(max(font.getlength(name) for name in names)) + 3 * GAP
     block_width = label_width + columns * (tile_width + GAP)
     lines = -(-len(rows) // blocks)

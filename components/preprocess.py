@@ -206,7 +206,7 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
         "duplicates": rejected.duplicates,
         "near_duplicates": alike.images,
         "near_groups": alike.groups,
-        "left_out": rejected.between_sides,
+        "between_sides": rejected.between_sides,
     }
 
 

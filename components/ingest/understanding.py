@@ -34,6 +34,8 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
     """
     parts = builder.parts()
     if not parts:
+        for text in texts:
+            builder.leave_out(text.name, "a text or table without images beside it")
         raise UserError(_nothing(builder))
     folders = Counter(path.rpartition("/")[0] for part in parts for path in part.paths())
     archives = sorted({piece_name(part.archive) for part in parts if part.archive})
@@ -46,10 +48,14 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
 
 def _nothing(builder: Builder) -> str:
     """Return why there are no images, with what was found."""
-    reasons = Counter(reason for _, reason in (*builder.rejected, *builder.left_out))
-    listed = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common(3)) or "nothing"
+    rows = (*builder.rejected, *builder.left_out)
+    reasons, first = Counter(reason for _, reason in rows), {reason: name for name, reason in reversed(rows)}
+    most = reasons.most_common(3)
+    listed = (
+        "; ".join(f"{count:,} x {reason}, as {shortened(first[reason], 60)}" for reason, count in most) or "nothing"
+    )
     return (
-        f"{shown(os.fsencode(builder.root))} holds no images that ganflow can read (found: {shortened(listed)}): put "
+        f"{shown(os.fsencode(builder.root))} holds no images that ganflow can read (found: {shortened(listed, 400)}): put "
         "folders of images, an IDX pair, a zip or tar of images, Parquet files with image bytes, or a labels.csv there"
     )
 

@@ -132,7 +132,7 @@ class Dataset(Artifact):
     duplicates: int
     near_duplicates: int = Field(0, description="images that are nearly the same as others")
     near_groups: int = Field(0, description="groups of these, each on one side")
-    left_out: int = Field(0, description="images that are nearly the same as others on two sides")
+    between_sides: int = Field(0, description="images left out as near-duplicates of images on two sides")
     source: str = Field(description="hash of the raw data")
 
     @property

@@ -98,7 +98,7 @@ def test_who_would_join_two_sides_is_left_out_and_named(tmp_path: Path) -> None:
     dataset = made_dataset(root, Preprocess(resolution=16))
     assert known(dataset) == before
     assert (dataset.left_out, dataset.rejected) == (1, 0)
-    assert "between.png,nearly the same as" in (dataset.folder / "rejected.csv").read_text().replace('"', "")
+    assert "between.png,nearly the same as" in (dataset.folder / "left_out.csv").read_text().replace('"', "")
 
 
 def test_a_held_out_image_that_is_named_so_and_nearly_stands_in_training_is_left_out(tmp_path: Path) -> None:

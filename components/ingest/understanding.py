@@ -55,8 +55,8 @@ def _nothing(builder: Builder) -> str:
         "; ".join(f"{count:,} x {reason}, as {shortened(first[reason], 60)}" for reason, count in most) or "nothing"
     )
     return (
-        f"{shown(os.fsencode(builder.root))} holds no images that ganflow can read (found: {shortened(listed, 400)}): put "
-        "folders of images, an IDX pair, a zip or tar of images, Parquet files with image bytes, or a labels.csv there"
+        f"{shown(os.fsencode(builder.root))} holds no images that ganflow can read (found: {shortened(listed, 400)}): "
+        "put folders of images, an IDX pair, a zip or tar of images, Parquet files with image bytes, or a labels.csv there"
     )
 
 

@@ -138,14 +138,14 @@ class Dataset(Artifact):
     @property
     def near_duplicates_found(self) -> str:
         """A sentence on images that are nearly the same."""
-        if not self.near_duplicates and not self.left_out:
+        if not self.near_duplicates and not self.between_sides:
             return "No image is nearly the same as another one."
         groups = (
             "one group, which stands" if self.near_groups == 1 else f"{self.near_groups:,} groups, each of which stands"
         )
         words = f"{self.near_duplicates:,} images are nearly the same as others, in {groups} on one side"
-        if self.left_out:
-            words += f"; {self.left_out:,} left out, near to images on two sides"
+        if self.between_sides:
+            words += f"; {self.between_sides:,} left out, near to images on two sides"
         return f"{words}."
 
 

@@ -190,7 +190,7 @@ def test_a_table_gives_labels_and_splits(tmp_path: Path, pictures: Files) -> Non
         {"path": "../secret.png", "label": "odd", "split": "train"},
         {"path": "cats/gone.png", "label": "odd", "split": "train"},
         {"path": "cats/000.png", "label": "even", "split": "test"},
-        {"path": "./cats/003.png", "label": "odd", "split": "test"},
+        {"path": "./cats/003.png", "label": "even", "split": "test"},
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "data" / "labels.csv", index=False)
     dataset = run(tmp_path, max_rejected=0.05)

@@ -60,7 +60,7 @@ def test_near_duplicates_stand_on_one_side_and_newcomers_move_nobody(tmp_path: P
     dataset = made_dataset(root, Preprocess(resolution=16))
     after = known(dataset)
     assert before.items() <= after.items()
-    assert (dataset.near_duplicates, dataset.near_groups, dataset.left_out) == (200, 100, 0)
+    assert (dataset.near_duplicates, dataset.near_groups, dataset.between_sides) == (200, 100, 0)
     assert sum(dataset.splits.values()) == 300
     side = {
         name: after[traits_of(Image.open(root / "data" / name)).identity]
@@ -97,7 +97,7 @@ def test_who_would_join_two_sides_is_left_out_and_named(tmp_path: Path) -> None:
     folder_of(root, {"between.png": wide})
     dataset = made_dataset(root, Preprocess(resolution=16))
     assert known(dataset) == before
-    assert (dataset.left_out, dataset.rejected) == (1, 0)
+    assert (dataset.between_sides, dataset.rejected) == (1, 0)
     assert "between.png,nearly the same as" in (dataset.folder / "left_out.csv").read_text().replace('"', "")
 
 
@@ -107,7 +107,7 @@ def test_a_held_out_image_that_is_named_so_and_nearly_stands_in_training_is_left
     test = {f"test/{seed}.png": photo(seed) for seed in range(100, 120)}
     twins = {f"test/twin{seed}.png": photo(seed).resize((48, 32), Image.Resampling.LANCZOS) for seed in range(5)}
     dataset = made_dataset(folder_of(tmp_path, train | test | twins), Preprocess(resolution=16))
-    assert (dataset.splits["holdout"], dataset.left_out) == (20, 5)
+    assert (dataset.splits["holdout"], dataset.between_sides) == (20, 5)
     assert dataset.splits["training"] + dataset.splits["development"] == 60
 
 

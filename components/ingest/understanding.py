@@ -56,7 +56,8 @@ def _nothing(builder: Builder) -> str:
     )
     return (
         f"{shown(os.fsencode(builder.root))} holds no images that ganflow can read (found: {shortened(listed, 400)}): "
-        "put folders of images, an IDX pair, a zip or tar of images, Parquet files with image bytes, or a labels.csv there"
+        "put folders of images, an IDX pair, a zip or tar of images, Parquet files with image bytes, or a labels.csv "
+        "there"
     )
 
 

@@ -211,7 +211,14 @@ def _tars(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def _behind(file: BinaryIO, offset: int) -> int | None:
-    """Return where the next archive begins, behind the empty blocks that end one; None where there is none."""
+    """Return where the next archive begins, behind the empty blocks that end one; None where there is none.
+
+    Raises:
+        ReadError: the archive did not end at `offset`, but its next header is damaged.
+    """
+    file.seek(offset)
+    if file.read(_BLOCK).strip(b"\0"):
+        raise tarfile.ReadError("the header of an entry is damaged")
     file.seek(offset)
     while block := file.read(2**20):
         filled = len(block) - len(block.lstrip(b"\0"))

@@ -245,3 +245,18 @@ def test_nothing_but_broken_files_is_told(data: Path) -> None:
         (data / f"{i}.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"none of 5 files .* can be read \(the first: 0.png: not an image\)"):
         survey(data, data.parent / "scratch")
+
+
+def test_a_damaged_header_in_a_tar_ends_the_reading_with_a_sentence(data: Path) -> None:
+    """It was taken for the end, and what followed was lost; looked at for another archive, it had no end."""
+    with tarfile.open(data / "set.tar", "w") as archive:
+        for i in range(4):
+            member = tarfile.TarInfo(f"{i}.png")
+            member.size = len(png(i))
+            archive.addfile(member, io.BytesIO(png(i)))
+        places = [member.offset for member in archive.getmembers()]
+    content = bytearray((data / "set.tar").read_bytes())
+    content[places[2] + 3] ^= 1
+    (data / "set.tar").write_bytes(content)
+    with pytest.raises(UserError, match=r"set\.tar is not a tar archive that can be read"):
+        found(data)

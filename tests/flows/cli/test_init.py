@@ -102,7 +102,7 @@ def test_what_cannot_be_made_whole_leaves_nothing(tmp_path: Path) -> None:
     texts = tmp_path / "texts" / "class"
     texts.mkdir(parents=True)
     (texts / "notes.txt").write_text("no image")
-    assert "can be read" in refused(tmp_path, "init", "--data", "texts", "--workspace", "new/w")
+    assert "holds no images" in refused(tmp_path, "init", "--data", "texts", "--workspace", "new/w")
     assert not (tmp_path / "new").exists()
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine").touch()

@@ -103,9 +103,11 @@ def test_an_empty_class(tmp_path: Path) -> None:
 
 
 def test_a_resolution_that_the_network_cannot_do(make_workspace: Callable[..., Path]) -> None:
+    """Before any image is prepared."""
     root = make_workspace()
-    succeeded(ganflow(root, "preprocess", "--set", "preprocess.resolution=30"))
-    assert "cannot make images of 30x30" in refused(root, "train", "--set", "preprocess.resolution=30")
+    for stage in ("preprocess", "run"):
+        assert "cannot make images of 30x30" in refused(root, stage, "--set", "preprocess.resolution=30")
+    assert not (root / "artifacts").exists()
 
 
 def test_a_damaged_artifact(make_workspace: Callable[..., Path]) -> None:

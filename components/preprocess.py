@@ -167,13 +167,15 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
     channels = _channels(tables)
     signatures = _load_signatures(scratch, source)
     first_of = _first_of_equal(tables)
-    kept = first_of == np.arange(len(first_of))
+    labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
+    rivals = _rivals(first_of, labels)
+    kept = (first_of == np.arange(len(first_of))) & (rivals < 0)
     near = near_pairs(signatures) if options.near_duplicates else np.empty((0, 2), np.int64)
     copies = np.stack([first_of, np.arange(len(first_of))], 1)[~kept]
     named = Named.of(source, tables)
     shares = Shares(options.holdout, options.development)
     sides = decide(tables, named, kept, np.concatenate([file_pairs(tables), copies, near]), known, shares)
-    rejected = _rejected(source, tables, first_of, sides)
+    rejected = _rejected(source, tables, first_of, rivals, sides)
     rejected.write(folder)
     total = len(source) + len(source.rejected)
     if rejected.unreadable > options.max_rejected * total:
@@ -181,7 +183,6 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
             f"{rejected.unreadable} of {total} files cannot be used (the first: {rejected.first}), more than "
             f"preprocess.max_rejected = {options.max_rejected:g} allows: mend them or raise it"
         )
-    labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
     codes = sides.codes if named.development else _with_every_class(sides.codes, labels, kept)
     chosen = {name: kept & (codes == code) for code, name in SPLIT_NAMES.items()}
     alike = _alike(tables, near, kept)
@@ -240,17 +241,30 @@ def _first_with(keys: npt.NDArray[np.uint64]) -> Index:
     return first_of
 
 
-def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, sides: Sides) -> _Rejected:
+def _rivals(first_of: Index, labels: npt.NDArray[np.int32]) -> Index:
+    """Return for each image one with the same pixels and another label, by which neither can be used; -1 for none."""
+    rivals = np.full(len(first_of), -1)
+    other = np.flatnonzero(labels != labels[first_of])
+    rivals[first_of[other]] = other
+    rivals[other] = first_of[other]
+    alike = (rivals < 0) & (rivals[first_of] >= 0)
+    rivals[alike] = rivals[first_of[alike]]
+    return rivals
+
+
+def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, rivals: Index, sides: Sides) -> _Rejected:
     """Return the table of all that is left out, in the order of the source."""
     rejected = _Rejected(source)
     starts = np.cumsum([0, *(len(table.rows) for table in tables)])
-    out = (first_of != np.arange(len(first_of))) | (sides.codes == LEFT_OUT)
+    out = (first_of != np.arange(len(first_of))) | (rivals >= 0) | (sides.codes == LEFT_OUT)
 
     def name_of(index: int) -> str:
         number = int(np.searchsorted(starts, index, side="right")) - 1
         return source.parts[number].name(int(tables[number].rows[index - starts[number]]))
 
     def reason_of(index: int) -> str:
+        if rivals[index] >= 0:
+            return f"{SAME_PIXELS}{name_of(int(rivals[index]))}, under another label: both are left out"
         if first_of[index] != index:
             return f"{SAME_PIXELS}{name_of(int(first_of[index]))}"
         return f"{NEARLY_THE_SAME}{name_of(sides.rivals[index])}, which stands on another side"

@@ -171,11 +171,28 @@ def test_exif_orientation_is_applied(folder: Callable[..., Path]) -> None:
 def test_exact_duplicates_are_dropped_and_named(folder: Callable[..., Path]) -> None:
     root = folder()
     again = Image.open(root / "data" / "cats" / "3.png")
-    again.save(root / "data" / "dogs" / "copy.png")
+    again.save(root / "data" / "cats" / "copy.png")
     dataset = run(root, resolution=16)
     assert dataset.duplicates == 1
     table = pd.read_csv(dataset.folder / "left_out.csv")
-    assert table.to_dict("records") == [{"path": "dogs/copy.png", "reason": "same pixels as cats/3.png"}]
+    assert table.to_dict("records") == [{"path": "cats/copy.png", "reason": "same pixels as cats/3.png"}]
+
+
+def test_a_picture_under_two_labels_is_used_under_neither(folder: Callable[..., Path]) -> None:
+    root = folder()
+    images = sum(run(root, resolution=16).splits.values())
+    again = Image.open(root / "data" / "cats" / "3.png")
+    for copy in ("dogs/copy.png", "dogs/again.png", "cats/copy.png"):
+        again.save(root / "data" / copy)
+    dataset = run(root, resolution=16)
+    assert sum(dataset.splits.values()) == images - 1
+    reasons = pd.read_csv(dataset.folder / "left_out.csv").set_index("path")["reason"]
+    assert reasons.to_dict() == {
+        "cats/3.png": "same pixels as dogs/copy.png, under another label: both are left out",
+        "cats/copy.png": "same pixels as dogs/copy.png, under another label: both are left out",
+        "dogs/again.png": "same pixels as cats/3.png, under another label: both are left out",
+        "dogs/copy.png": "same pixels as cats/3.png, under another label: both are left out",
+    }
 
 
 HOSTILE = {

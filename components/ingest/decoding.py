@@ -229,7 +229,7 @@ def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
 
 
 def _array_header(content: bytes, options: Preprocess) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Return shape, kind and the place of the values of a NumPy file, (H, W) or (H, W, C), uint8 or uint16."""
+    """Return shape (H, W) or (H, W, C), kind and the place of the values of a NumPy file of uint8 or uint16."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     one = version == (1, 0)
@@ -239,7 +239,7 @@ def _array_header(content: bytes, options: Preprocess) -> tuple[tuple[int, ...],
     shape, _, kind = (np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0)(file)
     if kind not in (np.uint8, np.dtype("<u2"), np.dtype(">u2")) or len(shape) not in (2, 3) or not min(shape) > 0:
         raise ValueError(f"an array {shape} of {kind}: (H, W) or (H, W, C) of uint8 or uint16 is read")
-    limits = options.limits
+    shape, limits = _channels_last(shape), options.limits
     if math.prod(shape[2:]) > limits.channels:
         raise ValueError(f"an array of {shape[2]:,} channels, more than preprocess.limits.channels = {limits.channels}")
     # Checked first: memory is taken for what the header says.
@@ -248,10 +248,17 @@ def _array_header(content: bytes, options: Preprocess) -> tuple[tuple[int, ...],
     return shape, kind, file.tell()
 
 
+def _channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of an image with its channels last, where it has them first as networks do: (3, H, W)."""
+    first = len(shape) == 3 and shape[0] in (1, 3, 4) and min(shape[1:]) > 4
+    return (*shape[1:], shape[0]) if first else shape
+
+
 def _array(content: bytes, options: Preprocess) -> Decoded:
     """Read a NumPy file, uint16 scaled, and resize each channel by itself."""
-    _array_header(content, options)
-    values = np.atleast_3d(np.load(io.BytesIO(content), allow_pickle=False))
+    shape, _, _ = _array_header(content, options)
+    values = np.load(io.BytesIO(content), allow_pickle=False)
+    values = np.atleast_3d(values if values.shape == shape else np.moveaxis(values, 0, 2))
     bands = [
         _fitted(Image.fromarray(np.ascontiguousarray(band if band.dtype == np.uint8 else in_8_bits(band))), options)
         for band in np.moveaxis(values, 2, 0)

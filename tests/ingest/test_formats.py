@@ -443,3 +443,13 @@ def test_interrupted_work_goes_on_where_it_was(
     # What ran beside the interruption may be made again, what was kept is not.
     assert made.count(0) == made.count(1) == made.count(2) == 1
     assert sum(dataset.splits.values()) == 220
+
+
+def test_arrays_with_their_channels_first_are_turned(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for i in range(60):
+        pixels = np.asarray(Image.open(io.BytesIO(png(i, (32, 32)))))
+        np.save(tmp_path / "data" / f"{i}.npy", pixels if i % 2 else np.moveaxis(pixels, 2, 0))
+    found = {pixels.tobytes() for pixels in only(tmp_path, resolution=32)}
+    wanted = {np.asarray(Image.open(io.BytesIO(png(i, (32, 32))))).tobytes() for i in range(60)}
+    assert found == wanted

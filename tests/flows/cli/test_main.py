@@ -99,7 +99,8 @@ def test_an_empty_class(tmp_path: Path) -> None:
     (tmp_path / "data" / "cats").mkdir(parents=True)
     (tmp_path / "data" / "cats" / "a.png").write_bytes(b"x")
     (tmp_path / "data" / "dogs").mkdir()
-    assert "dogs is empty" in refused(tmp_path, "preprocess")
+    assert "folders are empty, the first: dogs" in ganflow(tmp_path, "preprocess").stdout
+    assert "folders are empty, the first: dogs" in refused(tmp_path, "preprocess", "--set", "preprocess.strict=true")
 
 
 def test_a_resolution_that_the_network_cannot_do(make_workspace: Callable[..., Path]) -> None:

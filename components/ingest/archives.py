@@ -148,13 +148,9 @@ class Reader:
                     self.builder.reject(_named(name, within), why)
                 else:
                     images.append((name, member.size, member.offset_data))
-            elif last in WEBDATASET_LABELS and images_beside(last, member.size):
-                found = _webdataset_label(content.read(member.size), last)
-                label = label if found is None else found
-                if found is None:
-                    self._other(Entry(_clean(name), member.size, content.read), kind, why, within, nested)
-                else:
-                    self.builder.count()
+            elif (found := _webdataset_label(content, member.size, last)) is not None:
+                label = found
+                self.builder.count()
             else:
                 self._other(Entry(_clean(name), member.size, content.read), kind, why, within, nested)
         finish()
@@ -192,11 +188,6 @@ class Reader:
             read_arrays(target, self.scratch / self._next("images"), self.builder, path)
         else:
             self.read(target, kind, path, nested=True)
-
-
-def images_beside(last: str, size: int) -> bool:
-    """Whether a file with this ending may be a label of a WebDataset sample."""
-    return last in WEBDATASET_LABELS and size < LABEL_BYTES
 
 
 def _tars(path: Path) -> Iterator[tarfile.TarFile]:
@@ -306,8 +297,11 @@ def _overlapping(entries: Sequence[zipfile.ZipInfo]) -> set[int]:
     return found
 
 
-def _webdataset_label(content: bytes, ending: str) -> str | None:
-    text = content.decode("utf-8", "replace").strip()
+def _webdataset_label(content: _TarContent, size: int, ending: str) -> str | None:
+    """Return the label of a WebDataset sample that a file says; None where it says none."""
+    if ending not in WEBDATASET_LABELS or size >= LABEL_BYTES:
+        return None
+    text = content.read(size).decode("utf-8", "replace").strip()
     if ending == "cls":
         return text or None
     try:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from ..gan.errors import UserError
 from ..workspace.text import printable, shortened
-from .layout import role_of
 from .parts import BY_CONTENT, Builder, Note
+from .split_names import role_of
 from .unpacking import container, grown
 
 # Names of arrays of images, and what stands in their place for the labels; `train_images` and `x_train` are such.

@@ -19,9 +19,9 @@ from .archives import Reader
 from .arrays import read_arrays
 from .folders import Listed, listed
 from .kinds import FOREIGN
-from .layout import role_of
 from .parquet import columns_without_images, read_parquet
 from .parts import BY_CONTENT, Builder, Source
+from .split_names import role_of
 from .tables import Text
 from .understanding import understood
 from .unpacking import opened, unpacked

@@ -13,60 +13,53 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ..workspace.text import printable, shortened
-from .parts import BY_CONTENT, SPLITS, TRAINING, Note
+from .masks import Way, masked_folders
+from .names import PICTURE_FOLDERS, stem
+from .parts import BY_CONTENT, Note
+from .split_names import role_of, roles_of
 
-Way = tuple[str, ...]
 LabelReading = Literal["auto", "none", "folders", "innermost", "names", "table"]
 
-# Folders that hold pictures and say nothing of them, and those that hold masks or what belongs to annotations.
-_PICTURES = re.compile(r"(color_?)?(images?|imgs?|pictures?|photos?|jpe?g(images)?|png|rgb|data|train_images)", re.I)
-_MASKS = re.compile(
-    r"masks?|labels?|annotations?|anns?|segmentations?|segmentation(class|object)(aug|raw)?|seg|gt|ground_?truths?|"
-    r"trimaps?|labelmaps?|semantic|instance|depth|edges?|mattes?|alpha",
-    re.I,
-)
-_MASK_SUFFIX = re.compile(
-    r"[._\-](mask|masks|seg|segmentation|gt|label|labels|labelids|trimap|groundtruth|annotation|depth|alpha|matte)$",
-    re.I,
-)
 # What cameras and programs call every picture.
 _COMMON_NAMES = frozenset(
-    [
-        "img",
-        "image",
-        "images",
-        "dsc",
-        "dscn",
-        "dscf",
-        "dsci",
-        "pict",
-        "pic",
-        "picture",
-        "photo",
-        "foto",
-        "frame",
-        "screenshot",
-        "pxl",
-        "mvimg",
-        "gopr",
-        "vid",
-        "p",
-        "sam",
-        "cimg",
-        "imag",
-        "untitled",
-        "file",
-        "page",
-        "scan",
-        "thumb",
-        "sample",
-        "train",
-        "test",
-        "val",
-        "x",
-        "a",
-    ]
+    (
+        *(
+            "img",
+            "image",
+            "images",
+            "imag",
+            "cimg",
+            "pict",
+            "pic",
+            "picture",
+            "photo",
+            "foto",
+            "dsc",
+            "dscn",
+            "dscf",
+            "dsci",
+        ),
+        *(
+            "pxl",
+            "mvimg",
+            "gopr",
+            "vid",
+            "sam",
+            "p",
+            "x",
+            "a",
+            "screenshot",
+            "untitled",
+            "file",
+            "page",
+            "scan",
+            "frame",
+        ),
+        *("thumb", "sample", "train", "test", "val"),
+    )
 )
+# Why a folder of masks is left out, before the name of its pictures.
+MASKS = "masks of the pictures in "
 _NUMBERED = re.compile(r"\d{4,}")
 # Classes told by the names of files have as many pictures each at least.
 _LEAST_BY_NAME = 5
@@ -113,85 +106,21 @@ def read_layout(
     """
     found = [_Folder(name, tuple(name.split("/")) if name else (), count) for name, count in sorted(folders.items())]
     layout = Layout({})
-    _leave_out_masks(found, names, layout)
+    by_way = {folder.way: folder for folder in found}
+    for masks, pictures in masked_folders(by_way, lambda way: names(by_way[way].name)).items():
+        by_way[masks].why = f"{MASKS}{_shown(by_way[pictures].name)}"
     _pass_over_archives(found, archives)
     if with_splits:
         _take_splits(found, layout)
     used = [folder for folder in found if not folder.why]
     above = _pass_over_common(used)
-    if above and not _PICTURES.fullmatch(above):
+    if above and not PICTURE_FOLDERS.fullmatch(above):
         layout.alone = above
     _take_classes(used, names, labels, layout)
     for folder in found:
         if folder.why:
             layout.placed[folder.name] = Placed(why=folder.why)
     return layout
-
-
-def stem(name: str) -> str:
-    """Return the name of a file without folders and ending."""
-    last = name.rpartition("/")[2]
-    return last.rpartition(".")[0] or last
-
-
-def unmasked(name: str) -> str | None:
-    """Return the stem of the picture that a mask of this name would belong to; None where it is no mask's name."""
-    plain = stem(name)
-    shorter = _MASK_SUFFIX.sub("", plain)
-    return shorter if shorter != plain and shorter else None
-
-
-def masks_beside(names: Iterable[str]) -> set[str]:
-    """Which files of one folder are masks, or the like, of other files in it, by their names."""
-    listed = list(names)
-    suspects = [(name, of) for name in listed if (of := unmasked(name)) is not None]
-    if not suspects:
-        return set()
-    stems = {stem(name) for name in listed}
-    return {name for name, of in suspects if of in stems}
-
-
-# --- masks ---
-
-
-def _leave_out_masks(found: list[_Folder], names: Names, layout: Layout) -> None:
-    """Leave out folders whose pictures have the names of those in a folder of pictures beside them."""
-    ways = {folder.way: folder for folder in found}
-    stems: dict[str, set[str]] = {}
-
-    def stems_of(folder: _Folder) -> set[str]:
-        if folder.name not in stems:
-            stems[folder.name] = {stem(name) for name in names(folder.name)}
-        return stems[folder.name]
-
-    for folder in found:
-        for place, piece in enumerate(folder.way):
-            if not _MASKS.fullmatch(piece) or folder.why:
-                continue
-            for other in _beside(folder, place, ways):
-                mine = {unmasked(name) or name for name in stems_of(folder)} | stems_of(folder)
-                if sum(name in stems_of(other) for name in stems_of(folder) | mine) >= 0.9 * len(stems_of(folder)):
-                    folder.why = f"masks of the pictures in {_shown(other.name)}"
-                    break
-
-
-def _beside(folder: _Folder, place: int, ways: Mapping[Way, _Folder]) -> list[_Folder]:
-    """Folders of pictures that stand where this one does, but for the piece that says that it holds masks."""
-    head, tail = folder.way[:place], folder.way[place + 1 :]
-    return [
-        other
-        for way, other in ways.items()
-        if other is not folder
-        and (
-            way == head + tail
-            or (
-                len(way) == len(folder.way)
-                and way[:place] == head
-                and way[place + 1 :] == tail
-                and _PICTURES.fullmatch(way[place])
-            )
-        )
-    ]
 
 
 # --- archives ---
@@ -207,7 +136,7 @@ def _pass_over_archives(found: list[_Folder], archives: Sequence[str]) -> None:
                 inside[name].add(folder.way[len(name)])
     if not any(len(tops) > 1 for tops in inside.values()):
         return
-    if len(names) > 1 and _roles(name[-1] for name in names):
+    if len(names) > 1 and roles_of(name[-1] for name in names):
         return
     for folder in found:
         for name in names:
@@ -219,43 +148,6 @@ def _pass_over_archives(found: list[_Folder], archives: Sequence[str]) -> None:
 # --- splits ---
 
 
-def role_of(name: str) -> tuple[int, Way, str] | None:
-    """Return the split that a folder's name states, the rest of the name, and the domain of `trainA`."""
-    if match := re.fullmatch(r"(train|test|val)([A-Z])", name):
-        return SPLITS[match[1]], (), match[2]
-    pieces = [piece for piece in re.split(r"[_\-. ]+", name.lower()) if piece]
-    words = [re.sub(r"(set|data|images?|imgs?)?\d*$", "", piece) for piece in pieces]
-    stated = [place for place, word in enumerate(words) if word in SPLITS]
-    if len(stated) != 1:
-        return None
-    place = stated[0]
-    rest = tuple(piece for at, piece in enumerate(pieces) if at != place and not _PICTURES.fullmatch(piece))
-    return SPLITS[words[place]], rest, ""
-
-
-def _roles(names: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """Which of the folders beside each other are splits, and the class that their names tell beside; at least two are.
-
-    One of them is for training: there are classes called `train` and `val`.
-    """
-    groups: dict[Way, dict[str, tuple[int, str]]] = defaultdict(dict)
-    for name in names:
-        if role := role_of(name):
-            split, rest, domain = role
-            groups[rest][name] = split, domain
-    whole = {
-        rest: found
-        for rest, found in groups.items()
-        if len({split for split, _ in found.values()}) > 1 and any(split == TRAINING for split, _ in found.values())
-    }
-    told = len(whole) > 1
-    return {
-        name: (split, domain or ("_".join(rest) if told else ""))
-        for rest, found in whole.items()
-        for name, (split, domain) in found.items()
-    }
-
-
 def _take_splits(found: list[_Folder], layout: Layout) -> None:
     """Take folders called `train` and `test` and the like for splits, at the first level where there are such."""
     children: dict[Way, set[str]] = defaultdict(set)
@@ -263,7 +155,7 @@ def _take_splits(found: list[_Folder], layout: Layout) -> None:
         for depth, piece in enumerate(folder.way):
             if not folder.why:
                 children[folder.way[:depth]].add(piece)
-    roles = {above: roles for above, below in children.items() if (roles := _roles(below))}
+    roles = {above: roles for above, below in children.items() if (roles := roles_of(below))}
     strays: Counter[str] = Counter()
     for folder in found:
         above = next((folder.way[:depth] for depth in range(len(folder.way) + 1) if folder.way[:depth] in roles), None)
@@ -298,7 +190,7 @@ def _same_inside(folder: _Folder, found: list[_Folder]) -> bool:
     """Whether all of a split lies in one folder that says no more than the split or that there are pictures."""
     tops = {other.way[:1] for other in found if other.split == folder.split and not other.why}
     top = folder.way[0]
-    return len(tops) == 1 and bool(_PICTURES.fullmatch(top) or role_of(top))
+    return len(tops) == 1 and bool(PICTURE_FOLDERS.fullmatch(top) or role_of(top))
 
 
 # --- classes ---
@@ -314,7 +206,7 @@ def _pass_over_common(used: list[_Folder]) -> str:
     deep = [folder for folder in used if folder.way]
     while deep and all(len(folder.way) > 1 for folder in deep):
         last = {folder.way[-1] for folder in deep}
-        if len(last) > 1 or not _PICTURES.fullmatch(next(iter(last))):
+        if len(last) > 1 or not PICTURE_FOLDERS.fullmatch(next(iter(last))):
             break
         for folder in deep:
             folder.way = folder.way[:-1]
@@ -347,7 +239,7 @@ def _take_classes(used: list[_Folder], names: Names, labels: LabelReading, layou
         layout.by_name = not foldered and _names_tell(used, names, layout)
     if len(classes) == 1 and not flat:
         one = next(iter(classes))
-        layout.alone, classes = layout.alone if _PICTURES.fullmatch(one) else one, set()
+        layout.alone, classes = layout.alone if PICTURE_FOLDERS.fullmatch(one) else one, set()
     for folder in used:
         if not classes:
             layout.placed[folder.name] = Placed(None, folder.split)

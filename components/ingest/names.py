@@ -15,6 +15,11 @@ _PIECES = re.compile(
     r"set)?[_\-. ]*",
     re.I,
 )
+# Folders that hold pictures and say nothing of them.
+PICTURE_FOLDERS = re.compile(
+    r"(color_?)?(images?|imgs?|pictures?|photos?|jpe?g(images)?|png|rgb|data|train_images)", re.I
+)
+NAME_COLUMNS = ("path", "file_name", "filename", "file", "image", "image_path", "image_id", "img", "id", "name")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "target", "cls")
 
 
@@ -23,9 +28,10 @@ def ending_of(name: str) -> str:
     return name.rpartition("/")[2].partition(".")[2].lower()
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a name within an archive is of a file that people do not see."""
-    return any(piece == "__MACOSX" or (piece.startswith(".") and piece != ".") for piece in name.split("/"))
+def stem(name: str) -> str:
+    """Return the name of a file without folders and ending."""
+    last = name.rpartition("/")[2]
+    return last.rpartition(".")[0] or last
 
 
 @lru_cache(maxsize=1024)

@@ -30,11 +30,6 @@ NO_LABEL = -1
 # Of images as they are read, unpacked: whoever reads a part may hold all of it.
 PART_BYTES = 64 * 2**20
 BY_CONTENT, TRAINING, HOLDOUT, DEVELOPMENT = range(4)
-SPLITS = {
-    **dict.fromkeys(("train", "training"), TRAINING),
-    **dict.fromkeys(("test", "testing", "eval", "holdout", "t10k"), HOLDOUT),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), DEVELOPMENT),
-}
 STORED, DEFLATED = 0, 8
 ENCRYPTED, UNKNOWN_METHOD = 256, 257
 

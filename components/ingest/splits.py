@@ -81,10 +81,7 @@ class Sides(NamedTuple):
 
 
 class Named(NamedTuple):
-    """The splits that the data name (N,), as codes of `parts`; whether there is a holdout and a development among them.
-
-    Where one of both is named, it is the holdout.
-    """
+    """The splits that the data name (N,), as codes of `parts`; whether holdout and development are among them."""
 
     codes: Codes
     holdout: bool
@@ -95,12 +92,9 @@ class Named(NamedTuple):
         """Return what the data say of each image."""
         codes = np.concatenate([part.splits[table.rows] for part, table in zip(source.parts, tables, strict=True)])
         found = {int(code) for part in source.parts for code in np.unique(part.splits)}
-        if found >= {HOLDOUT, DEVELOPMENT}:
-            return cls(codes, holdout=True, development=True)
-        codes = np.where(codes == DEVELOPMENT, np.uint8(HOLDOUT), codes)
-        given = bool(found & {HOLDOUT, DEVELOPMENT})
         # A name for training alone says nothing of what is held out.
-        return cls(codes if given else np.full_like(codes, BY_CONTENT), holdout=given, development=False)
+        given = HOLDOUT in found
+        return cls(codes if given else np.full_like(codes, BY_CONTENT), given, DEVELOPMENT in found)
 
 
 class Shares(NamedTuple):

@@ -6,28 +6,22 @@ without images; StyleGAN's `dataset.json`. Which column names the images is told
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..gan.errors import UserError
 from ..workspace.text import printable, shortened
-from .kinds import ending, is_promised
-from .layout import role_of, stem
-from .names import LABEL_COLUMNS
-from .parts import BY_CONTENT, HOLDOUT, SPLITS, TRAINING, Note
+from .kinds import is_promised
+from .names import LABEL_COLUMNS, NAME_COLUMNS, stem
+from .parts import BY_CONTENT, HOLDOUT, TRAINING, Note
+from .split_names import SPLITS, role_of
+from .table_files import SEEN, Table, parsed
 
 _OUTSIDE, _GONE = "lies outside the data", "there is no such file"
-# Of a table so many rows are looked at to tell what its columns are.
-_SEEN = 200
-_MOST_COLUMNS = 2_000
 _SPLIT_COLUMNS = ("split", "set", "partition", "subset", "phase", "data_set", "dataset", "usage", "fold")
-_NAME_COLUMNS = ("path", "file_name", "filename", "file", "image", "image_path", "image_id", "img", "id", "name")
 _MORE_LABELS = (
     "label_name",
     "class_name",
@@ -70,14 +64,6 @@ class Tables:
     @property
     def labelled(self) -> bool:
         return any(told.label is not None for told in self.told.values())
-
-
-@dataclass
-class _Table:
-    """Texts in columns; without names of columns these are empty."""
-
-    columns: list[str]
-    rows: list[list[str]]
 
 
 class Images:
@@ -130,7 +116,7 @@ def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int) ->
         if text.size > file_bytes:
             tables.left[text.name] = "larger than preprocess.limits.file_bytes allow"
             continue
-        table = _parsed(text)
+        table = parsed(text.name, text.read)
         if isinstance(table, str):
             tables.left[text.name] = table
             continue
@@ -147,7 +133,7 @@ def _rank(text: Text) -> tuple[int, str]:
     return (order.index(last) if last in order else len(order)), text.name
 
 
-def _take(name: str, table: _Table, scope: str, images: Images, tables: Tables) -> None:
+def _take(name: str, table: Table, scope: str, images: Images, tables: Tables) -> None:
     """Take what one table tells of images, or say why it tells nothing."""
     of = _column_of_names(table, scope, images)
     if of is None:
@@ -184,13 +170,13 @@ def _tell(path: str, told: Told, tables: Tables) -> None:
     tables.told[path] = Told(label, before.split if before.split != BY_CONTENT else told.split, before.table)
 
 
-def _column_of_names(table: _Table, scope: str, images: Images) -> int | None:
+def _column_of_names(table: Table, scope: str, images: Images) -> int | None:
     """Return the column whose values are names of images, of half of the first rows or more."""
-    rows = table.rows[:_SEEN]
+    rows = table.rows[:SEEN]
     best: tuple[float, int] | None = None
     for column in range(len(rows[0]) if rows else 0):
         share = sum(bool(images.found(row[column], scope)) for row in rows) / len(rows)
-        known = column < len(table.columns) and table.columns[column].lower() in _NAME_COLUMNS
+        known = column < len(table.columns) and table.columns[column].lower() in NAME_COLUMNS
         # Numbers that happen to be those of images are an index, if a column of names is there.
         if share >= (0.05 if known else 0.5) and (best is None or share + known > best[0]):
             best = share + known, column
@@ -209,15 +195,13 @@ class _Reading:
     notes: list[Note] = field(default_factory=list)
 
     @classmethod
-    def of(cls, name: str, table: _Table, of: int) -> _Reading:
+    def of(cls, name: str, table: Table, of: int) -> _Reading:
         reading, columns = cls(), [column.strip().lower() for column in table.columns]
         width = len(table.rows[0])
         others = [column for column in range(width) if column != of]
         role = role_of(stem(name))
         if role is not None and not table.columns and not others:
             reading.whole = role[0]
-        elif role is not None and role[0] != BY_CONTENT and table.columns:
-            reading.whole = BY_CONTENT
         if columns:
             reading._find_split(name, table, columns, others)
             others = [c for c in others if c != reading.split and not columns[c].startswith("unnamed:") and columns[c]]
@@ -245,7 +229,7 @@ class _Reading:
             reading.notes.append(Note(f"{_shown(name)}: not used are its columns {listed}", guess=False))
         return reading
 
-    def _find_split(self, name: str, table: _Table, columns: Sequence[str], others: Sequence[int]) -> None:
+    def _find_split(self, name: str, table: Table, columns: Sequence[str], others: Sequence[int]) -> None:
         for column in others:
             if columns[column] not in _SPLIT_COLUMNS:
                 continue
@@ -262,7 +246,7 @@ class _Reading:
                     "preprocess.splits: none"
                 )
 
-    def _find_one_hot(self, table: _Table, others: Sequence[int]) -> bool:
+    def _find_one_hot(self, table: Table, others: Sequence[int]) -> bool:
         numbers = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
         flags = [c for c in others if all(row[c].strip() in numbers for row in table.rows)]
         if len(flags) < 2 or not all(sum(numbers[row[c].strip()] for c in flags) == 1 for row in table.rows):
@@ -281,106 +265,14 @@ class _Reading:
         return self.whole if self.split is None else self.codes[row[self.split].strip().lower()]
 
 
-def _may_be_labels(table: _Table, column: int) -> bool:
+def _may_be_labels(table: Table, column: int) -> bool:
     """Whether values repeat, as labels do; captions, sizes and times do not."""
     values = [row[column] for row in table.rows]
     return len({*values}) <= max(2, len(values) // 2)
 
 
-def _numbers(table: _Table, column: int) -> bool:
+def _numbers(table: Table, column: int) -> bool:
     return all(re.fullmatch(r"-?\d+(\.\d+)?", row[column].strip()) for row in table.rows)
-
-
-# --- parsing ---
-
-
-def _parsed(text: Text) -> _Table | str:
-    """Return the columns of a text, or why there are none."""
-    try:
-        content = text.read()
-        last = ending(text.name)
-        if last == "parquet":
-            return _of_parquet(content)
-        plain = _decoded(content)
-        if last in ("jsonl", "ndjson"):
-            return _of_records([json.loads(line) for line in plain.splitlines() if line.strip()])
-        return _of_json(json.loads(plain)) if last == "json" else _of_lines(plain)
-    except (ValueError, RecursionError, KeyError, csv.Error, OSError, MemoryError) as error:
-        return f"a table that cannot be read ({shortened(printable(str(error)), 80)})"
-
-
-def _decoded(content: bytes) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")
-
-
-def _of_json(value: Any) -> _Table | str:
-    if isinstance(value, dict):
-        labels = value.get("labels")
-        # StyleGAN's: [[path, class], ...], or null where there are no classes.
-        if isinstance(labels, list) and all(isinstance(row, list) and len(row) == 2 for row in labels):
-            return _Table(["path", "label"], [[str(name), _text(label)] for name, label in labels])
-        if {"annotations", "images", "categories"} & value.keys() or "shapes" in value:
-            return "an annotation, which is not used"
-        if value and all(isinstance(found, str | int) for found in value.values()):
-            return _Table(["path", "label"], [[name, _text(found)] for name, found in value.items()])
-        return "a table or text that names no image here"
-    return _of_records(value) if isinstance(value, list) else "a table or text that names no image here"
-
-
-def _of_records(records: Any) -> _Table | str:
-    if not records or not all(isinstance(record, dict) for record in records):
-        return "a table or text that names no image here"
-    columns = [*dict.fromkeys(name for record in records[:_SEEN] for name in record)][:_MOST_COLUMNS]
-    return _Table([*map(str, columns)], [[_text(record.get(name)) for name in columns] for record in records])
-
-
-def _of_parquet(content: bytes) -> _Table:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(io.BytesIO(content))
-    return _Table([*table.column_names], [[_text(value) for value in row.values()] for row in table.to_pylist()])
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _of_lines(plain: str) -> _Table | str:
-    lines = [line for line in plain.splitlines() if line.strip()]
-    if not lines:
-        return "an empty file"
-    separator = _separator(lines[:50])
-    if separator is None:
-        rows = [line.split() for line in lines]
-        if len({len(row) for row in rows[:_SEEN]}) > 1:
-            rows = [[line.strip()] for line in lines]
-    else:
-        rows = [*csv.reader(lines, delimiter=separator, skipinitialspace=True)]
-    width = max(len(row) for row in rows[:_SEEN])
-    if width > _MOST_COLUMNS:
-        return f"a table of {width:,} columns"
-    rows = [[*row, *[""] * (width - len(row))][:width] for row in rows]
-    # Names of images stand under names of columns, which no image has.
-    headed = not any(is_promised(cell) for cell in rows[0]) and (
-        any(is_promised(cell) for row in rows[1:_SEEN] for cell in row)
-        or any(cell.strip().lower() in (*_NAME_COLUMNS, *LABEL_COLUMNS) for cell in rows[0])
-    )
-    columns = [cell.strip() for cell in rows[0]] if headed else []
-    return _Table(columns, rows[1:] if headed else rows)
-
-
-def _separator(lines: Sequence[str]) -> str | None:
-    """Return the separator that stands in all lines, in most of them as often."""
-    for separator in ("\t", ";", ",", "|"):
-        counts = [line.count(separator) for line in lines]
-        if min(counts) > 0 and counts.count(counts[0]) >= 0.8 * len(counts):
-            return separator
-    return "," if lines[0].count(",") else None
 
 
 def _shown(name: str) -> str:

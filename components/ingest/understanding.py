@@ -15,7 +15,8 @@ import numpy as np
 from ..gan.errors import UserError
 from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened, shown
-from .layout import Layout, class_in_name, masks_beside, read_layout
+from .layout import MASKS, Layout, class_in_name, read_layout
+from .masks import masks_beside
 from .names import piece_name
 from .parts import BY_CONTENT, DEVELOPMENT, HOLDOUT, NO_LABEL, Builder, Note, Part, Source, natural, rows_of
 from .tables import Tables, Text, read_tables
@@ -229,7 +230,7 @@ class _Placing:
         if by_table:
             return self._by_table(part, row, path, split)
         if placed.why:
-            builder.leave_out(part.name(row), placed.why, lost=not placed.why.startswith("masks"))
+            builder.leave_out(part.name(row), placed.why, lost=not placed.why.startswith(MASKS))
             return None
         if self._layout.by_name:
             word = class_in_name(path)

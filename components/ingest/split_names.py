@@ -1,0 +1,53 @@
+"""What names of folders, archives and arrays say of splits."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from .names import PICTURE_FOLDERS
+from .parts import DEVELOPMENT, HOLDOUT, TRAINING
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), TRAINING),
+    **dict.fromkeys(("test", "testing", "eval", "holdout", "t10k"), HOLDOUT),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), DEVELOPMENT),
+}
+
+
+def role_of(name: str) -> tuple[int, tuple[str, ...], str] | None:
+    """Return the split that a folder's name states, the rest of the name, and the domain of `trainA`."""
+    if match := re.fullmatch(r"(train|test|val)([A-Z])", name):
+        return SPLITS[match[1]], (), match[2]
+    pieces = [piece for piece in re.split(r"[_\-. ]+", name.lower()) if piece]
+    words = [re.sub(r"(set|data|images?|imgs?)?\d*$", "", piece) for piece in pieces]
+    stated = [place for place, word in enumerate(words) if word in SPLITS]
+    if len(stated) != 1:
+        return None
+    place = stated[0]
+    rest = tuple(piece for at, piece in enumerate(pieces) if at != place and not PICTURE_FOLDERS.fullmatch(piece))
+    return SPLITS[words[place]], rest, ""
+
+
+def roles_of(names: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """Which of the folders beside each other are splits, and the class that their names tell beside; at least two are.
+
+    One of them is for training: there are classes called `train` and `val`.
+    """
+    groups: dict[tuple[str, ...], dict[str, tuple[int, str]]] = defaultdict(dict)
+    for name in names:
+        if role := role_of(name):
+            split, rest, domain = role
+            groups[rest][name] = split, domain
+    whole = {
+        rest: found
+        for rest, found in groups.items()
+        if len({split for split, _ in found.values()}) > 1 and any(split == TRAINING for split, _ in found.values())
+    }
+    told = len(whole) > 1
+    return {
+        name: (split, domain or ("_".join(rest) if told else ""))
+        for rest, found in whole.items()
+        for name, (split, domain) in found.items()
+    }

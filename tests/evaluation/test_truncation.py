@@ -85,7 +85,7 @@ def test_the_choice_is_kept_with_the_version_and_used_where_it_is_asked_for(
         assert asked(workspace, "chosen", model) == full.truncation
         assert asked(workspace, 1.0, model) == 1.0
     page = (workspace.gallery / "report.html").read_text()
-    assert "<h2>Truncation</h2>" in page and page.count("<svg") == 4
+    assert "<h2>Truncation</h2>" in page and "<svg" in page.partition("<h2>Truncation</h2>")[2].partition("<h2>")[0]
     # An evaluation that chose nothing takes nothing back.
     run_stage("evaluate", Params.load(workspace.params), workspace)
     with pytest.raises(UserError, match="no truncation was chosen for the workspace's model"):

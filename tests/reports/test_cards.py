@@ -219,7 +219,7 @@ def test_the_dataset_card_counts_why_files_were_left_out(finished: Path, tmp_pat
     (tmp_path / "dataset" / "rejected.csv").write_text(
         f'path,reason\na,cut\nb,cut\nc,"{HOSTILE.replace(chr(34), "")}"\n'
     )
-    alike = dataset.model_copy(update={"near_duplicates": 5, "near_groups": 2, "left_out": 1})
+    alike = dataset.model_copy(update={"near_duplicates": 5, "near_groups": 2, "between_sides": 1})
     words = "5 images are nearly the same as others, in 2 groups, each of which stands on one side; 1 left out, near"
     assert words in rendered(dataset_card(alike))
     page = rendered(dataset_card(dataset))

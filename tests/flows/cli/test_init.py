@@ -106,7 +106,7 @@ def test_what_cannot_be_made_whole_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine").touch()
-    assert "can be read" in refused(tmp_path, "init", "--data", "texts", "--workspace", "there")
+    assert "holds no images" in refused(tmp_path, "init", "--data", "texts", "--workspace", "there")
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["mine"]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.gan import copies
 from components.gan.dataset import Split
+from components.measures import copies
 from components.workspace.artifacts import Dataset
 
 

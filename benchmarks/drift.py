@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from components.gan.dataset import Split
 from components.gan.options import ImageFormat
-from components.gan.two_sample import two_sample
+from components.measures.two_sample import two_sample
 from components.workspace.feature_nets import load_feature_net
 
 LEARNED, REFERENCE, ARRIVING = 5_000, 1_000, 100

@@ -32,13 +32,13 @@ from tqdm import tqdm
 from components.evaluation.comparison import Comparison
 from components.evaluation.gate import Decision, decide
 from components.gan.dataset import Split
-from components.gan.features import Classifier, read, train_classifier
-from components.gan.metrics import kernel_pulls
 from components.gan.models.layers import standing_statistics
 from components.gan.options import Execution
 from components.gan.published import FILES, Manifest, Published
 from components.gan.sampling import labels_like, seeded
 from components.gan.training_loop import training_loop
+from components.measures.features import Classifier, read, train_classifier
+from components.measures.metrics import kernel_pulls
 from components.training.scoring import resolve_precision
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Promote, Train

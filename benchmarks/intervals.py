@@ -19,12 +19,12 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from components.gan import extrapolation, manifolds, metrics
 from components.gan.dataset import Pixels, Split
-from components.gan.distances import Features
-from components.gan.features import read, train_classifier
-from components.gan.intervals import Estimate
 from components.gan.options import ImageFormat
+from components.measures import extrapolation, manifolds, metrics
+from components.measures.distances import Features
+from components.measures.features import read, train_classifier
+from components.measures.intervals import Estimate
 
 LEARNED, FAKES = 3_000, 20_000
 Labels = npt.NDArray[np.int64]

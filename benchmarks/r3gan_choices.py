@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from components.gan.dataset import Split
-from components.gan.distances import frechet_distance
-from components.gan.features import Classifier, read, train_classifier
 from components.gan.models.layers import Generator, standing_statistics
 from components.gan.options import TRANSFORMS, Execution, ImageFormat, TrainingOptions, Transform
 from components.gan.sampling import labels_like, sample, seeded
 from components.gan.training_loop import bf16, training_loop
+from components.measures.distances import frechet_distance
+from components.measures.features import Classifier, read, train_classifier
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 DIGITS = ImageFormat(height=28, width=28, channels=1, classes=tuple("0123456789"))

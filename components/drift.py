@@ -14,12 +14,12 @@ from .evaluation.reference import load_reference
 from .gan.dataset import Pixels
 from .gan.errors import NotThereError, UserError
 from .gan.options import ImageFormat, Options
-from .gan.two_sample import one_of_each, two_sample
 from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.inbox import arrived
 from .ingest.parts import read, thinned
+from .measures.two_sample import one_of_each, two_sample
 from .services.cluster import tasks
 from .services.tracking import champions, registry
 from .workspace.params import Params

@@ -17,17 +17,17 @@ from tqdm import tqdm
 from .evaluation.samples import sampled
 from .evaluation.seen import write_seen
 from .evaluation.truncation import chosen_truncation, truncation_curve
-from .gan import copies, metrics
 from .gan.dataset import Pixels, Split
-from .gan.distances import Features
-from .gan.extrapolation import frechet_infinity, reaches
-from .gan.features import FeatureNet, classifier_accuracy
-from .gan.intervals import Estimate, Values
 from .gan.losses import LOSSES
-from .gan.manifolds import manifolds
 from .gan.published import Published
-from .gan.reconstruction import evenly, reconstruction_errors
 from .gan.sampling import labels_like
+from .measures import copies, metrics
+from .measures.distances import Features
+from .measures.extrapolation import frechet_infinity, reaches
+from .measures.features import FeatureNet, classifier_accuracy
+from .measures.intervals import Estimate, Values
+from .measures.manifolds import manifolds
+from .measures.reconstruction import evenly, reconstruction_errors
 from .workspace.artifacts import TRUNCATION, Dataset, Evaluation, Key, Model
 from .workspace.chosen_nets import ChosenNets, load_nets
 from .workspace.files import staging

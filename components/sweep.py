@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from .gan.dataset import Split
 from .gan.errors import DivergedError, UserError
-from .gan.features import require_feature_net
 from .gan.models import build
 from .gan.options import Execution, Options, Ramp, Scheduled
+from .measures.features import require_feature_net
 from .services import storage
 from .services.cluster import placement, search, session
 from .services.cluster.search import Row, TrialReport

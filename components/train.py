@@ -9,8 +9,8 @@ from pathlib import Path
 
 from .gan.dataset import Split
 from .gan.errors import StoppedError, UserError
-from .gan.features import require_feature_net
 from .gan.options import Execution
+from .measures.features import require_feature_net
 from .services.cluster import placement, session, trainer
 from .services.storage import Storage
 from .training import begun, shared_data

@@ -30,6 +30,7 @@ FOLDERS = (
     "services",
     "workspace",
     "pictures",
+    "measures",
     "gan",
 )
 # The only files that import an outside tool: those whose path begins so.

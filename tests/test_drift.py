@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from scipy.stats import kstest
 
-from components.gan.distances import kernel_distance
-from components.gan.two_sample import one_of_each, two_sample
 from components.ingest.inbox import arrived, ingest
+from components.measures.distances import kernel_distance
+from components.measures.two_sample import one_of_each, two_sample
 from components.workspace.workspace import Workspace
 from tests.conftest import Pixels, ganflow, refused, succeeded
 

@@ -11,13 +11,13 @@ import pytest
 
 from components.evaluate import _classes, _classification, _discriminator, _distributions, evaluate
 from components.evaluation.samples import sampled, sampled_part
-from components.gan.copies import KINDS
 from components.gan.dataset import Split, fingerprints
-from components.gan.distances import frechet_distance
-from components.gan.features import Classifier, FeatureNet
 from components.gan.losses import LOSSES
 from components.gan.published import Published
 from components.gan.sampling import labels_like
+from components.measures.copies import KINDS
+from components.measures.distances import frechet_distance
+from components.measures.features import Classifier, FeatureNet
 from components.workspace.artifacts import Dataset, Evaluation, Key, Model
 from components.workspace.feature_nets import load_feature_net
 from components.workspace.params import Evaluate, Preprocess

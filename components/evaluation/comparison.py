@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit  # type: ignore[import-untyped]
 
-from ..gan.metrics import Resampled
+from ..measures.metrics import Resampled
 
 # Wanted of a test: how often it finds what is there.
 POWER = 0.9

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..gan.dataset import Pixels, Split
-from ..gan.distances import Features, kernel_distance
 from ..gan.errors import UserError
-from ..gan.features import FeatureNet
-from ..gan.metrics import Resampled, kernel_resampled
 from ..gan.options import ImageFormat
 from ..gan.published import Published
 from ..gan.sampling import labels_like
+from ..measures.distances import Features, kernel_distance
+from ..measures.features import FeatureNet
+from ..measures.metrics import Resampled, kernel_resampled
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Dataset, Evaluation, Model
 from ..workspace.chosen_nets import ChosenNets, load_nets, nets_of_other_seeds

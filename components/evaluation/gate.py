@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from ..gan.distances import kernel_distance
+from ..measures.distances import kernel_distance
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Registration
 from ..workspace.params import Promote

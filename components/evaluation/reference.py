@@ -13,12 +13,12 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from ..gan.dataset import Split
-from ..gan.distances import Features
 from ..gan.errors import DamagedError, NotThereError
-from ..gan.features import Classifier, EfficientNetLite0, FeatureNet
 from ..gan.options import ImageFormat
-from ..gan.two_sample import one_of_each
 from ..gan.weights import fill
+from ..measures.distances import Features
+from ..measures.features import Classifier, EfficientNetLite0, FeatureNet
+from ..measures.two_sample import one_of_each
 from ..workspace.artifacts import Dataset, Evaluation
 from ..workspace.feature_nets import load_feature_net
 from ..workspace.files import staging

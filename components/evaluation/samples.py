@@ -14,8 +14,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..gan.dataset import Pixels
-from ..gan.features import FeatureNet, Reading
 from ..gan.published import Published, one_thread
+from ..measures.features import FeatureNet, Reading
 from ..services.cluster import placement, session, tasks
 
 PART = 500

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..gan import metrics
-from ..gan.distances import Features
-from ..gan.features import FeatureNet
-from ..gan.intervals import Estimate
-from ..gan.manifolds import manifolds
 from ..gan.published import Published
+from ..measures import metrics
+from ..measures.distances import Features
+from ..measures.features import FeatureNet
+from ..measures.intervals import Estimate
+from ..measures.manifolds import manifolds
 from .samples import sampled
 
 # Every network has a truncation of its own (docs/evaluation.md); 1 leaves its images alone.

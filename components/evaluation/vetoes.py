@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..gan import metrics
 from ..gan.dataset import Split
-from ..gan.distances import Features
+from ..measures import metrics
+from ..measures.distances import Features
 from ..workspace.params import Promote
 from ..workspace.published import load_published
 from ..workspace.scores import Scores

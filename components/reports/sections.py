@@ -15,8 +15,8 @@ from PIL import Image
 from ..gan.dataset import Pixels, Split, to_signed
 from ..gan.explain import latent_directions, latent_walk, saliency
 from ..gan.inputs import Inputs
-from ..gan.metrics import neighbours as nearest
 from ..gan.published import Published
+from ..measures.metrics import neighbours as nearest
 from ..pictures.finishing import Draft, one_of_each_class
 from ..pictures.tiles import grid, tile, tile_size
 from ..workspace.artifacts import Evaluation, Model

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from ..gan.dataset import Pixels, Split
-from ..gan.distances import Features
 from ..gan.models.layers import Generator, standing_statistics
 from ..gan.options import Execution, TrainingOptions
 from ..gan.sampling import labels_like, sample, seeded
 from ..gan.training_loop import START, Progress, State, bf16, training_loop
+from ..measures.distances import Features
 from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
 

@@ -13,7 +13,7 @@ from .feature_nets import KINDS, load_feature_net, more_feature_nets, real_featu
 
 if TYPE_CHECKING:
     from ..gan.dataset import Split
-    from ..gan.features import FeatureNet
+    from ..measures.features import FeatureNet
     from .workspace import Workspace
 
 # A protobuf message has less than 2**31 bytes; with its weights a ViT-L/14 fits. A description is a page at most.
@@ -75,8 +75,8 @@ def _own_net(file: Path, data: Split, content: str, cache: Path) -> FeatureNet:
     Raises:
         UserError: it is missing or too large, cannot be run, or its description is not right.
     """
-    from ..gan.features import FeatureNet
-    from ..gan.onnx_net import OnnxDescription, OnnxNet
+    from ..measures.features import FeatureNet
+    from ..measures.onnx_net import OnnxDescription, OnnxNet
 
     net, described = _files(file)
     sha256 = _hash(net, described)

@@ -13,10 +13,10 @@ from .code import digest_of
 
 if TYPE_CHECKING:
     from ..gan.dataset import Split
-    from ..gan.distances import Features
-    from ..gan.features import AnyNet, FeatureNet
+    from ..measures.distances import Features
+    from ..measures.features import AnyNet, FeatureNet
 
-_CODE = Path(__file__).parents[1] / "gan" / "features.py"
+_CODE = Path(__file__).parents[1] / "measures" / "features.py"
 KINDS = ("classifier", "efficientnet_lite0")
 
 
@@ -32,7 +32,7 @@ def load_feature_net(data: Split, content: str, cache: Path, wanted: str | None 
     import safetensors.torch
     import torch
 
-    from ..gan.features import MAX_REAL, Classifier, EfficientNetLite0, FeatureNet, train_classifier
+    from ..measures.features import MAX_REAL, Classifier, EfficientNetLite0, FeatureNet, train_classifier
 
     kind = wanted or (KINDS[0] if data.image.labelled else KINDS[1])
     stem = stem_of(kind, content)
@@ -70,7 +70,7 @@ def real_features(net: AnyNet, data: Split, kept: Path, most: int) -> Features:
     """
     import numpy as np
 
-    from ..gan.features import read
+    from ..measures.features import read
 
     if not kept.exists():
         # In the order of the split: the sums of all of them have the same bits however they were chosen.
@@ -98,7 +98,7 @@ def more_feature_nets(data: Split, content: str, cache: Path, count: int) -> lis
     import safetensors.torch
     import torch
 
-    from ..gan.features import Classifier, FeatureNet, train_classifier
+    from ..measures.features import Classifier, FeatureNet, train_classifier
 
     cache.mkdir(parents=True, exist_ok=True)
     files = {seed: cache / f"{stem_of(KINDS[0], content, seed)}.safetensors" for seed in range(1, count + 1)}

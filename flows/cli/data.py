@@ -67,7 +67,7 @@ def init(
         write_whole(workspace.params, _yaml(data, found, proposal))
     _show_proposal(workspace, found, proposal)
     if not found.labelled:
-        from components.gan.features import require_feature_net
+        from components.measures.features import require_feature_net
 
         try:
             require_feature_net(proposal.image)

@@ -10,8 +10,8 @@ import torch
 
 from components.evaluation.comparison import Comparison, spent
 from components.evaluation.gate import MAX_SAMPLES, decide, fewest, least
-from components.gan.distances import Features, kernel_distance
-from components.gan.metrics import Resampled, kernel_resampled
+from components.measures.distances import Features, kernel_distance
+from components.measures.metrics import Resampled, kernel_resampled
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from components.evaluation.seen import FINGERPRINTS, Seen, write_seen
 from components.evaluation.unseen import unseen
 from components.evaluation.vetoes import vetoes
 from components.gan.dataset import Split, with_shares
-from components.gan.distances import kernel_distance
 from components.gan.options import ImageFormat
 from components.ingest.identity import traits_of
+from components.measures.distances import kernel_distance
 from components.services.tracking import champions
 from components.workspace.artifacts import Dataset, Model
 from components.workspace.params import Params, Preprocess, Promote

@@ -160,7 +160,7 @@ def test_an_edit_runs_what_depends_on_it_by_every_way_in(own: Clone) -> None:
     for file, expected in (
         ("gan/losses.py", ["train", "evaluate"]),
         ("pictures/finishing.py", ["postprocess"]),
-        ("gan/metrics.py", ["evaluate", "postprocess"]),
+        ("measures/metrics.py", ["evaluate", "postprocess"]),
     ):
         path = own.root / "components" / file
         original = path.read_text()

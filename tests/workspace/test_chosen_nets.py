@@ -12,9 +12,10 @@ import torch
 
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.gan.features import train_classifier
 from components.gan.published import one_thread
+from components.measures.features import train_classifier
 from components.workspace import chosen_nets
+from components.workspace.artifacts import Dataset
 from components.workspace.chosen_nets import load_nets, nets_of_other_seeds
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
@@ -92,7 +93,8 @@ def test_evaluation_and_gate_go_by_a_net_of_ones_own(finished: Path, tmp_path: P
     succeeded(ganflow(root, "evaluate", *chosen))
     metrics = json.loads((root / "artifacts" / "evaluation" / "metrics.json").read_text())
     name = f"tiny-{chosen_nets.hash_of_file('tiny.onnx', Workspace(root))[:8]}"
-    assert {f"kid_{name}_140", f"recall_{name}_140_floor", "agreement_classifier_500"} <= metrics.keys()
+    held_out = Dataset.load(root / "artifacts" / "dataset").splits["holdout"]
+    assert {f"kid_{name}_{held_out}", f"recall_{name}_{held_out}_floor", "agreement_classifier_500"} <= metrics.keys()
     assert not [each for each in metrics if each.startswith("fid")]
     held = np.load(root / "artifacts" / "evaluation" / "holdout.npy")
     assert held.shape[1] == 12

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.gan import copies
+from components.measures import copies
 from components.reports.scores import explanations
 from components.workspace.scores import METRICS, SPLITS, Score, Scores, read_name
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from components.gan.errors import UserError
-from components.gan.onnx_net import OnnxDescription, OnnxNet
+from components.measures.onnx_net import OnnxDescription, OnnxNet
 from tests.harness.onnx_files import DESCRIBED, model, weights
 
 

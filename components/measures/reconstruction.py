@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .dataset import Pixels, to_signed
-from .inputs import Inputs
+from ..gan.dataset import Pixels, to_signed
+from ..gan.inputs import Inputs
+from ..gan.models.layers import Generator
+from ..gan.published import Published
 from .intervals import Values
-from .models.layers import Generator
-from .published import Published
 
 # For each image: latents that are drawn, those of them that are begun with, steps of Adam that all of these take, and
 # steps of the best one after that. So 128 images forth, and 450 forth and back, whatever the network. What is learned

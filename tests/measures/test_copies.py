@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.gan import copies
+from components.measures import copies
 from tests.conftest import Pixels
 
 EACH = 60

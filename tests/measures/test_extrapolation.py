@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.gan.distances import frechet_distance
-from components.gan.extrapolation import IMAGES_PER_FEATURE, frechet_infinity, reaches
+from components.measures.distances import frechet_distance
+from components.measures.extrapolation import IMAGES_PER_FEATURE, frechet_infinity, reaches
 
 
 @pytest.mark.parametrize(("wider", "shift"), [(1.0, 0.0), (1.3, 0.2)])

@@ -10,12 +10,12 @@ import safetensors.torch
 import torch
 from torch.nn import functional as F
 
-from components.gan import intervals, reconstruction
 from components.gan.dataset import to_signed
 from components.gan.inputs import Inputs
 from components.gan.models import build
 from components.gan.options import MLP, ImageFormat, NetworkOptions
 from components.gan.published import FILES, Manifest, Published
+from components.measures import intervals, reconstruction
 from tests.conftest import Pixels
 from tests.gan.test_published import IMAGE, NETWORKS, published
 

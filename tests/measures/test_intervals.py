@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.gan import intervals, manifolds, metrics
-from components.gan.distances import Features, frechet_distance, kernel_distance
-from components.gan.intervals import Estimate
+from components.measures import intervals, manifolds, metrics
+from components.measures.distances import Features, frechet_distance, kernel_distance
+from components.measures.intervals import Estimate
 
 DRAWS = 60
 # Less than that of 60 intervals of 95 % has a probability of 0.0004.

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .dataset import Pixels, Split, to_signed
+from ..gan.dataset import Pixels, Split, to_signed
+from ..gan.errors import NotThereError
+from ..gan.options import ImageFormat
 from .distances import Features, frechet_distance, kernel_distance
-from .errors import NotThereError
-from .options import ImageFormat
 
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 2e-3
 # Small data sets are seen more often, large ones only in part: a classifier needs some steps, and no more.

@@ -14,8 +14,8 @@ from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import UserError
-from .options import Options
+from ..gan.errors import UserError
+from ..gan.options import Options
 
 MAX_FEATURES = 16_384
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .dataset import Pixels
+from ..gan.dataset import Pixels
 
 Values = npt.NDArray[np.float64]
 # Pixels: larger images are reduced to this side before they are compared.

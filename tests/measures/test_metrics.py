@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from components.gan import metrics
-from components.gan.distances import Moments, frechet, frechet_distance, kernel_distance
 from components.gan.symptoms import symptom, symptoms
+from components.measures import metrics
+from components.measures.distances import Moments, frechet, frechet_distance, kernel_distance
 
 
 @pytest.fixture

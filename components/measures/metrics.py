@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .dataset import Pixels
+from ..gan.dataset import Pixels
 from .distances import Features, Moments, frechet, kernel_distance
 from .intervals import Estimate as Estimate
 from .intervals import Values as Values

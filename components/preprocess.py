@@ -19,19 +19,20 @@ from tqdm import tqdm
 
 from .gan.errors import UserError
 from .gan.options import ImageFormat
+from .ingest.class_sizes import Classes, counted, large_enough, with_every_class
 from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import Index, groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.identity import VIEWS, Pixels
-from .ingest.parts import DEVELOPMENT, TRAINING, Part, Source, read
+from .ingest.parts import Part, Source, read
 from .ingest.shards import write_header, write_rows, write_shards
-from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Codes, Known, Named, Shares, Sides, decide, file_pairs
+from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Known, Named, Shares, Sides, decide, file_pairs
 from .ingest.summary import summary
 from .services.cluster import tasks
 from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging
 from .workspace.params import Preprocess
-from .workspace.text import write_table
+from .workspace.text import shortened, write_table
 from .workspace.workspace import Workspace
 
 PIXEL_BYTES = 8 * 2**20
@@ -39,9 +40,9 @@ PIXEL_BYTES = 8 * 2**20
 PROCESS_BYTES = 100 * 2**20
 # As many frames as an animation often has.
 FRAMES = 32
-MIN_TRAINING_IMAGES = 32
 MAX_TABLE = 1_000_000
 SAME_PIXELS, NEARLY_THE_SAME = "same pixels as ", "nearly the same as "
+OF_A_SMALL_CLASS = "its class has fewer than preprocess.min_class_images images"
 
 
 def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -> Dataset:
@@ -145,7 +146,7 @@ class _Rejected:
             self.duplicates += 1
         elif reason.startswith(NEARLY_THE_SAME):
             self.between_sides += 1
-        else:
+        elif reason != OF_A_SMALL_CLASS:
             self.unreadable += 1
             self.first = self.first or f"{name}: {reason}"
             self.rows.append((name, reason))
@@ -169,13 +170,15 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
     first_of = _first_of_equal(tables)
     labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
     rivals = _rivals(first_of, labels)
-    kept = (first_of == np.arange(len(first_of))) & (rivals < 0)
+    distinct = (first_of == np.arange(len(first_of))) & (rivals < 0)
+    classes = large_enough(source.classes, labels, distinct, options.min_class_images)
+    kept = distinct & ~classes.dropped
     near = near_pairs(signatures) if options.near_duplicates else np.empty((0, 2), np.int64)
-    copies = np.stack([first_of, np.arange(len(first_of))], 1)[~kept]
+    copies = np.stack([first_of, np.arange(len(first_of))], 1)[~distinct]
     named = Named.of(source, tables)
     shares = Shares(options.holdout, options.development)
     sides = decide(tables, named, kept, np.concatenate([file_pairs(tables), copies, near]), known, shares)
-    rejected = _rejected(source, tables, first_of, rivals, sides)
+    rejected = _rejected(source, tables, first_of, rivals, sides, classes)
     rejected.write(folder)
     total = len(source) + len(source.rejected)
     if rejected.unreadable > options.max_rejected * total:
@@ -183,20 +186,21 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
             f"{rejected.unreadable} of {total} files cannot be used (the first: {rejected.first}), more than "
             f"preprocess.max_rejected = {options.max_rejected:g} allows: mend them or raise it"
         )
-    codes = sides.codes if named.development else _with_every_class(sides.codes, labels, kept)
-    chosen = {name: kept & (codes == code) for code, name in SPLIT_NAMES.items()}
+    sides, moved = with_every_class(sides, classes, kept, named, shares)
+    _say(classes.small, moved, options)
+    chosen = {name: kept & (sides.codes == code) for code, name in SPLIT_NAMES.items()}
     alike = _alike(tables, near, kept)
-    counts = _counts(source.classes, labels, chosen, sides.groups, None if named.holdout else options.holdout, alike)
+    counts = counted(classes, chosen, sides.groups, None if named.holdout else options.holdout, alike.largest)
     shape = (*options.shape, channels)
     for name, mask in chosen.items():
-        np.save(folder / f"{name}-labels.npy", labels[mask].astype(np.int64))
+        np.save(folder / f"{name}-labels.npy", classes.labels[mask].astype(np.int64))
         np.save(folder / f"{name}-identities.npy", np.concatenate([table.identities for table in tables])[mask])
         np.save(folder / f"{name}-places.npy", sides.places[mask])
         np.save(folder / f"{name}-groups.npy", sides.groups[mask])
         write_rows(folder / f"{name}-signatures.npy", signatures, mask)
     write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder)
     mean, std = _mean_std(tables, chosen["training"], shape)
-    image = ImageFormat(height=shape[0], width=shape[1], channels=channels, classes=source.classes)
+    image = ImageFormat(height=shape[0], width=shape[1], channels=channels, classes=classes.names)
     return {
         "image": image,
         "splits": {split: int(mask.sum()) for split, mask in chosen.items()},
@@ -252,11 +256,35 @@ def _rivals(first_of: Index, labels: npt.NDArray[np.int32]) -> Index:
     return rivals
 
 
-def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, rivals: Index, sides: Sides) -> _Rejected:
+def _say(small: Mapping[str, int], moved: Mapping[str, int], options: Preprocess) -> None:
+    """Say which classes are left out, and which have so few images that one was taken back for training.
+
+    Raises:
+        UserError: the first, where `preprocess.strict` allows no loss.
+    """
+    if small:
+        listed = shortened(", ".join(f"{name} {count:,}" for name, count in small.items()))
+        least = options.min_class_images
+        words = f"fewer than {least} images (preprocess.min_class_images)" if least > 1 else "no image that can be used"
+        if options.strict:
+            raise UserError(f"preprocess.strict refuses: {len(small):,} classes have {words}: {listed}")
+        print(f"{'left out':<13}{len(small):,} classes with {words}: {listed}", flush=True)
+    if moved:
+        listed = shortened(", ".join(f"{name} {count:,}" for name, count in moved.items()))
+        print(
+            f"{'assumed':<13}{len(moved):,} classes are so small that chance left them none for training, which got "
+            f"back: {listed}. preprocess.min_class_images leaves small classes out",
+            flush=True,
+        )
+
+
+def _rejected(
+    source: Source, tables: Sequence[PartTable], first_of: Index, rivals: Index, sides: Sides, classes: Classes
+) -> _Rejected:
     """Return the table of all that is left out, in the order of the source."""
     rejected = _Rejected(source)
     starts = np.cumsum([0, *(len(table.rows) for table in tables)])
-    out = (first_of != np.arange(len(first_of))) | (rivals >= 0) | (sides.codes == LEFT_OUT)
+    out = (first_of != np.arange(len(first_of))) | (rivals >= 0) | (sides.codes == LEFT_OUT) | classes.dropped
 
     def name_of(index: int) -> str:
         number = int(np.searchsorted(starts, index, side="right")) - 1
@@ -267,6 +295,8 @@ def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, riva
             return f"{SAME_PIXELS}{name_of(int(rivals[index]))}, under another label: both are left out"
         if first_of[index] != index:
             return f"{SAME_PIXELS}{name_of(int(first_of[index]))}"
+        if classes.dropped[index]:
+            return OF_A_SMALL_CLASS
         return f"{NEARLY_THE_SAME}{name_of(sides.rivals[index])}, which stands on another side"
 
     for part, table, start in zip(source.parts, tables, starts[:-1], strict=True):
@@ -279,12 +309,6 @@ def _rejected(source: Source, tables: Sequence[PartTable], first_of: Index, riva
             if row in found:
                 rejected.add(part.name(row), reason_of(found[row]))
     return rejected
-
-
-def _with_every_class(codes: Codes, labels: npt.NDArray[np.int32], kept: npt.NDArray[np.bool_]) -> Codes:
-    """Return the sides after training has got back the classes that are in development alone."""
-    only = np.setdiff1d(labels[kept & (codes == DEVELOPMENT)], labels[kept & (codes == TRAINING)])
-    return np.where((codes == DEVELOPMENT) & np.isin(labels, only), np.uint8(TRAINING), codes)
 
 
 class _Alike(NamedTuple):
@@ -305,46 +329,6 @@ def _alike(tables: Sequence[PartTable], near: Index, kept: npt.NDArray[np.bool_]
     sizes = np.bincount(groups_of(pairs[of_two_files], len(kept)))
     sizes = sizes[sizes > 1]
     return _Alike(int(sizes.sum()), len(sizes), int(sizes.max(initial=0)))
-
-
-def _counts(
-    classes: Sequence[str],
-    labels: npt.NDArray[np.int32],
-    chosen: Mapping[str, npt.NDArray[np.bool_]],
-    groups: Index,
-    share: float | None,
-    alike: _Alike,
-) -> dict[str, dict[str, int]]:
-    """Images of each class in each split, checked to be enough, and shared as asked for (None: as the data say)."""
-    counted = {split: np.bincount(labels[mask], minlength=len(classes)) for split, mask in chosen.items()}
-    training, development, holdout = (int(counted[split].sum()) for split in ("training", "development", "holdout"))
-    if training + development < MIN_TRAINING_IMAGES or holdout < 2:
-        words = "so add images"
-        if alike.largest > (training + development + holdout) / 2:
-            words = (
-                f"and {alike.largest} are near-duplicates of each other, which stand on one side as frames of one film "
-                "do: preprocess.near_duplicates: false parts them"
-            )
-        raise UserError(
-            f"only {training + development} distinct images for training and {holdout} held out: "
-            f"at least {MIN_TRAINING_IMAGES} and 2 are needed, {words}"
-        )
-    all_chosen = np.logical_or.reduce([*chosen.values()])
-    # Groups are held out as a whole.
-    group_of, sizes = np.unique(
-        np.stack([labels[all_chosen].astype(np.int64), groups[all_chosen]]), axis=1, return_counts=True
-    )
-    squares = np.bincount(group_of[0], sizes.astype(np.float64) ** 2, len(classes))
-    per_class = zip(classes, counted["training"].tolist(), counted["holdout"].tolist(), squares.tolist(), strict=True)
-    for number, (name, kept, held, square) in enumerate(per_class):
-        size = kept + held + int(counted["development"][number])
-        if not kept:
-            raise UserError(
-                f"class {name} has no image in the training split ({held} held out): add images or remove it"
-            )
-        if share is not None and abs(held - share * size) > 5 * (share * (1 - share) * square) ** 0.5 + 1:
-            raise UserError(f"class {name} has {held} of {size} images held out, too far from a share of {share:g}")
-    return {split: dict(zip(classes, values.tolist(), strict=True)) for split, values in counted.items()}
 
 
 def _mean_std(

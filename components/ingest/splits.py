@@ -109,7 +109,7 @@ class Shares(NamedTuple):
         `development`: there is a split of that name, so that none is taken from training.
         """
         held = (named == HOLDOUT) | ((named == BY_CONTENT) & (places < np.uint64(int(self.holdout * 2**64))))
-        chosen = np.zeros(len(places), bool) if development else _mixed(places) < int(self.development * 2**64)
+        chosen = np.zeros(len(places), bool) if development else mixed(places) < int(self.development * 2**64)
         side = np.where(held, HOLDOUT, np.where((named == DEVELOPMENT) | chosen, DEVELOPMENT, TRAINING))
         return side.astype(np.uint8)
 
@@ -205,7 +205,7 @@ def _groups_of_many(groups: Index) -> list[Index]:
     return [order[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True) if size > 1]
 
 
-def _mixed(places: Places) -> Places:
+def mixed(places: Places) -> Places:
     """Return other numbers of as many bits, which say nothing of the first (the finaliser of SplitMix64)."""
     mixed = places + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -74,6 +74,7 @@ STAGES = (
         (
             "ingest/archives.py",
             "ingest/arrays.py",
+            "ingest/class_sizes.py",
             "ingest/decoding.py",
             "ingest/duplicates.py",
             "ingest/folders.py",

@@ -89,6 +89,9 @@ class Preprocess(Options):
     near_duplicates: Annotated[bool, AddedWith(True)] = Field(
         True, description="find images that are nearly the same, and keep each group of them on one side"
     )
+    min_class_images: Annotated[int, AddedWith(1)] = Field(
+        1, ge=1, description="classes with fewer distinct images are left out"
+    )
     max_rejected: float = Field(0.01, ge=0, le=1, description="share of unreadable files above which to stop")
     heic: Annotated[bool, AddedWith(False)] = Field(False, description="read HEIC, by the package of the extra `heic`")
     source: Annotated[Literal["auto", "folders", "archives", "table", "idx", "all"], AddedWith("auto")] = Field(

@@ -14,7 +14,8 @@ from .duplicates import Index
 from .parts import BY_CONTENT, TRAINING
 from .splits import LEFT_OUT, Named, Places, Shares, Sides, mixed
 
-MIN_TRAINING_IMAGES = 32
+# Of fewer held-out images no neighbourhood of three can be measured (Kynkaanniemi et al. 2019).
+MIN_TRAINING_IMAGES, MIN_HELD_OUT = 32, 4
 Labels = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
@@ -115,8 +116,10 @@ def counted(
     names, labels = classes.names, classes.labels
     found = {split: np.bincount(labels[mask], minlength=len(names)) for split, mask in chosen.items()}
     training, development, holdout = (int(found[split].sum()) for split in ("training", "development", "holdout"))
-    if training + development < MIN_TRAINING_IMAGES or holdout < 2:
+    if training + development < MIN_TRAINING_IMAGES or holdout < MIN_HELD_OUT:
         words = "so add images"
+        if training + development + holdout >= MIN_TRAINING_IMAGES + MIN_HELD_OUT:
+            words += ", or set preprocess.splits: none" if share is None else ", or change preprocess.holdout"
         if largest > (training + development + holdout) / 2:
             words = (
                 f"and {largest} are near-duplicates of each other, which stand on one side as frames of one film "
@@ -124,7 +127,7 @@ def counted(
             )
         raise UserError(
             f"only {training + development} distinct images for training and {holdout} held out: "
-            f"at least {MIN_TRAINING_IMAGES} and 2 are needed, {words}"
+            f"at least {MIN_TRAINING_IMAGES} and {MIN_HELD_OUT} are needed, {words}"
         )
     if share is not None:
         _check_share(names, labels, found, chosen, groups, share)

@@ -79,13 +79,13 @@ class Proposal:
     disk_bytes: int
 
 
-def survey(data: Path, scratch: Path) -> Survey:
+def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
     """Count all images under `data`, and decode up to 3,000, evenly spread.
 
     Raises:
-        UserError: nothing known was found, or it is damaged.
+        UserError: nothing known was found, it is damaged, or `strict` allows no loss and no guess.
     """
-    options = Preprocess(resolution=64, heic=reads_heic())
+    options = Preprocess(resolution=64, heic=reads_heic(), strict=strict)
     hush()
     source = find_raw_images(data, scratch, 10_000, options)
     found = Survey(

@@ -33,6 +33,9 @@ def init(
         Path, typer.Option("--workspace", metavar="DIR", help="folder for params.yaml, data/ and results")
     ] = Path(),
     link: Annotated[bool, typer.Option("--link", help="make data/ a link to PATH instead of a copy")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="refuse data of which anything is lost or guessed, before anything is made")
+    ] = False,
 ) -> None:
     """Inspect your images, propose parameters, create a workspace.
 
@@ -58,7 +61,7 @@ def init(
     with disk_errors(workspace.root), _whole(workspace.root, workspace.state, workspace.data, sheet):
         workspace.state.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=workspace.state) as scratch:
-            found = survey.survey(data, Path(scratch))
+            found = survey.survey(data, Path(scratch), strict)
         _show_survey(data, found)
         name = workspace.root.name if data == workspace.data else data.stem
         proposal = survey.propose(found, name, *placement.local_resources())

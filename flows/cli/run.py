@@ -28,7 +28,7 @@ from components.workspace.scores import Scores
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import SetOption, WorkspaceOption, away, check_servers, workspace_at
+from flows.cli.shared import STRICT, SetOption, StrictOption, WorkspaceOption, away, check_servers, workspace_at
 from flows.cli.stages import DiscardOption, discard_trainings
 from flows.supervisor import supervisor
 from flows.supervisor.ephemeral_server import end_orphans
@@ -64,12 +64,13 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
     discard: DiscardOption = False,
+    strict: StrictOption = False,
 ) -> None:
     """Run every stage that is out of date, then the gate.
 
     As a Prefect flow. A stage is out of date if its data, parameters or code changed.
     """
-    workspace = workspace_at(folder)
+    workspace, overrides = workspace_at(folder), [*overrides, *([STRICT] if strict else [])]
     params = Params.load(workspace.params, overrides, preset_named(preset) if preset else None)
     steps = plan(workspace, params, connection.address())
     due = [step for step in steps if step.reason]

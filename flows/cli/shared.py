@@ -41,6 +41,14 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="change a parameter for this run: --set train.images=64000"),
 ]
 
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="the same as --set preprocess.strict=true: refuse data of which anything is lost or guessed"
+    ),
+]
+STRICT = "preprocess.strict=true"
+
 ModelOption = Annotated[
     str,
     typer.Option(

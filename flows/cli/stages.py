@@ -16,7 +16,7 @@ from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import SetOption, WorkspaceOption, away, ready
+from flows.cli.shared import STRICT, SetOption, StrictOption, WorkspaceOption, away, ready
 from flows.runner import Work, run_gate
 
 DiscardOption = Annotated[
@@ -28,9 +28,13 @@ DiscardOption = Annotated[
 ]
 
 
-def preprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def preprocess(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    strict: StrictOption = False,
+) -> None:
     """Turn the raw images in data/ into artifacts/dataset."""
-    dataset = _stage("preprocess", *ready(folder, overrides))
+    dataset = _stage("preprocess", *ready(folder, [*overrides, *([STRICT] if strict else [])]))
     assert isinstance(dataset, Dataset)
     sizes = ", ".join(f"{count:,} {name}" for name, count in dataset.splits.items())
     print(f"{sizes}. {dataset.near_duplicates_found}")

@@ -86,3 +86,10 @@ def test_all_classes_that_the_data_keep_from_training_are_named(tmp_path: Path) 
     with pytest.raises(UserError, match=r"classes b, c have no image in the training split.*preprocess\.splits: none"):
         made_dataset(root, Preprocess(resolution=16))
     assert made_dataset(root, Preprocess(resolution=16, splits="none")).image.classes
+
+
+@pytest.mark.parametrize("held", [2, 3])
+def test_a_held_out_split_that_nothing_can_be_measured_by_is_refused_before_training(tmp_path: Path, held: int) -> None:
+    root = data_of(tmp_path, {"train/a": 40, "test/a": held})
+    with pytest.raises(UserError, match=rf"and {held} held out: at least 32 and 4 .*preprocess\.splits: none"):
+        made_dataset(root, Preprocess(resolution=16))

@@ -12,7 +12,7 @@ import numpy as np
 
 from .evaluation.reference import load_reference
 from .gan.dataset import Pixels
-from .gan.errors import NotThereError, UserError
+from .gan.errors import DamagedError, NotThereError, UserError
 from .gan.options import ImageFormat, Options
 from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import groups_of, near_pairs
@@ -22,6 +22,7 @@ from .ingest.parts import read, thinned
 from .measures.two_sample import one_of_each, two_sample
 from .services.cluster import tasks
 from .services.tracking import champions, registry
+from .workspace.artifacts import Dataset
 from .workspace.params import Params
 from .workspace.workspace import Workspace
 
@@ -90,7 +91,13 @@ def drift(params: Params, workspace: Workspace) -> DriftResult:
 def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspace: Workspace) -> tuple[Pixels, int]:
     """At most `drift.max_images` of the new images (N, H, W, C), one of each file, and how many files there are."""
     options = params.preprocess.model_copy(
-        update={"resolution": (image.height, image.width), "channels": image.channels}
+        update={
+            "resolution": (image.height, image.width),
+            "channels": image.channels,
+            "bits": _bits(params, workspace),
+            # Whatever lies there is looked at, of any kind and without its label.
+            **{"source": "all", "labels": "none", "splits": "none", "strict": False},
+        }
     )
     scratch = workspace.state / "drift.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -121,6 +128,16 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
         return pixels[np.sort(chosen)], len(source)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _bits(params: Params, workspace: Workspace) -> int:
+    """Return how many bits of images of 16 the data set uses, for a few new ones may tell another number."""
+    if params.preprocess.bits != "auto":
+        return params.preprocess.bits
+    try:
+        return Dataset.load(workspace.dataset).bits
+    except (NotThereError, DamagedError):
+        return 16
 
 
 def one_of_each_file(table: PartTable, pixels: Pixels) -> tuple[Pixels, Pixels]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .gan.errors import UserError
 from .gan.options import ImageFormat
 from .ingest.class_sizes import Classes, counted, large_enough, with_every_class
-from .ingest.decoding import PartTable, make_part
+from .ingest.decoding import PartTable, make_part, used_bits
 from .ingest.duplicates import Index, groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.identity import VIEWS, Pixels
@@ -63,10 +63,12 @@ def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -
         source = find_raw_images(workspace.data, scratch, size, options)
         print("\n".join(summary(source)), flush=True)
         _make_parts(source, options, scratch)
+        bits = _bits(source, options, scratch)
+        _make_parts(source, options.model_copy(update={"bits": bits}), scratch)
         known = Known.of(workspace.dataset)
         with staging(workspace.dataset) as folder:
             facts = _pack(source, options, known, scratch, folder)
-            Dataset.describe(folder, key, source=data, **facts)
+            Dataset.describe(folder, key, source=data, bits=bits, **facts)
         # What interrupted runs with other parameters left goes too.
         shutil.rmtree(scratch.parent)
     return Dataset.load(workspace.dataset)
@@ -76,9 +78,9 @@ def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -
 
 
 def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
-    """Make the parts that `scratch` lacks, here or on the cluster."""
+    """Make the parts that `scratch` lacks, or has with another number of bits, here or on the cluster."""
     with tqdm(total=len(source), desc="preprocess", unit="img", unit_scale=True, disable=None, leave=False) as bar:
-        missing = [part for part in source.parts if _load_table(scratch, part) is None]
+        missing = [part for part in source.parts if not _is_made(_load_table(scratch, part), options)]
         bar.update(len(source) - sum(map(len, missing)))
         # Contents are read here and travel with the task, so that nodes need not see this disk.
         encoded = sum(int(part.sizes.sum()) for part in missing if part.shape is None)
@@ -87,6 +89,35 @@ def _make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
         for part, (table, pixels) in zip(missing, made, strict=True):
             _save_part(scratch, part, table, pixels)
             bar.update(len(part))
+
+
+def _is_made(table: PartTable | None, options: Preprocess) -> bool:
+    return table is not None and (not table.largest or options.bits in ("auto", table.bits))
+
+
+def _bits(source: Source, options: Preprocess, scratch: Path) -> int:
+    """Return how many bits images of 16 bits use, as asked for or as all of them say, which is told.
+
+    Raises:
+        UserError: `preprocess.strict` allows no guess.
+    """
+    if options.bits != "auto":
+        return options.bits
+    largest = max(table.largest for part in source.parts if (table := _load_table(scratch, part)))
+    bits = used_bits(largest)
+    if bits == 16:
+        return bits
+    if options.strict:
+        raise UserError(
+            f"preprocess.strict refuses: images of 16 bits seem to use {bits} of them (the largest value is "
+            f"{largest:,}): set preprocess.bits to {bits} or 16"
+        )
+    print(
+        f"{'assumed':<13}images of 16 bits use {bits} of them (the largest value is {largest:,}): these are scaled to "
+        f"8. preprocess.bits: {bits} says so for good, 16 takes them as they are",
+        flush=True,
+    )
+    return bits
 
 
 def _save_part(scratch: Path, part: Part, table: PartTable, pixels: Pixels) -> None:
@@ -109,7 +140,10 @@ def _load_table(scratch: Path, part: Part) -> PartTable | None:
             values = {name: saved[name] for name in ("rows", "digests", "identities", "sums", "squares")}
             # Of a million images they would take half of the memory there is.
             signatures = np.empty((len(values["rows"]), 0, 0), np.uint8)
-            return PartTable(**values, signatures=signatures, channels=int(saved["channels"]), reasons=reasons)
+            channels, largest, bits = (int(saved[name]) for name in ("channels", "largest", "bits"))
+            return PartTable(
+                **values, signatures=signatures, channels=channels, reasons=reasons, largest=largest, bits=bits
+            )
     except (OSError, ValueError, KeyError, EOFError):
         return None
 

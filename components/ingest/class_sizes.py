@@ -63,8 +63,8 @@ def with_every_class(
         UserError: the data name another split for all images of a class.
     """
     codes, places = sides.codes.copy(), sides.places.copy()
-    # Where the data name a split for one of a group, they do for all of it.
-    stated = np.unique(sides.groups[kept & (named.codes != BY_CONTENT)])
+    # Where the data name another split for one of a group, they do for all of it.
+    stated = np.unique(sides.groups[kept & ~np.isin(named.codes, (BY_CONTENT, TRAINING))])
     free = kept & (codes != LEFT_OUT) & ~np.isin(sides.groups, stated)
     trained = np.bincount(classes.labels[kept & (codes == TRAINING)], minlength=len(classes.names))
     moved: dict[str, int] = {}

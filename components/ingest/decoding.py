@@ -21,6 +21,8 @@ from .parts import Part
 _ARRAY = b"\x93NUMPY"
 # The header of an array of three axes has about a hundred.
 _HEADER_BYTES = 1_000
+# Of 15 bits are dark images of 16, rather than a camera's or a scanner's.
+MOST_BITS = 14
 
 
 class PartTable(NamedTuple):
@@ -28,6 +30,8 @@ class PartTable(NamedTuple):
 
     For each image made: the row of its file, the digest of its pixels (16 bytes), its identity and signature, and for
     each channel the sums of its pixels and of their squares. And which files were rejected.
+
+    `largest`: the largest value in images of 16 bits, 0 without any; `bits`: how many of these were used.
     """
 
     rows: npt.NDArray[np.int32]
@@ -38,13 +42,19 @@ class PartTable(NamedTuple):
     squares: npt.NDArray[np.int64]
     channels: int
     reasons: dict[int, str]
+    largest: int
+    bits: int
 
 
 class Decoded(NamedTuple):
-    """One image (H, W, C) as options ask for it, and what it is whatever they ask for."""
+    """One image (H, W, C) as options ask for it, and what it is whatever they ask for.
+
+    `largest`: the largest value of its source where that has 16 bits, else 0.
+    """
 
     pixels: Pixels
     traits: Traits
+    largest: int = 0
 
 
 def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
@@ -67,7 +77,7 @@ def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) 
     packed = np.empty((len(made), *options.shape, channels), np.uint8)
     keep: list[int] = []
     digests: list[bytes] = []
-    for index, (pixels, _) in enumerate(made):
+    for index, (pixels, *_) in enumerate(made):
         if pixels.shape[2] in (1, channels):
             packed[len(keep)] = pixels
             keep.append(index)
@@ -84,8 +94,21 @@ def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) 
         *_moments(packed),
         channels,
         reasons,
+        max((image.largest for image in made), default=0),
+        _bits(options),
     )
     return table, packed
+
+
+def used_bits(largest: int) -> int:
+    """Return how many bits images of 16 use whose largest value of all is `largest`."""
+    bits = max(8, largest.bit_length())
+    return bits if largest and bits <= MOST_BITS else 16
+
+
+def _bits(options: Preprocess) -> int:
+    """How many bits of images of 16 are used, before all images were seen: all of them."""
+    return 16 if options.bits == "auto" else options.bits
 
 
 def digest_of(pixels: Pixels) -> bytes:
@@ -181,7 +204,8 @@ def _pictures(content: bytes, options: Preprocess) -> Iterator[Decoded | str]:
 
 def _made(image: Image.Image, options: Preprocess) -> Decoded:
     """Return an upright picture as options ask for it."""
-    return Decoded(_fitted(_in_mode(image, options), options), traits_of(image))
+    fitted, deep = _fitted(_in_mode(image, options), options), image.mode.startswith("I")
+    return Decoded(fitted, traits_of(image), int(np.asarray(image).max()) if deep else 0)
 
 
 def _large_photo(content: bytes, options: Preprocess) -> Decoded:
@@ -215,7 +239,7 @@ def _in_mode(image: Image.Image, options: Preprocess) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("integer pixels beyond 16 bits")
-        image = Image.fromarray(in_8_bits(values))
+        image = Image.fromarray(_in_8_bits(values, options))
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is unknown")
     if options.channels == 4:
@@ -259,11 +283,19 @@ def _array(content: bytes, options: Preprocess) -> Decoded:
     shape, _, _ = _array_header(content, options)
     values = np.load(io.BytesIO(content), allow_pickle=False)
     values = np.atleast_3d(values if values.shape == shape else np.moveaxis(values, 0, 2))
+    deep = values.dtype != np.uint8
     bands = [
-        _fitted(Image.fromarray(np.ascontiguousarray(band if band.dtype == np.uint8 else in_8_bits(band))), options)
+        _fitted(Image.fromarray(np.ascontiguousarray(_in_8_bits(band, options) if deep else band)), options)
         for band in np.moveaxis(values, 2, 0)
     ]
-    return Decoded(np.concatenate(bands, axis=2), traits_of_array(values))
+    return Decoded(np.concatenate(bands, axis=2), traits_of_array(values), int(values.max()) if deep else 0)
+
+
+def _in_8_bits(values: npt.NDArray[np.integer], options: Preprocess) -> Pixels:
+    bits = _bits(options)
+    if values.max() >= 2**bits:
+        raise ValueError(f"the value {values.max():,}, which is beyond preprocess.bits = {bits}")
+    return in_8_bits(values, bits)
 
 
 def _fitted(image: Image.Image, options: Preprocess) -> Pixels:

@@ -66,11 +66,11 @@ def source_of(image: Image.Image) -> Source:
     return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
-def in_8_bits(values: npt.NDArray[np.integer]) -> Pixels:
-    """Return `values` of 16 bits, divided by 257 and rounded; some at a time, which spares memory."""
-    flat, scaled = values.reshape(-1), np.empty(values.size, np.uint8)
+def in_8_bits(values: npt.NDArray[np.integer], bits: int = 16) -> Pixels:
+    """Return `values` of `bits` bits, divided to 8 and rounded; some at a time, which spares memory."""
+    flat, scaled, most = values.reshape(-1), np.empty(values.size, np.uint8), 2**bits - 1
     for start in range(0, values.size, _BLOCK):
-        scaled[start : start + _BLOCK] = (flat[start : start + _BLOCK].astype(np.uint32) + 128) // 257
+        scaled[start : start + _BLOCK] = (flat[start : start + _BLOCK].astype(np.uint32) * 255 + most // 2) // most
     return scaled.reshape(values.shape)
 
 

@@ -28,7 +28,7 @@ from ..gan.training_loop import bf16, training_loop
 from ..pictures.opening import hush, is_heic, reads_heic
 from ..workspace.params import Preprocess
 from ..workspace.text import printable
-from .decoding import decoded, look
+from .decoding import decoded, look, used_bits
 from .formats import find_raw_images
 from .parts import Source, read, thinned
 from .summary import class_counts, summary
@@ -61,6 +61,7 @@ class Survey:
     duplicates: int = 0
     understood: list[str] = field(default_factory=list)
     broken: list[tuple[str, str]] = field(default_factory=list)
+    largest: int = 0
     samples: list[tuple[bytes, tuple[int, int] | None]] = field(default_factory=list)
 
     @property
@@ -111,6 +112,7 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
             continue
         digest = hashlib.sha256(made.pixels.tobytes()).digest()
         found.duplicates += digest in seen
+        found.largest = max(found.largest, made.largest)
         seen.add(digest)
         found.sizes[looked.size] += 1
         found.modes[looked.mode] += 1
@@ -139,7 +141,7 @@ def _contents(source: Source) -> Iterator[tuple[str, str, tuple[int, int] | None
 
 def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:
     """Return some of the images as the networks will see them."""
-    options = Preprocess(**proposal.params["preprocess"])
+    options = Preprocess(**{"bits": used_bits(found.largest), **proposal.params["preprocess"]})
     made = (next(decoded(content, options, shape)) for content, shape in found.samples)
     tiles = [to_image(image.pixels).convert("RGB") for image in made if not isinstance(image, str)]
     factor = max(1, 96 // max(options.shape))

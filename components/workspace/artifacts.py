@@ -133,6 +133,7 @@ class Dataset(Artifact):
     near_duplicates: int = Field(0, description="images that are nearly the same as others")
     near_groups: int = Field(0, description="groups of these, each on one side")
     between_sides: int = Field(0, description="images left out as near-duplicates of images on two sides")
+    bits: int = Field(16, description="how many bits of images of 16 bits were used, if there were any")
     source: str = Field(description="hash of the raw data")
 
     @property

@@ -80,6 +80,11 @@ class Preprocess(Options):
     channels: Literal["auto"] | PositiveInt = Field(
         "auto", description="1 grey, 3 RGB, 4 RGBA; auto: grey or RGB by the images, of arrays as many as they have"
     )
+    bits: Annotated[Literal["auto"] | Annotated[int, Field(ge=8, le=16)], AddedWith("auto")] = Field(
+        "auto",
+        description="how many bits images of 16 use; auto: as many as the largest value of all needs, if that is 14 or "
+        "fewer, as of 12-bit cameras",
+    )
     background: Literal["white", "black"] = Field("white", description="behind transparent pixels, and of added bars")
     frames: Literal["first", "all"] = Field("first", description="which images of an animation or of many pages")
     holdout: float = Field(0.2, gt=0, lt=1, description="share of the images that training never sees")

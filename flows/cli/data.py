@@ -184,6 +184,13 @@ def _show_survey(data: Path, found: Survey) -> None:
         print(f"  modes        {', '.join(modes)}")
     if found.animated:
         print(f"  animated     {found.animated:,}: the first frame is used; preprocess.frames: all uses every one")
+    if found.largest:
+        from components.ingest.decoding import used_bits
+
+        bits = used_bits(found.largest)
+        print(
+            f"  16 bits      {bits} of them are used (the largest value is {found.largest:,}); preprocess.bits decides"
+        )
     if {"RGBA", "LA", "PA"} & found.modes.keys():
         print("  transparency is laid on white; preprocess.channels: 4 keeps it")
     print(f"  duplicates   {found.duplicates:,}, left out by preprocessing")

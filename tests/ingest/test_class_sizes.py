@@ -93,3 +93,9 @@ def test_a_held_out_split_that_nothing_can_be_measured_by_is_refused_before_trai
     root = data_of(tmp_path, {"train/a": 40, "test/a": held})
     with pytest.raises(UserError, match=rf"and {held} held out: at least 32 and 4 .*preprocess\.splits: none"):
         made_dataset(root, Preprocess(resolution=16))
+
+
+def test_a_class_that_is_all_development_gets_an_image_back_too(tmp_path: Path) -> None:
+    root = data_of(tmp_path, {"train/a": 200, "train/b": 2, "test/a": 9})
+    dataset = made_dataset(root, Preprocess(resolution=16, development=0.8))
+    assert dataset.class_counts["training"]["b"] >= 1 and dataset.splits["holdout"] == 9

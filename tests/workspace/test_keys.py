@@ -52,7 +52,7 @@ LEFT_OUT = {
 }
 # What keys leave out of files that they do look at, and the networks that are not trained.
 OVERLOOKED = {
-    "preprocess.py": ("distinct images for training and", "different images for training and"),
+    "ingest/class_sizes.py": ("distinct images for training and", "different images for training and"),
     "ingest/formats.py": ("is damaged ({error}): fetch them again", "cannot be read ({error}): fetch them again"),
     "evaluate.py": ('desc="evaluate"', 'desc="measure"'),
     "gan/training_loop.py": ("training diverged before image", "the training diverged before image"),

@@ -28,7 +28,7 @@ def retrain(params: Params | None = None, workspace: Path = Path()) -> str:
     opened = Workspace(workspace.absolute())
     chosen = params or Params.load(opened.params)
     with turn(opened):
-        arrived = stages.data(chosen.retrain, opened)
+        arrived = stages.data(chosen, opened)
         due = [step.stage.name for step in plan(opened, chosen, connection.address()) if step.reason]
         half = begun.unfinished(chosen, opened)
         if not half and not due and (judged := Verdict.of(opened)):

@@ -18,7 +18,7 @@ from components.ingest import inbox
 from components.services import versioning
 from components.training.begun import Begun, restore_dataset
 from components.workspace.artifacts import Artifact, Evaluation
-from components.workspace.params import Params, Retrain
+from components.workspace.params import Params
 from components.workspace.text import printable
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
@@ -27,17 +27,17 @@ from flows.runner import Work, run_gate, run_stage
 
 
 @task(cache_policy=NO_CACHE)
-def data(options: Retrain, workspace: Workspace) -> str:
+def data(params: Params, workspace: Workspace) -> str:
     """Return new files of the inbox, or of DVC's remote, into data/; a sentence about them if there are any."""
-    if options.inbox is None:
+    if params.retrain.inbox is None:
         versioning.pull(workspace)
         return ""
-    found = inbox.ingest(options.inbox, workspace)
+    found = inbox.ingest(params.retrain.inbox, workspace, params.preprocess)
     for name, reason in found.left.items():
         get_run_logger().warning("left in the inbox: %s: %s", printable(name), reason)
     if found.added:
         said = versioning.add(workspace)
-        prefect_artifacts.new_data(found.added, said, options.inbox)
+        prefect_artifacts.new_data(found.added, said, params.retrain.inbox)
     return f"{found.message}; " if found.message else ""
 
 

@@ -15,6 +15,7 @@ from scipy.stats import kstest
 from components.ingest.inbox import arrived, ingest
 from components.measures.distances import kernel_distance
 from components.measures.two_sample import one_of_each, two_sample
+from components.workspace.params import Preprocess
 from components.workspace.workspace import Workspace
 from tests.conftest import Pixels, ganflow, refused, succeeded
 
@@ -61,6 +62,10 @@ def workspace(finished: Path, tmp_path: Path) -> Workspace:
     return Workspace(root)
 
 
+# The data are an IDX pair, to which pictures are another kind.
+ALL = Preprocess(source="all")
+
+
 def put(folder: Path, name: str, pixels: Pixels, age: float = 60) -> Path:
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -94,10 +99,10 @@ def test_files_become_data_once_and_replace_nothing(workspace: Workspace, digits
     put(incoming, ".hidden.png", digits[0][3])
     (incoming / "half.part").write_bytes(b"half")
     before = {file.name: file.read_bytes() for file in workspace.data.iterdir()}
-    assert ingest("../incoming", workspace) == (["sevens/a.png", "sevens/b.png"], {})
-    assert ingest("../incoming", workspace) == ([], {})
+    assert ingest("../incoming", workspace, ALL) == (["sevens/a.png", "sevens/b.png"], {})
+    assert ingest("../incoming", workspace, ALL) == ([], {})
     changed = put(incoming, "sevens/a.png", digits[0][4])
-    (added,) = ingest("../incoming", workspace).added
+    (added,) = ingest("../incoming", workspace, ALL).added
     assert added.startswith("sevens/a-")
     assert (workspace.data / added).read_bytes() == changed.read_bytes()
     assert (

@@ -89,7 +89,10 @@ def _split(names: bytes) -> list[bytes]:
 
 @dataclass
 class Source:
-    """Raw images: class names, parts, what cannot be used and what is left out, with reasons, and what was assumed."""
+    """Raw images: class names, parts, what cannot be used and what is left out, with reasons, and what was assumed.
+
+    `tables`: those that tell classes.
+    """
 
     kind: str
     classes: tuple[str, ...]
@@ -98,6 +101,7 @@ class Source:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     lost: int = 0
+    tables: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

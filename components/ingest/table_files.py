@@ -33,7 +33,7 @@ def parsed(name: str, read: Callable[[], bytes]) -> Table | str:
         last = ending(name)
         if last == "parquet":
             return _of_parquet(content)
-        plain = _decoded(content)
+        plain = decoded(content)
         if last in ("jsonl", "ndjson"):
             return _of_records([json.loads(line) for line in plain.splitlines() if line.strip()])
         return _of_json(json.loads(plain)) if last == "json" else _of_lines(plain)
@@ -41,7 +41,7 @@ def parsed(name: str, read: Callable[[], bytes]) -> Table | str:
         return f"a table that cannot be read ({shortened(printable(str(error)), 80)})"
 
 
-def _decoded(content: bytes) -> str:
+def decoded(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16")
     try:
@@ -86,13 +86,13 @@ def _of_lines(plain: str) -> Table | str:
     lines = [line for line in plain.splitlines() if line.strip()]
     if not lines:
         return "an empty file"
-    separator = _separator(lines[:50])
-    if separator is None:
+    between = separator(lines[:50])
+    if between is None:
         rows = [line.split() for line in lines]
         if len({len(row) for row in rows[:SEEN]}) > 1:
             rows = [[line.strip()] for line in lines]
     else:
-        rows = [*csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+        rows = [*csv.reader(lines, delimiter=between, skipinitialspace=True)]
     width = max(len(row) for row in rows[:SEEN])
     if width > _MOST_COLUMNS:
         return f"a table of {width:,} columns"
@@ -106,7 +106,7 @@ def _of_lines(plain: str) -> Table | str:
     return Table(columns, rows[1:] if headed else rows)
 
 
-def _separator(lines: Sequence[str]) -> str | None:
+def separator(lines: Sequence[str]) -> str | None:
     """Return the separator that stands in all lines, in most of them as often."""
     for separator in ("\t", ";", ",", "|"):
         counts = [line.count(separator) for line in lines]

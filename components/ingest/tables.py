@@ -135,7 +135,7 @@ def _rank(text: Text) -> tuple[int, str]:
 
 def _take(name: str, table: Table, scope: str, images: Images, tables: Tables) -> None:
     """Take what one table tells of images, or say why it tells nothing."""
-    of = _column_of_names(table, scope, images)
+    of = column_of_names(table, scope, images)
     if of is None:
         tables.left[name] = "a table or text that names no image here"
         return
@@ -170,7 +170,7 @@ def _tell(path: str, told: Told, tables: Tables) -> None:
     tables.told[path] = Told(label, before.split if before.split != BY_CONTENT else told.split, before.table)
 
 
-def _column_of_names(table: Table, scope: str, images: Images) -> int | None:
+def column_of_names(table: Table, scope: str, images: Images) -> int | None:
     """Return the column whose values are names of images, of half of the first rows or more."""
     rows = table.rows[:SEEN]
     best: tuple[float, int] | None = None

@@ -272,7 +272,8 @@ class _Placing:
         builder = self._builder
         notes = [*builder.notes, *self._tables.notes, *self._layout.notes, *_alike(classes)]
         names = tuple(name or "image" for name in classes)
-        return Source(kind, names, sorted_parts, builder.rejected, builder.left_out, notes, builder.lost)
+        tables = sorted({told.table for told in self._tables.told.values() if told.label is not None})
+        return Source(kind, names, sorted_parts, builder.rejected, builder.left_out, notes, builder.lost, tables)
 
 
 def _alike(classes: Sequence[str]) -> list[Note]:

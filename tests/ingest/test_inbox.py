@@ -65,7 +65,7 @@ def test_a_link_that_comes_after_the_look_is_not_followed(
     incoming = tmp_path / "in"
     put(tmp_path / "home", "a.png", b"secret")
     put(incoming, "sub/a.png")
-    names = inbox._names
+    names = inbox.ready_names
 
     def then_replaced(folder: Path, left: dict[str, str]) -> Iterator[str]:
         found = [*names(folder, left)]
@@ -73,7 +73,7 @@ def test_a_link_that_comes_after_the_look_is_not_followed(
         (incoming / "sub").symlink_to(tmp_path / "home")
         yield from found
 
-    monkeypatch.setattr(inbox, "_names", then_replaced)
+    monkeypatch.setattr(inbox, "ready_names", then_replaced)
     found = ingest("../in", workspace)
     assert found.added == []
     assert list(found.left) == ["sub/a.png"]
@@ -154,7 +154,7 @@ def objects(server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     for name, value in values.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     # A second is enough to tell one object from the next.
-    monkeypatch.setattr(inbox, "SETTLED_SECONDS", -1)
+    monkeypatch.setattr("components.ingest.bucket.SETTLED_SECONDS", -1)
     bucket = f"bucket-{uuid.uuid4().hex[:8]}"
 
     client = boto3.client("s3")

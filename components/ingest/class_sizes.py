@@ -40,6 +40,8 @@ def large_enough(names: Sequence[str], labels: Labels, kept: Mask, least: int) -
     """
     counts = np.bincount(labels[kept], minlength=len(names))
     used = counts >= max(1, least)
+    if not counts.any():
+        raise UserError("no distinct images are left: a picture under two labels is used under neither, so add images")
     if not used.any():
         most = shortened(names[int(counts.argmax())])
         raise UserError(

@@ -171,7 +171,10 @@ def test_counts_are_parameters(data: Path) -> None:
 
 
 def test_limits_are_in_the_key_only_where_they_were_changed() -> None:
-    later = {"limits", "heic", "development", "near_duplicates", "source", "labels", "splits", "strict", "follow_links"}
+    later = {
+        *("limits", "heic", "development", "near_duplicates", "source", "labels", "splits", "strict", "follow_links"),
+        *("bits", "min_class_images"),
+    }
     assert Preprocess().hashed.keys() == Preprocess().model_dump().keys() - later
     assert Preprocess(limits=Limits(pixels=5)).hashed["limits"] == {"pixels": 5}
     assert Preprocess(heic=True).hashed["heic"] is True

@@ -17,7 +17,8 @@ _PIECES = re.compile(
 )
 # Folders that hold pictures and say nothing of them.
 PICTURE_FOLDERS = re.compile(
-    r"(color_?)?(images?|imgs?|pictures?|photos?|jpe?g(images)?|png|rgb|data|train_images)", re.I
+    r"(color_?)?(images?|imgs?|pictures?|photos?|jpe?g(images)?|png|rgb|data|train_images|leftimg8bit)",
+    re.I,
 )
 NAME_COLUMNS = ("path", "file_name", "filename", "file", "image", "image_path", "image_id", "img", "id", "name")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "target", "cls")

@@ -224,13 +224,17 @@ class _Placing:
         if path in masks:
             builder.leave_out(part.name(row), "a mask, or the like, of the picture beside it")
             return None
+        # Tables name a picture and its mask alike.
+        if placed.why.startswith(MASKS):
+            builder.leave_out(part.name(row), placed.why)
+            return None
         told = self._tables.told.get(path)
         if told is not None and told.split != BY_CONTENT and self._options.splits == "auto":
             split = told.split
         if by_table:
             return self._by_table(part, row, path, split)
         if placed.why:
-            builder.leave_out(part.name(row), placed.why, lost=not placed.why.startswith(MASKS))
+            builder.leave_out(part.name(row), placed.why, lost=True)
             return None
         if self._layout.by_name:
             word = class_in_name(path)

@@ -309,6 +309,61 @@ def labelme(data: Path) -> None:
         put(data / name.replace("png", "json"), json.dumps({"shapes": [], "imagePath": name}))
 
 
+@case(classes={"Bengal": 5, "Persian": 5}, left_out=12, notes="names of the files begin with")
+def pets(data: Path) -> None:
+    names = [name for breed in ("Bengal", "Persian") for name in pictures(data / "images", 5, breed + "_{}.jpg")]
+    for name in names:
+        put(data / "annotations" / "trimaps" / name.replace("jpg", "png"), png())
+    put(data / "annotations" / "README", "words")
+    put(data / "annotations" / "list.txt", "#Image CLASS-ID\n#ID: 1:37\n" + "\n".join(f"{n[:-4]} 1 1" for n in names))
+
+
+@case(classes={"kitchen": 4, "street": 4}, training=4, holdout=4, left_out=8)
+def scenes_with_masks_that_a_table_names_too(data: Path) -> None:
+    for split, start in (("training", 0), ("validation", 4)):
+        for name in pictures(data / "images" / split, 4, "ADE_{:08d}.jpg", start):
+            put(data / "annotations" / split / name.replace("jpg", "png"), png())
+    lines = [f"ADE_{i:08d} {'street' if i % 2 else 'kitchen'}" for i in range(8)]
+    put(data / "sceneCategories.txt", "\n".join(lines))
+
+
+@case(classes={"aachen": 2, "ulm": 2}, training=2, holdout=2, left_out=8)
+def cityscapes(data: Path) -> None:
+    for split in ("train", "val"):
+        for city in ("aachen", "ulm"):
+            name = f"{split}/{city}/{city}_000000_000019"
+            put(data / "leftImg8bit" / f"{name}_leftImg8bit.png", png())
+            for kind in ("color", "labelIds"):
+                put(data / "gtFine" / f"{name}_gtFine_{kind}.png", png())
+
+
+@case(classes={"image": 4}, left_out=8)
+def supervisely(data: Path) -> None:
+    for name in pictures(data / "set" / "img", 4):
+        put(data / "set" / "ann" / f"{name}.json", "{}")
+        put(data / "set" / "masks_machine" / name, png())
+
+
+@case(classes={"ISIC_Training_Data": 4}, left_out=4)
+def masks_in_a_folder_of_their_own_name(data: Path) -> None:
+    for name in pictures(data / "ISIC_Training_Data", 4, "ISIC_{:07d}.jpg"):
+        put(data / "ISIC_Training_GroundTruth" / name.replace(".jpg", "_segmentation.png"), png())
+
+
+@case(classes={"benign": 3, "normal": 3}, left_out=7)
+def several_masks_of_a_picture(data: Path) -> None:
+    for name in ("benign", "normal"):
+        for file in pictures(data / name, 3, name + " ({}).png"):
+            put(data / name / file.replace(".png", "_mask.png"), png())
+    put(data / "normal" / "normal (1)_mask_1.png", png())
+
+
+@case(classes={"face": 4, "face_mask": 4})
+def a_class_called_as_masks_of_another(data: Path) -> None:
+    for name in ("face", "face_mask"):
+        pictures(data / name, 4)
+
+
 # --- downloads ---
 
 

@@ -192,6 +192,6 @@ def _read_idx(found: Listed, kinds: set[str], scratch: Path, builder: Builder) -
 
 
 def _split_of(name: str) -> int:
-    """Return the split that a file's name states, as `t10k-images-idx3-ubyte` does."""
-    role = role_of(name.partition("-")[0])
+    """Return the split that a file's name states, as `t10k-images-idx3-ubyte` and `emnist-letters-train-images` do."""
+    role = role_of(name)
     return BY_CONTENT if role is None else role[0]

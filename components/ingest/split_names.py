@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .names import PICTURE_FOLDERS
 from .parts import DEVELOPMENT, HOLDOUT, TRAINING
 
 SPLITS = {
-    **dict.fromkeys(("train", "training"), TRAINING),
+    **dict.fromkeys(("train", "training", "trainval"), TRAINING),
     **dict.fromkeys(("test", "testing", "eval", "holdout", "t10k"), HOLDOUT),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), DEVELOPMENT),
 }
@@ -20,7 +20,8 @@ def role_of(name: str) -> tuple[int, tuple[str, ...], str] | None:
     """Return the split that a folder's name states, the rest of the name, and the domain of `trainA`."""
     if match := re.fullmatch(r"(train|test|val)([A-Z])", name):
         return SPLITS[match[1]], (), match[2]
-    pieces = [piece for piece in re.split(r"[_\-. ]+", name.lower()) if piece]
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("train_val", "trainval")
+    pieces = [piece for piece in re.split(r"[_\-. ]+", parted) if piece]
     words = [re.sub(r"(set|data|images?|imgs?)?\d*$", "", piece) for piece in pieces]
     stated = [place for place, word in enumerate(words) if word in SPLITS]
     if len(stated) != 1:
@@ -35,11 +36,22 @@ def roles_of(names: Iterable[str]) -> dict[str, tuple[int, str]]:
 
     One of them is for training: there are classes called `train` and `val`.
     """
+    roles = {name: role for name in names if (role := role_of(name))}
+    found = _whole({name: rest for name, (_, rest, _) in roles.items()}, roles)
+    if len(found) == len(roles):
+        return found
+    # Numbers count pieces, as of train-000, train-001 and val-000, or the splits, as of 01_train and 02_test.
+    return _whole({name: _without_numbers(rest) for name, (_, rest, _) in roles.items()}, roles)
+
+
+def _whole(
+    rests: Mapping[str, tuple[str, ...]], roles: Mapping[str, tuple[int, tuple[str, ...], str]]
+) -> dict[str, tuple[int, str]]:
+    """Return split and class of the names that, with others of the same rest, are several splits."""
     groups: dict[tuple[str, ...], dict[str, tuple[int, str]]] = defaultdict(dict)
-    for name in names:
-        if role := role_of(name):
-            split, rest, domain = role
-            groups[rest][name] = split, domain
+    for name, rest in rests.items():
+        split, _, domain = roles[name]
+        groups[rest][name] = split, domain
     whole = {
         rest: found
         for rest, found in groups.items()
@@ -51,3 +63,7 @@ def roles_of(names: Iterable[str]) -> dict[str, tuple[int, str]]:
         for rest, found in whole.items()
         for name, (split, domain) in found.items()
     }
+
+
+def _without_numbers(rest: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for piece in rest if (word := piece.rstrip("0123456789")))

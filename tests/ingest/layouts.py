@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -248,6 +249,31 @@ def webdataset_split_names(data: Path) -> None:
 def a_zip_for_each_split(data: Path) -> None:
     for split, count in (("train", 4), ("test", 1)):
         zipped(data / f"{split}.zip", many("cats", count) | many("dogs", count))
+
+
+@case(classes={"cats": 6, "dogs": 6}, training=8, holdout=4)
+def splits_with_numbers(data: Path) -> None:
+    for split, count in (("01_trainval", 4), ("02_test", 2)):
+        for name in ("cats", "dogs"):
+            pictures(data / split / name, count)
+
+
+@case(classes={"n01": 3, "n02": 3}, training=4, holdout=2)
+def a_split_in_pieces(data: Path) -> None:
+    pictures(data / "train.X1" / "n01", 2)
+    pictures(data / "train.X2" / "n02", 2)
+    for name in ("n01", "n02"):
+        pictures(data / "val.X" / name, 1)
+
+
+@case(classes={"0": 9, "1": 9}, training=12, holdout=6)
+def idx_with_a_name_before_the_split(data: Path) -> None:
+    for split, count in (("train", 12), ("test", 6)):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 8, 8), dtype=np.uint8)
+        labels = np.arange(count, dtype=np.uint8) % 2
+        head = struct.pack(">IIII", 0x803, count, 8, 8)
+        put(data / f"emnist-letters-{split}-images-idx3-ubyte", head + pixels.tobytes())
+        put(data / f"emnist-letters-{split}-labels-idx1-ubyte", struct.pack(">II", 0x801, count) + labels.tobytes())
 
 
 # --- annotations and masks ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from ..workspace.text import printable, shortened
 from .kinds import ending, is_promised
 from .names import LABEL_COLUMNS, NAME_COLUMNS
+from .split_names import SPLITS
 
 # Of a table so many rows are looked at to tell what its columns are.
 SEEN = 200
@@ -44,6 +46,8 @@ def parsed(name: str, read: Callable[[], bytes]) -> Table | str:
 def decoded(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16")
+    if b"\0" in content[:2]:
+        return content.decode("utf-16-le" if content[1:2] == b"\0" else "utf-16-be")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -55,13 +59,42 @@ def _of_json(value: Any) -> Table | str:
         labels = value.get("labels")
         # StyleGAN's: [[path, class], ...], or null where there are no classes.
         if isinstance(labels, list) and all(isinstance(row, list) and len(row) == 2 for row in labels):
-            return Table(["path", "label"], [[str(name), _text(label)] for name, label in labels])
+            # Vectors are conditions of another kind.
+            column = "label" if all(isinstance(label, str | int) for _, label in labels) else "vector"
+            return Table(["path", column], [[str(name), _text(label)] for name, label in labels])
+        if value and all(_is_list_of_names(found) for found in value.values()):
+            return _of_lists(value)
         if {"annotations", "images", "categories"} & value.keys() or "shapes" in value:
             return "an annotation, which is not used"
         if value and all(isinstance(found, str | int) for found in value.values()):
             return Table(["path", "label"], [[name, _text(found)] for name, found in value.items()])
         return "a table or text that names no image here"
     return _of_records(value) if isinstance(value, list) else "a table or text that names no image here"
+
+
+def _is_list_of_names(found: object) -> bool:
+    return isinstance(found, list) and all(
+        isinstance(one, str) or (isinstance(one, list) and one and all(isinstance(each, str | int) for each in one))
+        for one in found
+    )
+
+
+def _of_lists(lists: dict[str, Any]) -> Table | str:
+    """Return the table of names of images that are listed for each class, or with more for each split."""
+    rows = [
+        [name, *(map(str, one) if isinstance(one, list) else (one,))] for name, found in lists.items() for one in found
+    ]
+    if not rows or len({len(row) for row in rows}) > 1:
+        return "a table or text that names no image here"
+    if {name.lower() for name in lists} <= SPLITS.keys():
+        # As prompts are learned by: name, number and name of the class.
+        more = ["label", "label_name"] if len(rows[0]) == 4 else ["label"] if len(rows[0]) == 3 else []
+        return (
+            Table(["split", "path", *more], rows)
+            if len(rows[0]) == 2 + len(more)
+            else "an annotation, which is not used"
+        )
+    return Table(["label", "path"], rows) if len(rows[0]) == 2 else "an annotation, which is not used"
 
 
 def _of_records(records: Any) -> Table | str:
@@ -87,12 +120,7 @@ def _of_lines(plain: str) -> Table | str:
     if not lines:
         return "an empty file"
     between = separator(lines[:50])
-    if between is None:
-        rows = [line.split() for line in lines]
-        if len({len(row) for row in rows[:SEEN]}) > 1:
-            rows = [[line.strip()] for line in lines]
-    else:
-        rows = [*csv.reader(lines, delimiter=between, skipinitialspace=True)]
+    rows = _by_spaces(lines) if between is None else [*csv.reader(lines, delimiter=between, skipinitialspace=True)]
     width = max(len(row) for row in rows[:SEEN])
     if width > _MOST_COLUMNS:
         return f"a table of {width:,} columns"
@@ -106,10 +134,22 @@ def _of_lines(plain: str) -> Table | str:
     return Table(columns, rows[1:] if headed else rows)
 
 
+def _by_spaces(lines: Sequence[str]) -> list[list[str]]:
+    """Return rows of as many words each; a count of the rows, or remarks, may stand before them, as CelebA has it."""
+    rows = [line.split() for line in lines if not line.startswith("#")] or [["#"]]
+    width = len(rows[-1])
+    start = next((at for at, row in enumerate(rows) if len(row) == width), 0)
+    if width < 2 or any(len(row) != width for row in rows[start:SEEN]):
+        return [[line.strip()] for line in lines]
+    # Names of columns, but none of that of the images.
+    head = rows[start - 1] if start else []
+    return [["", *head], *rows[start:]] if len(head) == width - 1 > 1 else rows[start:]
+
+
 def separator(lines: Sequence[str]) -> str | None:
     """Return the separator that stands in all lines, in most of them as often."""
     for separator in ("\t", ";", ",", "|"):
-        counts = [line.count(separator) for line in lines]
+        counts = [re.sub(r'"[^"]*"', "", line).count(separator) for line in lines]
         if min(counts) > 0 and counts.count(counts[0]) >= 0.8 * len(counts):
             return separator
     return "," if lines[0].count(",") else None

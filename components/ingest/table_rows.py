@@ -38,7 +38,7 @@ def merged(name: str, ours: bytes, theirs: bytes, images: Images) -> Merged:
     rows = _in_order(table, arrived)
     folder = name.rpartition("/")[0]
     scope = f"{folder}/" if folder else ""
-    of = column_of_names(table, scope, images)
+    of = column_of_names(table, scope, images.found)
     if of is None:
         raise NotJoinedError("the table of this name in the data names no images")
     known = {row[of]: row for row in table.rows}

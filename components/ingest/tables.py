@@ -7,32 +7,21 @@ without images; StyleGAN's `dataset.json`. Which column names the images is told
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..gan.errors import UserError
-from ..workspace.text import printable, shortened
+from .columns import Reading, shown_name
 from .kinds import is_promised
-from .names import LABEL_COLUMNS, NAME_COLUMNS, stem
-from .parts import BY_CONTENT, HOLDOUT, TRAINING, Note
-from .split_names import SPLITS, role_of
+from .names import NAME_COLUMNS, stem
+from .parts import BY_CONTENT, Note
+from .split_names import role_of, roles_of
 from .table_files import SEEN, Table, parsed
 
 _OUTSIDE, _GONE = "lies outside the data", "there is no such file"
-_SPLIT_COLUMNS = ("split", "set", "partition", "subset", "phase", "data_set", "dataset", "usage", "fold")
-_MORE_LABELS = (
-    "label_name",
-    "class_name",
-    "classid",
-    "class_id",
-    "breed",
-    "species",
-    "dx",
-    "diagnosis",
-    "category_name",
-)
+_SUBMISSION = re.compile(r"(sample|example|gender).?submission|submission.?(sample|example|format)", re.I)
 
 
 class Text(NamedTuple):
@@ -44,11 +33,12 @@ class Text(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a table tells of an image: its label (None: nothing), its split, and which table that is."""
+    """What a table tells of an image: its label (None: nothing, or `several`), its split, and which table that is."""
 
     label: str | None
     split: int
     table: str
+    several: bool = False
 
 
 @dataclass
@@ -70,6 +60,7 @@ class Images:
     """Paths of all images, found by what a table may call them: parts of their path, with or without the ending."""
 
     def __init__(self, paths: Iterable[str]) -> None:
+        self._loose: dict[str, list[str]] | None = None
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for path in paths:
@@ -91,6 +82,24 @@ class Images:
                 return [path for path in exact if _common(path, name, plain) == most]
         return []
 
+    def found_loosely(self, written: str, scope: str) -> list[str]:
+        """Find the only path with the same name in other folders, with another ending, or in other letters."""
+        if ".." in re.split(r"[/\\]", written):
+            return []
+        if self._loose is None:
+            self._loose = defaultdict(list)
+            for paths in self._by_stem.values():
+                for path in paths:
+                    self._loose[_loose(path)].append(path)
+        found = [path for path in self._loose.get(_loose(written.strip()), ()) if path.startswith(scope)]
+        return found if len(found) == 1 else []
+
+
+def _loose(written: str) -> str:
+    """Return the name in a path or address, without its ending, in one normal form and small letters."""
+    plain = re.sub(r"^(\w+://.*?)[?#].*$", r"\1", written).replace("\\", "/")
+    return unicodedata.normalize("NFC", stem(plain)).casefold()
+
 
 def _pieces(path: str, plain: bool) -> list[str]:
     pieces = path.split("/")
@@ -109,12 +118,29 @@ def _agree(path: str, name: str, plain: bool) -> bool:
     return _common(path, name, plain) == min(len(path.split("/")), len(name.split("/")))
 
 
+Find = Callable[[str, str], list[str]]
+
+
+class _Listing(NamedTuple):
+    """A table that names images: by which column, how these are found, and below which folder."""
+
+    name: str
+    table: Table
+    of: int
+    find: Find
+    scope: str
+
+
 def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int) -> Tables:
     """Read what `texts` tell of the images at `paths`."""
     tables, images = Tables(), Images(paths)
+    listings = []
     for text in sorted(texts, key=_rank):
         if text.size > file_bytes:
             tables.left[text.name] = "larger than preprocess.limits.file_bytes allow"
+            continue
+        if _SUBMISSION.search(text.name.rpartition("/")[2]):
+            tables.left[text.name] = "an example of what a contest asks for, whose labels say nothing"
             continue
         table = parsed(text.name, text.read)
         if isinstance(table, str):
@@ -122,8 +148,28 @@ def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int) ->
             continue
         folder = text.name.rpartition("/")[0]
         scope = f"{folder}/" if folder and any(path.startswith(f"{folder}/") for path in paths) else ""
-        _take(text.name, table, scope, images, tables)
+        if (listing := _listing(text.name, table, scope, images, tables)) is not None:
+            listings.append(listing)
+    # Lists of training and held-out images together are splits, one alone is none.
+    splits = roles_of(stem(listing.name) for listing in listings)
+    for listing in listings:
+        split = splits.get(stem(listing.name), (BY_CONTENT, ""))[0]
+        _take(listing, split, tables)
     return tables
+
+
+def _listing(name: str, table: Table, scope: str, images: Images, tables: Tables) -> _Listing | None:
+    """Return how a table names images, or say why it names none."""
+    find, of = images.found, column_of_names(table, scope, images.found)
+    if of is None:
+        find, of = images.found_loosely, column_of_names(table, scope, images.found_loosely, loosely=True)
+        if of is None:
+            tables.left[name] = "a table or text that names no image here"
+            return None
+        tables.notes.append(
+            Note(f"{shown_name(name)}: folders, endings or letters of its names are others here, so names alone count")
+        )
+    return _Listing(name, _headed(table, of, lambda written: bool(find(written, scope))), of, find, scope)
 
 
 def _rank(text: Text) -> tuple[int, str]:
@@ -133,147 +179,86 @@ def _rank(text: Text) -> tuple[int, str]:
     return (order.index(last) if last in order else len(order)), text.name
 
 
-def _take(name: str, table: Table, scope: str, images: Images, tables: Tables) -> None:
-    """Take what one table tells of images, or say why it tells nothing."""
-    of = column_of_names(table, scope, images)
-    if of is None:
-        tables.left[name] = "a table or text that names no image here"
-        return
-    reading = _Reading.of(name, table, of)
+def _take(listing: _Listing, split: int, tables: Tables) -> None:
+    """Take what one table tells of images; `split` is what its name and those of others tell."""
+    name, table, of, find, scope = listing
+    reading = Reading.of(name, table, of, split)
     tables.notes += reading.notes
-    matched = 0
+    role = role_of(stem(name))
+    matched, several, other = 0, "", Counter[str]()
     for row in table.rows:
         written = row[of]
-        found = images.found(written, scope)
+        found = _of_split(find(written, scope), BY_CONTENT if role is None else role[0])
         if not found:
             if is_promised(written) or reading.label is not None:
                 outside = ".." in re.split(r"[/\\]", written)
                 tables.missing.append((written, f"listed in {name}, but {_OUTSIDE if outside else _GONE}"))
             continue
         matched += 1
+        several = several or (", ".join(found[:2]) if len(found) > 1 else "")
         for path in found:
-            _tell(path, Told(reading.label_of(row), reading.split_of(row), name), tables)
+            told = Told(reading.label_of(row), reading.split_of(row), name)
+            if (contradicted := _tell(path, told, tables)) is not None:
+                other[contradicted] += 1
+    if several:
+        words = f"names mean several images each, which it labels alike, as {shown_name(several)}"
+        tables.notes.append(Note(f"{shown_name(name)}: {words}"))
+    for before, count in other.items():
+        words = f"not used are {count:,} labels, which are others than those of {shown_name(before)}"
+        tables.notes.append(Note(f"{shown_name(name)}: {words}"))
+    if role is not None and split == BY_CONTENT and len(table.rows[0]) == 1:
+        words = "taken for no split, because training and held-out images need a list each"
+        tables.notes.append(Note(f"{shown_name(name)}: {words}"))
     if matched:
         tables.used.append(name)
 
 
-def _tell(path: str, told: Told, tables: Tables) -> None:
+def _tell(path: str, told: Told, tables: Tables) -> str | None:
+    """Keep what a table tells of an image; return the table before it whose label is another, and stays."""
     before = tables.told.get(path)
     if before is None:
         tables.told[path] = told
-        return
-    if told.table == before.table and told.label != before.label:
+    elif told.table == before.table and told.label != before.label:
         # Several rows of one picture, as one for each thing that is seen in it.
-        tables.told[path] = before._replace(label=None)
-        return
-    label = before.label if before.label is not None else told.label
-    tables.told[path] = Told(label, before.split if before.split != BY_CONTENT else told.split, before.table)
+        tables.told[path] = before._replace(label=None, several=True)
+    elif before.label is None and not before.several and told.label is not None:
+        tables.told[path] = Told(told.label, before.split or told.split, told.table)
+    else:
+        tables.told[path] = before._replace(split=before.split or told.split)
+        if before.label is not None and told.label not in (None, before.label):
+            return before.table
+    return None
 
 
-def column_of_names(table: Table, scope: str, images: Images) -> int | None:
-    """Return the column whose values are names of images, of half of the first rows or more."""
+def _headed(table: Table, of: int, is_found: Callable[[str], bool]) -> Table:
+    """Take a first row that names no image, where the others do, for the names of the columns."""
+    if table.columns or len(table.rows) < 2 or is_found(table.rows[0][of]):
+        return table
+    rest = table.rows[1:SEEN]
+    if is_promised(table.rows[0][of]) or sum(is_found(row[of]) for row in rest) < 0.9 * len(rest):
+        return table
+    return Table([cell.strip() for cell in table.rows[0]], table.rows[1:])
+
+
+def _of_split(paths: list[str], split: int) -> list[str]:
+    """Return those of several images that lie in folders of the split that a table's name states, if there are such."""
+    if len(paths) < 2 or split == BY_CONTENT:
+        return paths
+    inside = [
+        path for path in paths if any((role := role_of(piece)) and role[0] == split for piece in path.split("/")[:-1])
+    ]
+    return inside or paths
+
+
+def column_of_names(table: Table, scope: str, find: Find, loosely: bool = False) -> int | None:
+    """Return the column whose values are names of images, of half of the first rows or more; nearly all `loosely`."""
     rows = table.rows[:SEEN]
     best: tuple[float, int] | None = None
     for column in range(len(rows[0]) if rows else 0):
-        share = sum(bool(images.found(row[column], scope)) for row in rows) / len(rows)
+        share = sum(bool(find(row[column], scope)) for row in rows) / len(rows)
         known = column < len(table.columns) and table.columns[column].lower() in NAME_COLUMNS
         # Numbers that happen to be those of images are an index, if a column of names is there.
-        if share >= (0.05 if known else 0.5) and (best is None or share + known > best[0]):
+        least = 0.9 if loosely else 0.05 if known else 0.5
+        if share >= least and (best is None or share + known > best[0]):
             best = share + known, column
     return best and best[1]
-
-
-@dataclass
-class _Reading:
-    """Which columns of a table tell label and split."""
-
-    label: int | None = None
-    one_hot: dict[int, str] = field(default_factory=dict)
-    split: int | None = None
-    codes: Mapping[str, int] = field(default_factory=dict)
-    whole: int = BY_CONTENT
-    notes: list[Note] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, name: str, table: Table, of: int) -> _Reading:
-        reading, columns = cls(), [column.strip().lower() for column in table.columns]
-        width = len(table.rows[0])
-        others = [column for column in range(width) if column != of]
-        role = role_of(stem(name))
-        if role is not None and not table.columns and not others:
-            reading.whole = role[0]
-        if columns:
-            reading._find_split(name, table, columns, others)
-            others = [c for c in others if c != reading.split and not columns[c].startswith("unnamed:") and columns[c]]
-        known = [c for c in others if columns and columns[c] in (*LABEL_COLUMNS, *_MORE_LABELS)]
-        if known:
-            reading.label = min(known, key=lambda c: (*LABEL_COLUMNS, *_MORE_LABELS).index(columns[c]))
-        elif len(others) > 1 and reading._find_one_hot(table, others):
-            others = []
-        elif len(others) == 1 and _may_be_labels(table, others[0]):
-            reading.label = others[0]
-            if columns:
-                reading.notes.append(Note(f"{_shown(name)}: labels are its column {_shown(table.columns[others[0]])}"))
-        elif (
-            not columns
-            and len(words := [c for c in others if _may_be_labels(table, c) and not _numbers(table, c)]) == 1
-        ):
-            reading.label = words[0]
-            reading.notes.append(
-                Note(f"{_shown(name)}: labels are column {words[0] + 1}, because the others are numbers")
-            )
-        unused = [column for column in others if column != reading.label]
-        if unused:
-            named = [_shown(table.columns[column]) if columns else f"number {column + 1}" for column in unused[:8]]
-            listed = shortened(", ".join(named))
-            reading.notes.append(Note(f"{_shown(name)}: not used are its columns {listed}", guess=False))
-        return reading
-
-    def _find_split(self, name: str, table: Table, columns: Sequence[str], others: Sequence[int]) -> None:
-        for column in others:
-            if columns[column] not in _SPLIT_COLUMNS:
-                continue
-            values = {row[column].strip().lower() for row in table.rows}
-            if values <= {*SPLITS, ""}:
-                self.split, self.codes = column, {**SPLITS, "": BY_CONTENT}
-            # As CelebA has it.
-            elif columns[column] == "partition" and values <= {"0", "1", "2"}:
-                self.split, self.codes = column, {"0": TRAINING, "1": SPLITS["val"], "2": HOLDOUT}
-            elif columns[column] == "split":
-                odd = next(value for value in sorted(values) if value not in SPLITS and value)
-                raise UserError(
-                    f"{_shown(name)} has the split {_shown(odd)!r}; use train, val, test or nothing, or "
-                    "preprocess.splits: none"
-                )
-
-    def _find_one_hot(self, table: Table, others: Sequence[int]) -> bool:
-        numbers = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-        flags = [c for c in others if all(row[c].strip() in numbers for row in table.rows)]
-        if len(flags) < 2 or not all(sum(numbers[row[c].strip()] for c in flags) == 1 for row in table.rows):
-            return False
-        self.one_hot = {c: table.columns[c].strip() if table.columns else str(c) for c in flags}
-        return True
-
-    def label_of(self, row: Sequence[str]) -> str | None:
-        if self.one_hot:
-            return next(name for column, name in self.one_hot.items() if row[column].strip() in ("1", "1.0"))
-        if self.label is None:
-            return None
-        return re.sub(r"^(-?\d+)\.0$", r"\1", row[self.label].strip())
-
-    def split_of(self, row: Sequence[str]) -> int:
-        return self.whole if self.split is None else self.codes[row[self.split].strip().lower()]
-
-
-def _may_be_labels(table: Table, column: int) -> bool:
-    """Whether values repeat, as labels do; captions, sizes and times do not."""
-    values = [row[column] for row in table.rows]
-    return len({*values}) <= max(2, len(values) // 2)
-
-
-def _numbers(table: Table, column: int) -> bool:
-    return all(re.fullmatch(r"-?\d+(\.\d+)?", row[column].strip()) for row in table.rows)
-
-
-def _shown(name: str) -> str:
-    return shortened(printable(name), 60)

@@ -41,7 +41,7 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
     folders = Counter(path.rpartition("/")[0] for part in parts for path in part.paths())
     archives = sorted({piece_name(part.archive) for part in parts if part.archive})
     layout = read_layout(folders, _Names(parts), options.labels, options.splits == "auto", archives)
-    tables = _tables(texts, parts, options, builder)
+    tables = _tables(texts, parts, layout, options, builder)
     if tables.labelled:
         _check_whole(tables, parts, options)
     return _Placing(builder, layout, tables, options).source(kind, parts)
@@ -78,7 +78,9 @@ class _Names:
         return self._by_folder[folder]
 
 
-def _tables(texts: Sequence[Text], parts: Sequence[Part], options: Preprocess, builder: Builder) -> Tables:
+def _tables(
+    texts: Sequence[Text], parts: Sequence[Part], layout: Layout, options: Preprocess, builder: Builder
+) -> Tables:
     """Read the tables that may tell labels; what is no such table is left out."""
     if options.labels in ("none", "folders", "innermost", "names"):
         for text in texts:
@@ -98,7 +100,9 @@ def _tables(texts: Sequence[Text], parts: Sequence[Part], options: Preprocess, b
         for text in found:
             if text not in meant:
                 builder.leave_out(text.name, "one of many texts in a folder: an annotation, which is not used")
-    paths = [path for part in parts for path in part.paths()]
+    # Masks have the names of their pictures.
+    masks = {folder for folder, placed in layout.placed.items() if placed.why.startswith(MASKS)}
+    paths = [path for part in parts for path in part.paths() if path.rpartition("/")[0] not in masks]
     tables = read_tables(asked, paths, options.limits.file_bytes)
     if tables.used and not tables.labelled:
         tables.notes.append(
@@ -224,7 +228,6 @@ class _Placing:
         if path in masks:
             builder.leave_out(part.name(row), "a mask, or the like, of the picture beside it")
             return None
-        # Tables name a picture and its mask alike.
         if placed.why.startswith(MASKS):
             builder.leave_out(part.name(row), placed.why)
             return None
@@ -248,7 +251,7 @@ class _Placing:
         told, placed = self._tables.told.get(path), self._layout.placed[path.rpartition("/")[0]]
         if (told is None or told.label is None) and self._folders_too and placed.label is not None:
             return placed.label, split
-        if told is None:
+        if told is None or (told.label is None and not told.several):
             self._builder.leave_out(part.name(row), _NO_ENTRY, lost=True)
             self._unlisted += 1
         elif not told.label:

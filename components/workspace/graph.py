@@ -75,6 +75,7 @@ STAGES = (
             "ingest/archives.py",
             "ingest/arrays.py",
             "ingest/class_sizes.py",
+            "ingest/columns.py",
             "ingest/decoding.py",
             "ingest/duplicates.py",
             "ingest/folders.py",

@@ -335,7 +335,7 @@ def labelme(data: Path) -> None:
         put(data / name.replace("png", "json"), json.dumps({"shapes": [], "imagePath": name}))
 
 
-@case(classes={"Bengal": 5, "Persian": 5}, left_out=12, notes="names of the files begin with")
+@case(classes={"Bengal": 5, "Persian": 5}, left_out=11, notes="names of the files begin with")
 def pets(data: Path) -> None:
     names = [name for breed in ("Bengal", "Persian") for name in pictures(data / "images", 5, breed + "_{}.jpg")]
     for name in names:
@@ -704,6 +704,139 @@ def table_with_splits(data: Path) -> None:
 def table_with_gaps(data: Path) -> None:
     lines = [f"img/{n},{'' if i == 0 else 'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
     put(data / "labels.csv", "path,label\n" + "\n".join([*lines, "img/gone.png,a"]))
+
+
+@case(classes={"image": 6}, training=4, holdout=1, development=1, notes="not used are its columns Smiling, Young")
+def celeba_as_texts(data: Path) -> None:
+    names = pictures(data / "img", 6, "{:06d}.jpg")
+    rows = "".join(f"{name} {1 if i % 2 else -1:2d}  1\n" for i, name in enumerate(names))
+    put(data / "Anno" / "list_attr_celeba.txt", "6\nSmiling Young\n" + rows)
+    put(data / "Eval" / "list_eval_partition.txt", "".join(f"{n} {max(0, i - 3)}\n" for i, n in enumerate(names)))
+
+
+@case(classes={"dress": 4, "tee": 4}, training=6, holdout=2)
+def deep_fashion(data: Path) -> None:
+    names = [f"img/{name}/{n}" for name in ("dress", "tee") for n in pictures(data / "Img" / "img" / name, 4)]
+    labels = "".join(f"{name}    {1 + i // 4}\n" for i, name in enumerate(names))
+    put(data / "Anno" / "list_category_img.txt", "8\nimage_name  category_label\n" + labels)
+    splits = "".join(f"{name}    {'train' if i % 4 else 'test'}\n" for i, name in enumerate(names))
+    put(data / "Eval" / "list_eval_partition.txt", "8\nimage_name  evaluation_status\n" + splits)
+
+
+@case(classes={"frog": 4, "truck": 4}, training=8, left_out=5, notes="4 images that no table lists")
+def a_contest_whose_test_images_have_the_same_names(data: Path) -> None:
+    pictures(data / "train", 8, "{}.png")
+    pictures(data / "test", 4, "{}.png")
+    rows = "".join(f"{i},{'frog' if i % 2 else 'truck'}\n" for i in range(8))
+    put(data / "trainLabels.csv", "id,label\n" + rows)
+    put(data / "sampleSubmission.csv", "id,label\n" + "".join(f"{i},cat\n" for i in range(4)))
+
+
+@case(classes={"a": 4, "b": 4}, training=6, holdout=2)
+def tables_named_as_splits(data: Path) -> None:
+    lines = [f"img/{n},{'a' if i % 2 else 'b'}\n" for i, n in enumerate(_table(data))]
+    put(data / "lists" / "style_train.csv", "".join(lines[:6]))
+    put(data / "lists" / "style_val.csv", "".join(lines[6:]))
+
+
+@case(classes={"image": 8}, notes="test_list.txt: taken for no split")
+def a_list_of_held_out_images_alone(data: Path) -> None:
+    put(data / "test_list.txt", "\n".join(_table(data)[:2]))
+
+
+@case(classes={"a": 4, "b": 4}, training=6, holdout=2)
+def table_with_flags_of_splits(data: Path) -> None:
+    lines = [f"{n},{'a' if i % 2 else 'b'},{i > 5}" for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", "name,label,is_valid\n" + "\n".join(lines))
+
+
+@case(classes={"clear": 4, "haze": 4}, notes="labels are its column tags")
+def table_of_names_without_endings(data: Path) -> None:
+    lines = [f"{n[:-4]},{'clear' if i % 2 else 'haze'}" for i, n in enumerate(_table(data))]
+    put(data / "classes.csv", "image_name,tags\n" + "\n".join(lines))
+
+
+@case(classes={"image": 8}, notes="tells several labels of some images")
+def table_of_several_labels(data: Path) -> None:
+    lines = [f"{n},{('Mass', 'Mass|Edema')[i % 2]}" for i, n in enumerate(_table(data))]
+    put(data / "entries.csv", "Image Index,Finding Labels\n" + "\n".join(lines))
+
+
+@case(classes={"a": 4, "b": 4}, notes="names alone count")
+def table_of_addresses(data: Path) -> None:
+    lines = [f"https://live.example/65535/{n}?w=100,{'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
+    put(data / "photos.csv", "url,class\n" + "\n".join(lines))
+
+
+@case(classes={"Cat": 4, "Dog": 4}, notes="not used are its columns id")
+def label_studio(data: Path) -> None:
+    tasks = [
+        {"image": f"/data/upload/1/{n}", "id": i, "choice": ("Cat", "Dog")[i % 2]} for i, n in enumerate(_table(data))
+    ]
+    put(data / "project-1.json", json.dumps(tasks))
+
+
+@case(classes={"a": 4, "b": 4}, notes="names alone count")
+def table_of_names_before_they_were_converted(data: Path) -> None:
+    pictures(data / "img", 8, "Caf\u00e9{}.png")
+    lines = [f"img/cafe\u0301{i}.TIF,{'a' if i % 2 else 'b'}" for i in range(8)]
+    put(data / "labels.csv", "path,label\n" + "\n".join(lines))
+
+
+@case(classes={"a": 4, "b": 4}, notes="not used are its columns note")
+def table_with_separators_in_quotes(data: Path) -> None:
+    lines = [f'"img/{n}";"{"a" if i % 2 else "b"}";"x, y; z {i}"' for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", '"path";"label";"note"\n' + "\n".join(lines))
+
+
+@case(classes={"a": 4, "b": 4})
+def table_in_utf_16_without_a_mark(data: Path) -> None:
+    lines = [f"img/{n},{'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", ("path,label\r\n" + "\r\n".join(lines)).encode("utf-16-le"))
+
+
+@case(classes={"a": 4, "b": 3}, rejected=1)
+def table_with_what_programs_write_for_nothing(data: Path) -> None:
+    lines = [f"img/{n},{'NaN' if i == 0 else 'a' if i % 2 else 'b'}" for i, n in enumerate(_table(data))]
+    put(data / "labels.csv", "path,label\n" + "\n".join(lines))
+
+
+@case(classes={"cat": 4, "dog": 4})
+def one_hot_in_words(data: Path) -> None:
+    lines = [f"{n},{bool(i % 2)},{not i % 2}" for i, n in enumerate(_table(data))]
+    put(data / "truth.csv", "image,cat,dog\n" + "\n".join(lines))
+
+
+@case(classes={"a": 4, "b": 4}, notes="not used are 8 labels, which are others than those of artist.csv")
+def two_tables_of_other_labels(data: Path) -> None:
+    for name, words in (("artist", "ab"), ("style", "xy")):
+        lines = [f"img/{i:03d}.png,{words[i % 2]}" for i in range(8)]
+        put(data / f"{name}.csv", "path,label\n" + "\n".join(lines))
+    _table(data)
+
+
+@case(classes={"a": 3, "b": 5})
+def json_of_the_images_of_each_class(data: Path) -> None:
+    names = _table(data)
+    put(data / "labels.json", json.dumps({"a": names[:3], "b": names[3:]}))
+
+
+@case(classes={"x": 4, "y": 4}, training=6, holdout=2, notes="not used are its columns label_name")
+def json_of_the_images_of_each_split(data: Path) -> None:
+    rows = [[f"{name}/{n}", number, name] for number, name in enumerate("xy") for n in pictures(data / name, 4)]
+    put(data / "split.json", json.dumps({"train": rows[:3] + rows[5:], "val": [], "test": rows[3:5]}))
+
+
+@case(classes={"image": 6}, left_out=0, notes="not used are its columns vector")
+def stylegan_with_vectors(data: Path) -> None:
+    rows = [[name, [0.5, float(i)]] for i, name in enumerate(pictures(data, 6))]
+    put(data / "dataset.json", json.dumps({"labels": rows}))
+
+
+@case(classes={"image": 6}, notes="not used are its columns objects")
+def hub_metadata_of_objects(data: Path) -> None:
+    rows = [json.dumps({"file_name": name, "objects": {"categories": [0]}}) for name in pictures(data, 6)]
+    put(data / "metadata.jsonl", "\n".join(rows))
 
 
 # --- links ---

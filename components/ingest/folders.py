@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..workspace.text import shown
-from .kinds import LITTER_FOLDERS, Kind, is_litter, is_promised, kind_of_file
+from .kinds import Kind, is_litter, is_litter_folder, is_promised, kind_of_file
 from .parts import Builder, Note, may_be_followed
 from .tables import Text
 
@@ -126,7 +126,7 @@ class _Walk:
             if entry.is_symlink():
                 return self._link(entry, name, depth)
             if entry.is_dir(follow_symlinks=False):
-                if entry.name.startswith(".") or entry.name.lower() in LITTER_FOLDERS:
+                if is_litter_folder(entry.name):
                     self._builder.leave_out(name + b"/", _LITTER)
                     return _Waiting(entry.path, name, _GONE, depth)
                 return _Waiting(entry.path, name, _FOLDER, depth)

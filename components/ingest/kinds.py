@@ -19,8 +19,10 @@ Kind = Literal[
 HEAD_BYTES = 560
 
 # Folders and files that systems and programs make by themselves. Hidden ones are such too.
-LITTER_FOLDERS = frozenset(
-    ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "thumbnails", "lost+found")
+_LITTER_FOLDER = re.compile(
+    r"\..*|__macosx|@eadir|#recycle|@recycle|#snapshot|\$recycle\.bin|recycler|system volume information|lost\+found|"
+    r"found\.\d{3}|thumbnails([_\-]?\d+x\d+)?|.*\.lrdata",
+    re.IGNORECASE,
 )
 _LITTER = re.compile(
     r"thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|icon\r|synophoto_.*|.*@syno(resource|eastream)|.*\.(thm|ctg|aae|xmp)"
@@ -33,6 +35,7 @@ _RAW = frozenset(("cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "dng",
 _DOCUMENTS = {
     **dict.fromkeys(("xml", "yaml", "yml", "names", "data", "pbtxt"), "an annotation, or a description of the data"),
     **dict.fromkeys(("md", "rst", "html", "htm", "pdf", "doc", "rtf", "url", "lnk"), "a document"),
+    **dict.fromkeys(("svg", "eps", "ai"), "a drawing, which is not read: export it as PNG"),
     **dict.fromkeys(("py", "sh", "m", "ipynb", "exe", "dll", "so"), "a program"),
     **dict.fromkeys(("mp4", "avi", "mov", "mkv", "webm", "mp3", "wav"), "a film or a sound"),
 }
@@ -49,12 +52,20 @@ FOREIGN = {
     "bzip2": "unpack it, or pack it as .tar.gz",
     "Zstandard": "unpack it, or pack it as .tar.gz",
     "weights": "weights of a model are no images",
+    "DICOM": "export its pictures as PNG of 8 or 16 bits (pydicom, dcm2img)",
+    "NIfTI": "export its slices as PNG files, or as arrays in an .npz file (nibabel, numpy.savez)",
+    "Arrow": "write it as Parquet (datasets.load_from_disk, to_parquet)",
+    "Git LFS": "it only stands for a file: fetch that by git lfs pull",
+    "bare values": "write its arrays into an .npz file (numpy.fromfile, numpy.savez)",
+    "a piece of an archive": "put the pieces together again, or unpack them",
 }
 _FOREIGN_MARKS = (
     (b"\x89HDF\r\n", "HDF5"),
     (b"MATLAB 5.0 MAT", "MATLAB"),
     (b"Rar!\x1a", "RAR"),
     (b"7z\xbc\xaf", "7-Zip"),
+    (b"ARROW1", "Arrow"),
+    (b"version https://git-lfs", "Git LFS"),
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
     (b"\x28\xb5\x2f\xfd", "Zstandard"),
@@ -68,7 +79,11 @@ _FOREIGN_ENDINGS = {
     "mat": "MATLAB",
     **dict.fromkeys(("pkl", "pickle", "p"), "pickled"),
     **dict.fromkeys(("mdb", "lmdb"), "LMDB"),
-    **dict.fromkeys(("tfrecord", "tfrecords"), "TFRecord"),
+    **dict.fromkeys(("tfrecord", "tfrecords", "tfrec"), "TFRecord"),
+    **dict.fromkeys(("dcm", "dicom"), "DICOM"),
+    "nii": "NIfTI",
+    "arrow": "Arrow",
+    "bin": "bare values",
     **dict.fromkeys(("pt", "pth", "ckpt", "onnx", "safetensors"), "weights"),
 }
 
@@ -79,14 +94,16 @@ def ending(name: str) -> str:
     return last.lower() if dot and stem else ""
 
 
+def is_litter_folder(name: str) -> bool:
+    """Whether people do not make, or do not see, a folder of this name."""
+    return _LITTER_FOLDER.fullmatch(name) is not None and name not in (".", "..")
+
+
 def is_litter(name: str) -> bool:
     """Whether a path has a part that people do not make, or do not see."""
     *folders, last = name.split("/")
-    return (
-        any(piece.startswith(".") and piece not in (".", "..") for piece in (*folders, last))
-        or any(piece.lower() in LITTER_FOLDERS for piece in folders)
-        or _LITTER.fullmatch(last) is not None
-    )
+    hidden = last.startswith(".") and last not in (".", "..")
+    return hidden or any(map(is_litter_folder, folders)) or _LITTER.fullmatch(last) is not None
 
 
 def is_promised(name: str) -> bool:
@@ -101,11 +118,15 @@ def kind_of(name: str, head: bytes) -> tuple[Kind, str]:
         return "litter", "made by a system or a program, not a picture of the data"
     if last in _RAW:
         return "picture", "a camera's raw photo is not read: export it as JPEG, PNG or TIFF"
+    if re.fullmatch(r".+\.(zip|7z|rar|tar|gz)\.\d{3}|.+\.z\d\d", name, re.IGNORECASE):
+        return "foreign", "a piece of an archive"
     for start, kind in _STARTS:
         if head.startswith(start):
             return kind, ""
     if head[257:262] == b"ustar":
         return "tar", ""
+    if head[128:132] == b"DICM":
+        return "foreign", "DICOM"
     foreign = next((found for start, found in _FOREIGN_MARKS if head.startswith(start)), _FOREIGN_ENDINGS.get(last, ""))
     if foreign:
         return "foreign", foreign
@@ -139,8 +160,8 @@ def kind_of_file(path: Path, name: str) -> tuple[Kind, str]:
             with gzip.open(path, "rb") as packed:
                 head = packed.read(HEAD_BYTES)
             kind, why = kind_of(name, head)
-            readable = kind in ("tar", "IDX images", "IDX labels")
-            return (kind, why) if readable else ("left out", "gzipped, and not an archive: unpack it")
+            told = kind in ("tar", "IDX images", "IDX labels", "foreign")
+            return (kind, why) if told else ("left out", "gzipped, and not an archive: unpack it")
     except (OSError, EOFError, zlib.error) as error:
         return "left out", f"damaged, or not to be read ({getattr(error, 'strerror', None) or 'cut short'})".lower()
     kind, why = kind_of(name, head)

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from ..workspace.text import printable, shortened
 from .masks import Way, masked_folders
-from .names import PICTURE_FOLDERS, stem
+from .names import PICTURE_FOLDERS, piece_name, stem
 from .parts import BY_CONTENT, Note
 from .split_names import role_of, roles_of
 
@@ -60,6 +60,8 @@ _COMMON_NAMES = frozenset(
 )
 # Why a folder of masks is left out, before the name of its pictures.
 MASKS = "masks of the pictures in "
+_CAMERA = re.compile(r"\d{3}[A-Z_][A-Z0-9_]{4}")
+_YEAR, _DATE = re.compile(r"(19|20)\d\d"), re.compile(r"(19|20)\d\d([-_.]?)[01]\d(\2[0-3]\d)?")
 _NUMBERED = re.compile(r"\d{4,}")
 # Classes told by the names of files have as many pictures each at least.
 _LEAST_BY_NAME = 5
@@ -114,6 +116,8 @@ def read_layout(
         _take_splits(found, layout)
     used = [folder for folder in found if not folder.why]
     above = _pass_over_common(used)
+    if labels == "auto" and _pass_over_pieces(used, layout):
+        above = _pass_over_common(used) or above
     if above and not PICTURE_FOLDERS.fullmatch(above):
         layout.alone = above
     _take_classes(used, names, labels, layout)
@@ -213,6 +217,21 @@ def _pass_over_common(used: list[_Folder]) -> str:
     return above
 
 
+def _pass_over_pieces(used: list[_Folder], layout: Layout) -> bool:
+    """Take off folders that data were cut into, as images_001 and images_002, or fold_1 and fold_2."""
+    tops = {folder.way[0] if folder.way else "" for folder in used}
+    names = {piece_name(top) for top in tops}
+    if len(tops) < 2 or len(names) > 1 or "" in names or tops & names:
+        return False
+    for folder in used:
+        folder.way = folder.way[1:]
+    listed = ", ".join(sorted(map(_shown, tops))[:3])
+    layout.notes.append(
+        Note(f"the folders {listed} ... are pieces of the data and no classes; `preprocess.labels: folders` takes them")
+    )
+    return True
+
+
 def _take_classes(used: list[_Folder], names: Names, labels: LabelReading, layout: Layout) -> None:
     if any(folder.domain for folder in used):
         for folder in used:
@@ -226,6 +245,15 @@ def _take_classes(used: list[_Folder], names: Names, labels: LabelReading, layou
     elif labels == "auto" and classes and _are_numbers(used, names):
         listed = ", ".join(sorted(map(_shown, classes))[:3])
         layout.notes.append(Note(f"the folders {listed} ... number the images and are no classes"))
+        classes = set()
+    elif labels == "auto" and classes and _are_of_cameras(used):
+        listed = ", ".join(sorted(map(_shown, classes))[:3])
+        layout.notes.append(
+            Note(
+                f"the folders {listed} ... are dates or a camera's and no classes; `preprocess.labels: folders` takes "
+                "them"
+            )
+        )
         classes = set()
     elif labels == "auto" and flat > foldered:
         if classes:
@@ -272,6 +300,15 @@ def _are_numbers(used: list[_Folder], names: Names) -> bool:
             if not digits or number not in (int(digits[-1]) // 1000, int(digits[-1]) // 1000 * 1000):
                 return False
     return True
+
+
+def _are_of_cameras(used: list[_Folder]) -> bool:
+    """Whether all folders are as cameras name them, 100APPLE, or are dates; years alone may be classes."""
+    pieces = {piece for folder in used for piece in folder.way}
+    if all(_CAMERA.fullmatch(piece) for piece in pieces):
+        return True
+    dates = {piece for piece in pieces if _DATE.fullmatch(piece)}
+    return bool(dates) and all(_YEAR.fullmatch(piece) for piece in pieces - dates)
 
 
 def class_in_name(name: str) -> str | None:

@@ -11,8 +11,8 @@ IMAGE_ENDINGS = (
 )
 # Names of archives that one data set was cut into, before their numbers.
 _PIECES = re.compile(
-    r"(.*[_\-. ])?(part|shard|chunk|batch|piece|archive|volume|vol|split|file|images?|imgs?|data|pictures?|photos?|"
-    r"set)?[_\-. ]*",
+    r"(.*[_\-. ])?(part|shard|chunk|batch|piece|archive|volume|vol|split|fold|file|images?|imgs?|data|"
+    r"pictures?|photos?|set)?[_\-. ]*",
     re.I,
 )
 # Folders that hold pictures and say nothing of them.

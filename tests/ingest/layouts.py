@@ -5,6 +5,7 @@ A case writes files into a folder; pictures are small and all different.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
@@ -662,6 +663,74 @@ def litter(data: Path) -> None:
 def names_that_look_alike(data: Path) -> None:
     pictures(data / "café", 3)
     pictures(data / "cafe\u0301", 3)
+
+
+@case(classes={"DCIM": 6}, left_out=2, notes="are dates or a camera's")
+def folders_of_a_phone(data: Path) -> None:
+    pictures(data / "DCIM" / "100APPLE", 3, "IMG_{:04d}.JPG")
+    pictures(data / "DCIM" / "101APPLE", 3, "IMG_{:04d}.JPG", 3)
+    put(data / "DCIM" / "100APPLE" / "IMG_0001.AAE", "<plist/>")
+    put(data / "DCIM" / "100APPLE" / "IMG_0001.MOV", b"\0\0\0\x14ftypqt  " + bytes(50))
+
+
+@case(classes={"image": 5}, left_out=1, notes="are dates or a camera's")
+def folders_of_dates(data: Path) -> None:
+    pictures(data / "2019" / "2019-05-01", 3)
+    pictures(data / "2020" / "2020-01-31", 2)
+    put(data / "Catalog Previews.lrdata" / "0" / "a.lrprev", b"AgHg")
+
+
+@case(classes={"1990": 3, "1991": 3})
+def classes_that_are_years(data: Path) -> None:
+    for name in ("1990", "1991"):
+        pictures(data / name, 3)
+
+
+@case(classes={"a": 4, "b": 4}, notes="are pieces of the data")
+def folders_of_folds(data: Path) -> None:
+    for fold in ("fold_1", "fold_2"):
+        for name in ("a", "b"):
+            pictures(data / fold / name, 2)
+
+
+@case(classes={"00": 3, "01": 3})
+def classes_that_are_numbers(data: Path) -> None:
+    for name in ("00", "01"):
+        pictures(data / name, 3)
+
+
+@case(classes={"a": 3, "b": 3}, left_out=4)
+def litter_of_more_systems(data: Path) -> None:
+    for name in ("a", "b"):
+        pictures(data / name, 3)
+    for folder in ("#snapshot", "@Recycle", "RECYCLER", "thumbnails128x128"):
+        pictures(data / folder, 2)
+
+
+@case(refused="DICOM.*as PNG")
+def dicom_alone(data: Path) -> None:
+    put(data / "DICOMDIR", bytes(128) + b"DICM" + bytes(50))
+
+
+@case(refused="NIfTI.*numpy.savez")
+def nifti_alone(data: Path) -> None:
+    put(data / "scan.nii.gz", gzip.compress(bytes(400)))
+
+
+@case(refused="git lfs pull")
+def pointers_of_git_lfs(data: Path) -> None:
+    put(data / "data" / "train-00000.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+
+
+@case(refused="put the pieces together")
+def pieces_of_a_zip(data: Path) -> None:
+    put(data / "set.zip.001", b"PK\x03\x04" + bytes(50))
+
+
+@case(classes={"image": 3}, left_out=1)
+def arrow_beside_images(data: Path) -> None:
+    pictures(data, 3)
+    put(data / "data-00000.arrow", b"\xff\xff\xff\xff" + bytes(50))
 
 
 # --- tables ---

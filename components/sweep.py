@@ -25,6 +25,7 @@ from .gan.errors import DivergedError, UserError
 from .gan.models import build
 from .gan.options import Execution, Options, Ramp, Scheduled
 from .measures.features import require_feature_net
+from .reports.markdown import code
 from .services import storage
 from .services.cluster import placement, search, session
 from .services.cluster.search import Row, TrialReport
@@ -43,6 +44,8 @@ from .workspace.yaml_text import read_yaml
 
 # The present values first: what comes later has to beat them.
 FACTORS = (1.0, 0.5, 2.0)
+# Trials that the description of a sweep's run names.
+NOTED = 20
 # What changes where a training runs, and not its score.
 _ELSEWHERE = tuple(f"train.{name}" for name in Resources.model_fields)
 
@@ -188,7 +191,7 @@ def sweep(trials: Sequence[Trial], dataset: Dataset, workspace: Workspace, at_on
         _search(records, dataset, workspace, at_once)
         session.release()
     outcomes = records.outcomes()
-    records.log.close(table(outcomes).to_csv(index=False))
+    records.log.close(table(outcomes).to_csv(index=False), note(outcomes))
     return outcomes
 
 
@@ -199,6 +202,17 @@ def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
         | {key: as_yaml(value) for key, value in trial.values.items()}
         for trial, result in outcomes
     )
+
+
+def note(outcomes: Sequence[Outcome]) -> str:
+    """Return what came of a sweep, in Markdown: the best trials, each in words that no value can break."""
+    rows = [
+        f"| {result.score:.4g} | {result.state} | {result.images:,} | `{code(trial.name)}` |"
+        for trial, result in outcomes[:NOTED]
+    ]
+    more = f"\n\nand {len(outcomes) - NOTED} more in `results.csv`" if len(outcomes) > NOTED else ""
+    head = f"{len(outcomes)} trials, the best first. The score is that of a training's checkpoints: lower is better."
+    return "\n".join([head, "", "| Score | State | Images | Values |", "| --- | --- | --- | --- |", *rows]) + more
 
 
 class _Records:

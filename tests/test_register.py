@@ -168,7 +168,7 @@ def test_the_run_has_parameters_curves_scores_samples_and_files(registered: Path
 import json, mlflow
 client = mlflow.MlflowClient()
 (run,) = client.search_runs(["1"])
-steps = [m.step for m in client.get_metric_history(run.info.run_id, "generator_loss")]
+steps = [m.step for m in client.get_metric_history(run.info.run_id, "training/generator_loss")]
 def files(path=None):
     for f in client.list_artifacts(run.info.run_id, path):
         yield from files(f.path) if f.is_dir else [f.path]
@@ -181,8 +181,11 @@ print(json.dumps([run.info.status, run.data.params, steps, sorted(run.data.metri
     assert params["train.images"] == "4096"
     assert params["dataset.resolution"] == "28x28"
     assert steps == [1024, 2048, 3072, 4096]
-    assert {"agreement_classifier_500", "fd_classifier_500", "score"} <= set(metrics)
-    assert {"report.html", "contact_sheet.png", "metrics.json"} <= set(files)
+    assert {"values/agreement_classifier_500", "values/fd_classifier_500", "score/score"} <= set(metrics)
+    groups = {name.partition("/")[0] for name in metrics}
+    assert groups == {"final", "floor", "score", "system", "training", "used", "values"}
+    assert {"report/report.html", "pictures/contact_sheet.png", "report/metrics.json"} <= set(files)
+    assert {name.partition("/")[0] for name in files} == {"images", "pictures", "report"}
     assert sum("samples" in name and name.endswith(".png") for name in files) == 2
     assert {"key", "data", "commit", "params", "holdout", "feature_net"} <= set(tags)
 

@@ -113,13 +113,14 @@ def test_the_best_trial_is_found_written_logged_and_not_run_again(make_workspace
     (experiment,) = [e for e in client.search_experiments() if e.name == "ganflow"]
     (parent,) = client.search_runs([experiment.experiment_id], "tags.kind = 'sweep'")
     assert parent.info.run_name == "sweep"
-    assert "results.csv" in [file.path for file in client.list_artifacts(parent.info.run_id)]
+    assert [file.path for file in client.list_artifacts(parent.info.run_id, "report")] == ["report/results.csv"]
+    assert "the best first" in parent.data.tags["mlflow.note.content"]
     children = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert len(children) == 3
     assert {child.data.params["train.r1_gamma"] for child in children} == {"1.0", "0.5"}
     learnt = [child for child in children if child.data.params["train.learning_rate_generator"] == "0.002"]
-    assert all(client.get_metric_history(child.info.run_id, "score") for child in learnt)
-    assert all(len(client.get_metric_history(child.info.run_id, "generator_loss")) <= 2 for child in children)
+    assert all(client.get_metric_history(child.info.run_id, "score/score") for child in learnt)
+    assert all(len(client.get_metric_history(child.info.run_id, "training/generator_loss")) <= 2 for child in children)
     assert len(client.search_runs([experiment.experiment_id])) == 4
 
 

@@ -68,7 +68,9 @@ def _recorded_run(
         training=model.facts.training,
         dataset=runs.dataset_facts(model.facts.image, splits["training"], splits["holdout"], model.parents["dataset"]),
         curves=_curves(model, workspace),
-        scores={"images": model.facts.images, **evaluation.facts.metrics} if evaluation else None,
+        scores=evaluation.facts.metrics if evaluation else {},
+        images=model.facts.images,
+        cost=model.facts.cost.model_dump() if model.facts.cost else None,
         begun=seconds_of(model),
         ended=seconds_of(registrations[-1] if registrations else model),
         versions=[

@@ -26,9 +26,6 @@ from .dataset_card import CLASSES, sections_of
 from .markdown import bare, to_markdown
 from .scores import ScoreRow, score_rows
 
-# MLflow keeps 5,000 characters of a description.
-SUMMARY = 4_500
-SUMMARY_METRICS = ("agreement", "kid", "fd", "precision", "recall")
 WEAKEST = 3
 # The Hub's identifier for images that lie in folders here, not on the Hub.
 LOCAL_IMAGES = "imagefolder"
@@ -120,19 +117,6 @@ def model_card(subject: Subject) -> str:
         absent=absent,
         mark=_mark(gallery),
     )
-
-
-def model_summary(subject: Subject) -> str:
-    """Return the card in short, for the description of a model version: at most `SUMMARY` characters."""
-    rows = [row for row in score_rows(Scores.of(subject.evaluation)) if row.compared.score.metric in SUMMARY_METRICS]
-    return to_markdown(
-        "model_summary.md.jinja",
-        title=subject.title,
-        model=subject.model,
-        verdict=subject.verdict,
-        commit=subject.commit,
-        scores=rows[:8],
-    ).rstrip()
 
 
 def _facts(subject: Subject) -> dict[str, object]:

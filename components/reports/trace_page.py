@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ..provenance.picture import NearestImage, read_picture
 from ..provenance.queries import Head, KnownVersion
 from ..provenance.trace import DataTrace, EvaluationTrace, GalleryTrace, ImageTrace, ModelTrace, RunTrace, Trace
-from ..training.cost import Cost
 from ..workspace.artifacts import Dataset
 from ..workspace.scores import Scores
 from ..workspace.workspace import Workspace
@@ -81,7 +80,7 @@ def _model(model: ModelTrace) -> list[str]:
     return [
         f"{model.key}, {_day(model)}",
         f"{model.network}, {model.images:,} images seen, {model.generator_parameters:,} parameters",
-        *([_cost(model.cost)] if model.cost else []),
+        *([model.cost.words] if model.cost else []),
     ]
 
 
@@ -114,11 +113,6 @@ def _data(data: DataTrace) -> list[str]:
 
 def _near(image: NearestImage) -> str:
     return f"training image {image.index:,}, class {image.label}, {image.distance:.1f} grey levels away"
-
-
-def _cost(cost: Cost) -> str:
-    gpu = f", {cost.gpu_seconds:,.0f} s of GPUs" if cost.gpu_seconds else ""
-    return f"{cost.cpu_seconds:,.0f} s of processors{gpu}, about {1000 * cost.energy_kwh:,.3g} Wh"
 
 
 def _day(head: Head) -> str:

@@ -33,6 +33,12 @@ class Cost(Record):
     gpu_seconds: float
     energy_kwh: float = Field(description="estimated")
 
+    @property
+    def words(self) -> str:
+        """What was used, in words."""
+        gpu = f", {self.gpu_seconds:,.0f} s of GPUs" if self.gpu_seconds else ""
+        return f"{self.cpu_seconds:,.0f} s of processors{gpu}, about {1000 * self.energy_kwh:,.3g} Wh"
+
 
 class _Seconds(Record):
     """What one process spent, as its file says."""

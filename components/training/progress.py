@@ -17,6 +17,7 @@ from ..services.tracking import live, runs
 from ..workspace.artifacts import Dataset
 from ..workspace.workspace import Workspace
 from .checkpoints import TrainingFolder
+from .cost import spent
 from .mirror import TrainingMirror
 
 LOG_SECONDS = 5
@@ -83,7 +84,8 @@ def _report(
             if finished or time.monotonic() - sent > LOG_SECONDS:
                 log.add(waiting, run.samples)
                 waiting, sent = [], time.monotonic()
-    log.close(run.samples)
+    cost = spent(run.path)
+    log.close(run.samples, cost.model_dump() if cost else {})
 
 
 def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None:

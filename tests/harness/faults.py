@@ -128,7 +128,7 @@ def mlflow_gone(folder: Path) -> Found:
     end(server)
     assert "training goes on" in run.output, run.output
     with closing(sqlite3.connect(folder / "server.db")) as connection:
-        steps = [row[0] for row in connection.execute("SELECT step FROM metrics WHERE key = 'generator_loss'")]
+        steps = [row[0] for row in connection.execute("SELECT step FROM metrics WHERE key = 'training/generator_loss'")]
     assert sorted(steps) == list(range(512, 2 * IMAGES + 1, 512)), (len(steps), run.output)
     return {"recovery_seconds": round(gone, 1), "images_again": 0, "points": len(steps)}
 

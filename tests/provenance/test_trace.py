@@ -268,8 +268,10 @@ def known(workspace: Workspace) -> dict[str, list[Any]]:
         "aliases": "SELECT name, alias, version FROM registered_model_aliases ORDER BY 1, 2",
         "runs": "SELECT run_uuid, name, status, lifecycle_stage, artifact_uri FROM runs ORDER BY 1",
         "run tags": "SELECT run_uuid, key, value FROM tags "
-        # Which process worked on a run matters as long as it lives.
-        "WHERE key != 'ganflow.claim' ORDER BY 1, 2",
+        # Which process worked on a run matters as long as it lives; who began it, and what was said of it, is only
+        # in MLflow.
+        "WHERE key NOT IN ('ganflow.claim', 'mlflow.user', 'mlflow.note.content') AND key NOT LIKE 'mlflow.source.%' "
+        "ORDER BY 1, 2",
         "params": "SELECT run_uuid, key, value FROM params ORDER BY 1, 2",
         "metrics": "SELECT DISTINCT run_uuid, key, step, value FROM metrics "
         # How busy the machine was is written down nowhere else.

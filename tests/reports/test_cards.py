@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,8 @@ from components.reports import cards
 from components.reports.dataset_card import dataset_card, size_category
 from components.reports.html import number
 from components.reports.markdown import plain
-from components.reports.model_card import SUMMARY, Subject, model_card, model_summary
+from components.reports.model_card import Subject, model_card
+from components.reports.summaries import LONGEST, Place, model_description, version_summary
 from components.services.tracking import connection, runs
 from components.training.cost import Cost
 from components.workspace.artifacts import Dataset, Gallery
@@ -258,7 +260,7 @@ def test_names_cannot_become_markup(subject: Subject) -> None:
     bad = FAILED.model_copy(update={"name": HOSTILE, "words": " ".join(NAMES)})
     judged = made(name=HOSTILE, reason=" ".join(NAMES), checks=(bad,), answer="keep")
     subject = replace(with_classes(subject, NAMES, HOSTILE), verdict=judged)
-    model, summary = model_card(subject), model_summary(subject)
+    model, summary = model_card(subject), version_summary(subject, PLACE)
     data = dataset_card(subject.dataset, NAMES[2], params=subject.params)
     for text in (model, data):
         assert front_matter(text)["license"] == "unknown"
@@ -268,10 +270,13 @@ def test_names_cannot_become_markup(subject: Subject) -> None:
     assert front_matter(data)["pretty_name"].startswith("Images of click javascript alert 1 x http example.org x.png")
     for text in (model, data, summary):
         page = rendered(text)
-        for tag in ("script", "img", "a ", "b>", "em>", "del>"):
+        for tag in ("script", "b>", "em>", "del>", *(("img", "a ") if text is not summary else ())):
             assert f"<{tag}" not in page, tag
         assert "\x1b" not in text and "\u202e" not in text
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    # The summary has a picture and links of its own, and no others.
+    addresses = re.findall('(?:src|href)="([^"]*)"', rendered(summary))
+    assert addresses and all(address.startswith(("get-artifact?path=", "#/")) for address in addresses)
     # The columns are those of the table.
     rows = rendered(data).partition("<tbody>")[2].partition("</tbody>")[0]
     assert rows.count("<tr>") == 11 and rows.count("<td") == 44
@@ -289,19 +294,36 @@ def test_what_is_escaped_reads_as_it_was_written(name: str) -> None:
     assert len(short) <= 12 and written.startswith(html.unescape(short).removesuffix("\u2026"))
 
 
-def test_the_summary_fits_into_a_description(subject: Subject) -> None:
-    given = model_summary(replace(subject, verdict=made(challenger=1), commit="0" * 40))
+PLACE = Place("ganflow", 1, "1", "0123456789abcdef0123456789abcdef")
+
+
+def test_a_version_is_described_so_that_a_newcomer_understands_it(subject: Subject) -> None:
+    cost = Cost(cpu_seconds=61.5, gpu_seconds=0, energy_kwh=0.0123)
+    given = version_summary(replace(subject, verdict=made(challenger=1), commit="0" * 40, cost=cost), PLACE)
     page = rendered(given)
-    assert "<strong>ganflow, version 1</strong>" in page and "<strong>Promoted</strong>" in page
-    assert "<code>model_card.md</code>" in page and "<code>verdict.html</code>" in page
+    assert page.startswith("<p>Promoted: version 1 became champion.")
     kid = next(name for name in subject.evaluation.metrics if name.startswith("kid_"))
-    assert f"<code>{kid}</code>" in page
+    # With its name, in which direction it is good, its interval, and what real images get.
+    (row,) = [line for line in given.splitlines() if f"`{kid.removesuffix('_floor')}`" in line and "KID" in line][:1]
+    low, high = subject.evaluation.intervals[kid]
+    assert "lower is better" in row and row.count(" to ") == 2 and low < high
+    assert f'src="get-artifact?path=pictures%2Fpreview.png&amp;run_uuid={PLACE.run_id}"' in page
+    assert 'load_model("models:/ganflow/1")' in html.unescape(page)
+    run = f"#/experiments/1/runs/{PLACE.run_id}"
+    for place in (run, f"{run}/artifacts/report/verdict.html", "#/models/ganflow/versions/1"):
+        assert f'href="{place}?workflowType=machine_learning"' in page
+    assert "62 s of processors" in page and "0" * 40 in page and subject.model.dataset[:16] in page
+    assert version_summary(subject, PLACE).startswith("Not judged yet")
+
+
+def test_descriptions_fit_into_mlflow_whatever_the_names(subject: Subject) -> None:
     worst = "|" * 10_000
     long = FAILED.model_copy(update={"words": worst})
     judged = made(name=worst, reason=worst, checks=(long,) * 9, answer="keep")
     subject = with_classes(subject, tuple(worst[:100] + str(i) for i in range(10)), worst)
-    assert len(model_summary(replace(subject, verdict=judged, commit="0" * 40))) <= SUMMARY
-    assert len(given) < 1_500
+    place = PLACE._replace(name=worst[:200])
+    assert len(version_summary(replace(subject, verdict=judged, commit="0" * 40), place)) <= LONGEST
+    assert len(model_description(subject, place)) <= LONGEST
 
 
 def test_the_mark_is_looked_for_in_the_images(subject: Subject, tmp_path: Path) -> None:
@@ -351,11 +373,13 @@ def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) 
 
     def seen() -> tuple[str, int, list[str], dict[str, bytes]]:
         client = connection.open_client(workspace)
-        assert client.get_registered_model("ganflow").description == "Image generator trained by ganflow"
         version = client.get_model_version("ganflow", "1")
-        files = sorted(file.path for file in client.list_artifacts(version.run_id))
-        kept = {n: Path(client.download_artifacts(version.run_id, n, str(tmp_path))).read_bytes() for n in names}
-        return version.description, version.last_updated_timestamp, files, kept
+        tags = client.get_run(version.run_id).data.tags
+        assert tags["mlflow.note.content"] == version.description
+        report = Path(client.download_artifacts(version.run_id, "report", str(tmp_path)))
+        assert client.list_artifacts(version.run_id, "pictures")
+        files = sorted(file.relative_to(report).as_posix() for file in report.rglob("*"))
+        return version.description, version.last_updated_timestamp, files, {n: (report / n).read_bytes() for n in names}
 
     cards.attach(workspace)
     first = seen()
@@ -363,12 +387,24 @@ def test_cards_are_attached_to_the_version_once(finished: Path, tmp_path: Path) 
     assert seen() == first
     described, _, files, kept = first
     subject = Subject.of(workspace)
-    assert described == model_summary(subject) and kept["model_card.md"].decode() == model_card(subject)
-    assert {*names, "report.html", "metrics.json"} <= {*files}
+    client = connection.open_client(workspace)
+    place = Place("ganflow", 1, *runs.run_of_version("ganflow", 1, workspace))
+    assert described == version_summary(subject, place)
+    # Without the YAML that the Hub reads, which MLflow's page would show as text.
+    assert model_card(subject).endswith(kept["model_card.md"].decode()) and kept["model_card.md"].startswith(
+        b"# ganflow"
+    )
+    assert {*names, "report.html", "metrics.json", "hub/model_card.md", "hub/dataset_card.md"} <= {*files}
     assert kept["verdict.html"] == (workspace.verdict / "verdict.html").read_bytes()
+    assert client.get_registered_model("ganflow").description == model_description(subject, place)
     data = runs.UsedData("e3f4078c", {})
-    runs.attach("ganflow", 1, workspace, {"verdict.json": "[]"}, "other", data)
+    runs.attach("ganflow", 1, workspace, {"report/verdict.json": b"[]"}, runs.Descriptions("other", "of all"), data)
     assert seen()[0] == "other" and seen()[3]["verdict.json"] == b"[]"
+    assert client.get_registered_model("ganflow").description == "of all"
+    # What somebody wrote there stays.
+    client.update_registered_model("ganflow", "ours")
+    cards.attach(workspace)
+    assert client.get_registered_model("ganflow").description == "ours"
     shutil.rmtree(workspace.registration)
     with pytest.raises(UserError, match="run `ganflow register`"):
         cards.attach(workspace)

@@ -16,7 +16,8 @@ from ..address import masked
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from .connection import open_client, uri
-from .runs import claim, ensure_run, finish, log_metrics, log_params, metrics_of, run_name_of
+from .names import Names
+from .runs import NOTE, REPORT, begin_note, claim, ensure_run, finish, log_metrics, log_params, run_name_of
 
 
 class TrainingLog:
@@ -42,11 +43,12 @@ class TrainingLog:
         if self._waiting and time.monotonic() >= self._next_try:
             self._try(lambda: self._send(samples))
 
-    def close(self, samples: Path) -> None:
-        """Send what is left, and mark the run as finished."""
+    def close(self, samples: Path, cost: Mapping[str, float]) -> None:
+        """Send what is left, and what the training has used so far, and mark the run as finished."""
 
         def send_all() -> None:
             self._send(samples)
+            log_metrics(self._client, self._run_id, self._names.cost(cost))
             finish(self._client, self._what[0], self._run_id)
 
         if self._system:
@@ -77,13 +79,14 @@ class TrainingLog:
         self._client = open_client(workspace)
         self._run_id = ensure_run(self._client, workspace, key, run_name_of(training, key))
         log_params(self._client, self._run_id, training, dataset)
+        begin_note(self._client, self._run_id, _note(training, dataset))
         claim(self._client, workspace, self._run_id)
         self._watch_system(workspace)
         if "ended" in self._client.get_run(self._run_id).data.tags:
             self._client.delete_tag(self._run_id, "ended")
         # What was logged before a resume, or by a call whose answer was lost, is not logged twice.
-        logged = self._client.get_metric_history(self._run_id, "generator_loss")
-        self._sent = max((metric.step for metric in logged), default=0)
+        self._names = Names.of_run(self._client, self._run_id)
+        self._sent = self._names.last_step(self._client, self._run_id)
 
     def _watch_system(self, workspace: Workspace) -> None:
         """Processor, memory, disk and GPU of this machine beside the curves, under MLflow's names `system/...`."""
@@ -104,9 +107,18 @@ class TrainingLog:
                 if "score" in row and grid.exists():
                     with opened(grid) as image:
                         self._client.log_image(self._run_id, image, key="samples", step=step)
-                log_metrics(self._client, self._run_id, metrics_of([row]))
+                log_metrics(self._client, self._run_id, self._names.curves([row]))
                 self._sent = step
             del self._waiting[0]
+
+
+def _note(training: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
+    """Say of a run what is trained on what, until its result is known."""
+    return (
+        f"A `{training['network']['name']}` learns from {dataset['training_images']:,} images of "
+        f"{dataset['resolution']} pixels; it sees {training['images']:,} in all. Curves and samples stand under Model "
+        "metrics. What it makes and how good it is stands here once the gate has judged it (`ganflow promote`)."
+    )
 
 
 class SweepLog:
@@ -137,7 +149,7 @@ class SweepLog:
         run_id = ensure_run(self._client, self._workspace, f"{self._key}-{key}", name, tags)
         if self._client.get_run(run_id).info.status != "FINISHED":
             log_params(self._client, run_id, training, self._dataset)
-            log_metrics(self._client, run_id, metrics_of(history))
+            log_metrics(self._client, run_id, Names.of_run(self._client, run_id).curves(history))
             self._client.update_run(run_id, status="FINISHED")
 
     def _guarded(self, action: Callable[[], object]) -> None:
@@ -152,10 +164,11 @@ class SweepLog:
                 f"MLflow cannot be reached ({reason}); the sweep goes on, the same command will log it", file=sys.stderr
             )
 
-    def close(self, table: str) -> None:
-        """Attach the table of results, as CSV."""
-        self._guarded(lambda: self._close(table))
+    def close(self, table: str, note: str) -> None:
+        """Attach the table of results, as CSV, and describe the sweep in Markdown."""
+        self._guarded(lambda: self._close(table, note))
 
-    def _close(self, table: str) -> None:
-        self._client.log_text(self._run_id, table, "results.csv")
+    def _close(self, table: str, note: str) -> None:
+        self._client.log_text(self._run_id, table, f"{REPORT}/results.csv")
+        self._client.set_tag(self._run_id, NOTE, note)
         finish(self._client, self._workspace, self._run_id)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 from .champions import current_champion, written_champion
 from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
 from .database import check_schema, rename_model, rename_run, renumber_version
-from .registry import DESCRIPTION, FILES_TAG, files_hash, is_version, version_of
-from .runs import log_metrics, log_params, metrics_of, run_name_of
+from .names import Names
+from .registry import FILES_TAG, files_hash, is_version, version_of
+from .runs import DESCRIPTION, log_metrics, log_params, run_name_of
 
 # --- what the ledger keeps, and how the registry is made from it again ---
 
@@ -38,7 +39,9 @@ class RecordedRun(NamedTuple):
     training: Mapping[str, Any]
     dataset: Mapping[str, Any]
     curves: Sequence[Mapping[str, Any]]
-    scores: Mapping[str, Any] | None
+    scores: Mapping[str, float]
+    images: int
+    cost: Mapping[str, float] | None
     begun: float
     ended: float
     versions: Sequence[RecordedVersion]
@@ -108,11 +111,12 @@ def _restore_run(client: MlflowClient, workspace: Workspace, experiment: str, ru
         run_id = run.run_id
         rename_run(workspace, made, run_id)
     log_params(client, run_id, run.training, run.dataset)
-    logged = client.get_metric_history(run_id, "generator_loss")
-    seen = max((metric.step for metric in logged), default=0)
-    log_metrics(client, run_id, metrics_of([row for row in run.curves if row["images"] > seen]))
-    if run.scores:
-        log_metrics(client, run_id, metrics_of([run.scores]))
+    names = Names.of_run(client, run_id)
+    seen = names.last_step(client, run_id)
+    log_metrics(client, run_id, names.curves(row for row in run.curves if row["images"] > seen))
+    log_metrics(client, run_id, names.scores(run.scores, run.images))
+    if run.cost:
+        log_metrics(client, run_id, names.cost(run.cost))
     if any((workspace.mlruns / "artifacts" / run_id / "artifacts" / "images").glob("samples+*")):
         # What makes MLflow's pages show them.
         client.set_tag(run_id, "mlflow.loggedImages", True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 from .connection import address, open_client, registry_lock, server_errors
 from .database import EXPERIMENT, read_rows
 from .places import files_of_version
-from .runs import complete_run, dataset_facts, ensure_run, log_params, run_name_of
+from .runs import DESCRIPTION, complete_run, dataset_facts, ensure_run, log_params, run_name_of
 
 # Versions that a refusal names.
 SHOWN = 10
@@ -35,7 +35,6 @@ TRUNCATION_TAG = "truncation"
 # Whenever MLflow loads a model it writes into this file as what. It is hashed as after loading by the model's own id,
 # which is how a version's files are read when it is registered.
 _LOADED_AS, _LOADED_BY_ID = Path("registered_model_meta"), b"model_name: null\nmodel_version: null\n"
-DESCRIPTION = "Image generator trained by ganflow"
 _SERVING_CODE = Path(__file__).with_name("serving_model.py")
 _PACKED_CODE = Path(__file__).parents[2] / "gan"
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")

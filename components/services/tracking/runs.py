@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,10 +21,18 @@ if TYPE_CHECKING:
 from ..process import Claim, drop_claim
 from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
 from .database import EXPERIMENT, read_rows
+from .names import Names
 from .places import check_place
+from .source import source_tags
 
 # The tag that says who worked on a run last.
 _CLAIM = "ganflow.claim"
+# Folders of a run's files. `images` is MLflow's own, for pictures over time.
+PICTURES, REPORT = "pictures", "report"
+# A description that a run's page shows, and of a registered model the hash of the one that ganflow wrote.
+NOTE, _DESCRIBED = "mlflow.note.content", "ganflow.description"
+# Of a registered model before one of its versions was judged.
+DESCRIPTION = "Image generator trained by ganflow"
 
 
 def ensure_run(
@@ -39,7 +46,8 @@ def ensure_run(
         return [str(run.info.run_id) for run in runs]
 
     if not (ids := found()):
-        made = str(client.create_run(experiment, run_name=name, tags={"key": key, **(tags or {})}).info.run_id)
+        described = {"key": key, **source_tags(), **(tags or {})}
+        made = str(client.create_run(experiment, run_name=name, tags=described).info.run_id)
         # Somebody else may have made one at the same moment: all keep the same.
         ids = found()
         if made != ids[0]:
@@ -76,18 +84,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def metrics_of(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [
-        Metric(name, float(value), now, int(row["images"]))
-        for row in rows
-        for name, value in row.items()
-        if name != "images" and value is not None and math.isfinite(value)
-    ]
-
-
 def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
@@ -100,10 +96,36 @@ class UsedData(NamedTuple):
     facts: Mapping[str, Any]
 
 
+class Descriptions(NamedTuple):
+    """In Markdown: of a version and of its run, which have one text, and of the registered model where it is new."""
+
+    version: str
+    model: str | None
+
+
+def run_of_version(name: str, version: int, workspace: Workspace) -> tuple[str, str]:
+    """Return the ids of the experiment and of the run of a version.
+
+    Raises:
+        UserError: the server cannot be reached or refuses.
+    """
+    with registry_lock(workspace), server_errors():
+        client = open_client(workspace)
+        run_id = str(client.get_model_version(name, str(version)).run_id)
+        return str(client.get_run(run_id).info.experiment_id), run_id
+
+
 def attach(
-    name: str, version: int, workspace: Workspace, files: Mapping[str, str | bytes], description: str, data: UsedData
+    name: str,
+    version: int,
+    workspace: Workspace,
+    files: Mapping[str, bytes],
+    descriptions: Descriptions,
+    data: UsedData,
 ) -> None:
-    """Put `files`, by their names, and the data set into the run of a version, and describe it in Markdown.
+    """Put `files`, by their paths, and the data set into the run of a version, and describe it.
+
+    The registered model is described too, unless somebody else did.
 
     Raises:
         UserError: the server cannot be reached or refuses.
@@ -112,17 +134,40 @@ def attach(
         client = open_client(workspace)
         described = client.get_model_version(name, str(version))
         for file, content in files.items():
-            (Path(folder) / file).write_bytes(content.encode() if isinstance(content, str) else content)
+            (Path(folder) / file).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / file).write_bytes(content)
         _check_files(client, described.run_id, workspace)
         client.log_artifacts(described.run_id, folder)
         _log_data(client, described.run_id, workspace, data)
+        client.set_tag(described.run_id, NOTE, descriptions.version)
         # Even an equal one would show as a change of the version.
-        if described.description != description:
-            client.update_model_version(name, str(version), description)
+        if described.description != descriptions.version:
+            client.update_model_version(name, str(version), descriptions.version)
+        if descriptions.model is not None:
+            _describe_model(client, name, descriptions.model)
 
 
-def attached(name: str, version: int, file: str, workspace: Workspace) -> str | None:
-    """Return the text of a `file` that was attached to the run of a version; None if there is none.
+def begin_note(client: MlflowClient, run_id: str, note: str) -> None:
+    """Describe a run that has no description yet."""
+    if NOTE not in client.get_run(run_id).data.tags:
+        client.set_tag(run_id, NOTE, note)
+
+
+def _describe_model(client: MlflowClient, name: str, description: str) -> None:
+    model = client.get_registered_model(name)
+    present = model.description or ""
+    ours = present in ("", DESCRIPTION) or model.tags.get(_DESCRIBED) == _digest(present)
+    if ours and present != description:
+        client.update_registered_model(name, description)
+        client.set_registered_model_tag(name, _DESCRIBED, _digest(description))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def attached(name: str, version: int, paths: Sequence[str], workspace: Workspace) -> str | None:
+    """Return the text of the first of these files that was attached to the run of a version; None if none was.
 
     Raises:
         UserError: the server cannot be reached or refuses.
@@ -131,9 +176,10 @@ def attached(name: str, version: int, file: str, workspace: Workspace) -> str | 
         client = open_client(workspace)
         run_id = client.get_model_version(name, str(version)).run_id
         _check_files(client, run_id, workspace)
-        if file not in {found.path for found in client.list_artifacts(run_id)}:
-            return None
-        return Path(client.download_artifacts(run_id, file, folder)).read_text(encoding="utf-8")
+        for path in paths:
+            if path in {found.path for found in client.list_artifacts(run_id, path.rpartition("/")[0] or None)}:
+                return Path(client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+        return None
 
 
 def _log_data(client: MlflowClient, run_id: str, workspace: Workspace, data: UsedData) -> None:
@@ -141,8 +187,8 @@ def _log_data(client: MlflowClient, run_id: str, workspace: Workspace, data: Use
     from mlflow.entities import DatasetInput, InputTag
 
     used = UsedDataset(
-        name=workspace.data.name,
-        digest=data.version.removesuffix(".dir")[:32],
+        name=f"{workspace.root.absolute().name}/{workspace.data.name}",
+        digest=data.version.removesuffix(".dir")[:16],
         source_type="dvc" if data.version.endswith(".dir") else "ganflow",
         source=json.dumps({"file": "data.dvc", "version": data.version}),
         profile=json.dumps(dict(data.facts)),
@@ -204,14 +250,18 @@ def complete_run(client: MlflowClient, run_id: str, model: Model, evaluation: Ev
     """Curves that the run lacks, scores, and the files that its page shows."""
     import pandas as pd
 
-    logged = client.get_metric_history(run_id, "generator_loss")
-    seen = max((metric.step for metric in logged), default=0)
+    names = Names.of_run(client, run_id)
+    seen = names.last_step(client, run_id)
     history = pd.read_csv(model.folder / "history.csv")
     rows = history[history["images"] > seen].to_dict("records")
-    log_metrics(client, run_id, metrics_of([{str(k): v for k, v in row.items()} for row in rows]))
-    log_metrics(client, run_id, metrics_of([{"images": model.images, **evaluation.metrics}]))
-    client.log_artifact(run_id, str(evaluation.folder / "metrics.json"))
-    client.log_artifacts(run_id, str(gallery.folder))
+    log_metrics(client, run_id, names.curves({str(k): v for k, v in row.items()} for row in rows))
+    log_metrics(client, run_id, names.scores(evaluation.metrics, model.images))
+    client.log_artifact(run_id, str(evaluation.folder / "metrics.json"), REPORT)
+    for file in sorted(gallery.folder.iterdir()):
+        if file.is_dir():
+            client.log_artifacts(run_id, str(file), f"{PICTURES}/finished")
+        else:
+            client.log_artifact(run_id, str(file), PICTURES if file.suffix in (".png", ".webp") else REPORT)
 
 
 def dataset_facts(image: ImageFormat, training: int, holdout: int, content: str) -> dict[str, Any]:
@@ -241,6 +291,19 @@ def run_of(key: str, workspace: Workspace) -> str | None:
             if experiment is not None:
                 runs = client.search_runs([experiment.experiment_id], f"tags.key = '{key}'")
                 return next((str(run.info.run_id) for run in reversed(runs)), None)
+    return None
+
+
+def known_experiment(workspace: Workspace) -> str | None:
+    """Return the id of the experiment that holds the runs; None before there is one, or where the server is away."""
+    if address() == "embedded":
+        rows = read_rows(workspace, "SELECT experiment_id FROM experiments WHERE name = ?", EXPERIMENT)
+        return next((str(row[0]) for row in rows), None)
+    with suppress(NotThereError, UnreachableError):
+        client = open_client(workspace)
+        with server_errors():
+            found = client.get_experiment_by_name(EXPERIMENT)
+            return str(found.experiment_id) if found else None
     return None
 
 

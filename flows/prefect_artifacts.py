@@ -22,8 +22,7 @@ from components.pictures.opening import opened
 from components.reports.html import image_uri, number
 from components.reports.scores import score_rows
 from components.services.picture_folder import MANIFEST
-from components.services.platform import running
-from components.services.tracking import connection, runs
+from components.services.tracking import pages, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Evaluation
 from components.workspace.scores import Scores
@@ -90,14 +89,12 @@ def verdict(judged: Verdict, workspace: Workspace) -> None:
         for check in judged.checks
     )
     run_id = runs.run_of(judged.challenger_key, workspace)
-    platform = running(workspace)
-    server = platform.mlflow if platform and connection.address() == "embedded" else connection.address()
     links = ""
-    if server.startswith("http"):
-        version = f"{server}/#/models/{judged.name}/versions/{judged.challenger}"
+    if server := pages.server_of(workspace):
+        version = pages.version(server, judged.name, judged.challenger)
         links = f"[version {judged.challenger} in MLflow]({version})"
-        if experiment := runs.experiment_of(run_id, workspace):
-            links += f", [its run]({server}/#/experiments/{experiment}/runs/{run_id})"
+        if run_id and (experiment := runs.experiment_of(run_id, workspace)):
+            links += f", [its run]({pages.run(server, experiment, run_id)})"
     text = (
         f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n{in_markdown(judged.reason[0].upper())}"
         f"{in_markdown(judged.reason[1:])}.\n\n{links}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"

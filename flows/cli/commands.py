@@ -42,6 +42,12 @@ COMMANDS: Mapping[str, Listed] = {
     "register": Listed(PIPELINE, "stages.register", "Example: ganflow register"),
     "promote": Listed(MODELS, "stages.promote", "Examples: ganflow promote | ganflow promote --set promote.margin=0.1"),
     "rollback": Listed(MODELS, "stages.rollback", "Example: ganflow rollback"),
+    "runs": Listed(MODELS, "history.list_runs", "Examples: ganflow runs | ganflow runs --n 30 --json"),
+    "compare": Listed(
+        MODELS,
+        "history.compare",
+        "Examples: ganflow compare 1 2 | ganflow compare champion workspace | ganflow compare 3 ~/faces",
+    ),
     "card": Listed(MODELS, "cards.card", "Examples: ganflow card > model_card.md | ganflow card --dataset"),
     "params": Listed(MODELS, "parameters.list_params", "Example: ganflow params"),
     "presets": Listed(MODELS, "parameters.presets", "Examples: ganflow presets | ganflow presets fashion-r3gan"),

@@ -13,6 +13,7 @@ import typer
 from components.gan.errors import NotThereError, UserError
 from components.services import password
 from components.services.platform import Platform, running
+from components.services.tracking import pages as tracking
 from components.workspace.workspace import Workspace
 from flows.cli.given import GIVEN
 from flows.cli.shared import ExistingOption, existing_workspace
@@ -32,11 +33,11 @@ def login(
     known, platform = _known(workspace), running(workspace)
     if platform and "prefect" in platform.parts:
         print(f"Prefect   {platform.pages}\n          asks once for      {password.prefect_auth(known)}")
-    mlflow = platform.mlflow if platform else "the pages of `ganflow ui`"
+    mlflow = tracking.home(platform.mlflow, workspace) if platform else "the pages of `ganflow ui`"
     if platform is None or "mlflow" in platform.parts:
         print(f"MLflow    {mlflow}\n          user               {password.USER}\n          password           {known}")
     if pages and platform:
-        for address in (platform.pages, platform.mlflow):
+        for address in (platform.pages, mlflow):
             webbrowser.open(address)
 
 

@@ -19,7 +19,7 @@ import typer
 from components.gan.errors import BusyError, UserError
 from components.services import site_cache
 from components.services.platform import find, hold, running
-from components.services.tracking import connection
+from components.services.tracking import connection, pages
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from flows.cli.shared import (
@@ -166,7 +166,7 @@ def _show(workspace: Workspace) -> None:
     if platform is None:
         return
     print(f"Prefect   {platform.pages}")
-    print(f"MLflow    {platform.mlflow}")
+    print(f"MLflow    {pages.home(platform.mlflow, workspace)}")
     print("Password  `ganflow login` shows what the pages ask for, `ganflow env` sets it for prefect and mlflow")
     supervisor.use(workspace)
     for number, line in enumerate(next_lines(next_runs())):
@@ -183,26 +183,27 @@ def ui(
     """
     workspace = workspace_at(folder)
     if connection.address() != "embedded":
-        print(f"The experiments are at {connection.address()}")
+        named = pages.server_of(workspace)
+        print(f"The experiments are at {pages.home(named, workspace) if named else connection.address()}")
         return
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise UserError(f"port {port} is in use: name another by --port")
-    print(f"Experiments and models: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    print(f"Experiments and models: {pages.home(f'http://127.0.0.1:{port}', workspace)} (Ctrl-C ends it)")
     print("`ganflow login` shows the user and the password that it asks for.", flush=True)
     part = mlflow_pages(workspace, port)
     quiet = {**os.environ, **part.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # In a session of its own, because it does not end its own child when it is killed.
-    pages = subprocess.Popen(part.command, env=quiet, start_new_session=True)
+    server = subprocess.Popen(part.command, env=quiet, start_new_session=True)
     try:
-        pages.wait()
+        server.wait()
     except KeyboardInterrupt:
         with suppress(OSError):
             print("The pages have ended.")
     finally:
         with suppress(OSError):
-            os.killpg(pages.pid, signal.SIGTERM)
+            os.killpg(server.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            pages.wait(5)
+            server.wait(5)
         with suppress(OSError):
-            os.killpg(pages.pid, signal.SIGKILL)
+            os.killpg(server.pid, signal.SIGKILL)

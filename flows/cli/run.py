@@ -6,7 +6,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +19,8 @@ from components.reports.scores import score_rows
 from components.services import password, versioning
 from components.services.address import masked
 from components.services.cluster import placement, session
-from components.services.tracking import connection, registry
+from components.services.platform import running
+from components.services.tracking import connection, pages, registry
 from components.training import begun
 from components.workspace.artifacts import Evaluation, Registration
 from components.workspace.graph import STAGES, Step, plan
@@ -113,7 +115,9 @@ def run(
     elif not overrides and not preset:
         print(f"  versions     {versioning.record(workspace, [stage.name for stage in STAGES])}")
     took = _duration(time.monotonic() - began)
-    print(f"Done in {took}. `ganflow ui` opens the experiments, `ganflow generate` makes images.")
+    print(f"Done in {took}. Next:")
+    for what, command in _next(workspace):
+        print(f"  {what:<12} {command}")
 
 
 def _run_flow(params: Params, workspace: Workspace) -> None:
@@ -184,6 +188,20 @@ def _summary(workspace: Workspace) -> None:
     if verdict := Verdict.of(workspace):
         print(f"  verdict      {verdict.answer}: {verdict.reason}")
         print(f"               {shown(workspace.verdict / 'verdict.html')}")
+
+
+def _next(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    """Yield what a person may want to do now, and how."""
+    where = "" if workspace.root == Path.cwd() else f" --workspace {shown(workspace.root)}"
+    registration, verdict = Registration.load(workspace.registration), Verdict.of(workspace)
+    server = pages.server_of(workspace)
+    address = pages.version(server, registration.name, registration.version) if server else f"ganflow ui{where}"
+    yield "open", address
+    yield "sample", f"ganflow generate --model {registration.version} --n 100 --out pictures{where}"
+    if verdict and verdict.champion is not None and verdict.champion != registration.version:
+        yield "compare", f"ganflow compare {verdict.champion} {registration.version}{where}"
+    if running(workspace) is None:
+        yield "schedule", f"ganflow up --detach{where}"
 
 
 def _aliases(workspace: Workspace, registration: Registration) -> str:

@@ -6,19 +6,23 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from components.gan.errors import NotThereError
+from components.provenance.history import past_runs
 from components.services.address import answers
 from components.services.platform import Platform, is_held, running, where
 from components.services.process import folder_id
 from components.services.tracking import champions
+from components.services.tracking import pages as tracking_pages
 from components.workspace.artifacts import Registration
 from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
+from flows.cli.history import line_of
 from flows.supervisor import supervisor
 from flows.supervisor.members import members
 
@@ -58,6 +62,15 @@ class NextRun(_Part):
     at: datetime
 
 
+class TrainingStatus(_Part):
+    """A training, what it scored, its version and what the gate said of it; `line` has all of it."""
+
+    name: str
+    version: int | None
+    verdict: str | None
+    line: str
+
+
 class ChampionStatus(_Part):
     """The champion, since when it is, and what was registered and judged last."""
 
@@ -80,6 +93,7 @@ class Status(_Part):
     runs: Sequence[RunStatus] | None = None
     next: Sequence[NextRun] | None = None
     champion: ChampionStatus | None
+    trainings: Sequence[TrainingStatus]
     free: int
     disk: Mapping[str, int] | None = None
 
@@ -97,8 +111,9 @@ def status_of(workspace: Workspace, sizes: bool = False) -> Status:
     return Status.model_validate(
         {
             **_state(workspace),
-            "servers": _servers(platform) if platform else {},
+            "servers": _servers(platform, workspace) if platform else {},
             "champion": _champion(workspace),
+            "trainings": last_trainings(workspace),
             "free": shutil.disk_usage(workspace.root).free,
             **asked,
         }
@@ -136,6 +151,19 @@ def last_runs() -> list[RunStatus]:
     ]
 
 
+def last_trainings(workspace: Workspace) -> list[TrainingStatus]:
+    """Return the trainings that ended last, as the ledger knows them."""
+    return [
+        TrainingStatus(
+            name=run.name,
+            version=next((version.version for version in run.versions), None),
+            verdict=run.verdict,
+            line=line_of(run),
+        )
+        for run in islice(past_runs(workspace), RUNS)
+    ]
+
+
 def next_runs() -> list[NextRun]:
     """Ask Prefect's server for the next run of each deployment."""
     from flows.supervisor import prefect_api
@@ -159,6 +187,7 @@ def lines_of(found: Status) -> Iterator[tuple[str, list[str]]]:
         yield "runs", [line[:200] for line in shown] or ["none yet"]
     if found.next is not None:
         yield "next", next_lines(found.next)
+    yield "trained", [training.line for training in found.trainings] or ["nothing yet"]
     yield "champion", _champion_lines(found.champion) if found.champion else ["none yet"]
     free = f"{found.free / 1e9:,.1f} GB free"
     if found.disk is None:
@@ -175,13 +204,13 @@ def next_lines(runs: Sequence[NextRun]) -> list[str]:
     ]
 
 
-def _servers(platform: Platform) -> dict[str, ServerStatus]:
+def _servers(platform: Platform, workspace: Workspace) -> dict[str, ServerStatus]:
     own: dict[str, dict[str, object]] = {
         name: {"pid": part.pid, "healthy": part.find() is not None} for name, part in platform.parts.items()
     }
     for name, api, pages in (
         ("prefect", platform.prefect, platform.pages),
-        ("mlflow", platform.mlflow, platform.mlflow),
+        ("mlflow", platform.mlflow, tracking_pages.home(platform.mlflow, workspace)),
     ):
         # The user's own server is no process of the platform.
         own[name] = {**own.get(name, {}), "address": pages, "healthy": answers(f"{api}/health")}

@@ -333,3 +333,16 @@ def params_of(key: str, workspace: Workspace) -> Mapping[str, str]:
     with suppress(NotThereError, UnreachableError), server_errors():
         return dict(open_client(workspace).get_run(run_id).data.params)
     return {}
+
+
+def metrics_of(key: str, workspace: Workspace) -> Mapping[str, float]:
+    """Return the last value of each metric of the run of the model `key`, by MLflow's names; empty as `params_of`."""
+    run_id = run_of(key, workspace)
+    if run_id is None:
+        return {}
+    if address() == "embedded":
+        query = "SELECT key, value FROM latest_metrics WHERE run_uuid = ?"
+        return {row[0]: float(row[1]) for row in read_rows(workspace, query, run_id)}
+    with suppress(NotThereError, UnreachableError), server_errors():
+        return dict(open_client(workspace).get_run(run_id).data.metrics)
+    return {}

@@ -184,6 +184,8 @@ def _value(row: ScoreRow | None) -> str:
 def _difference(a: ScoreRow, b: ScoreRow) -> str:
     """Say which is higher, where the intervals lie apart."""
     left, right = a.compared.score.interval, b.compared.score.interval
+    if a.compared.score.value == b.compared.score.value:
+        return "none"
     if left is None or right is None:
         return ""
     if left[1] < right[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -19,7 +20,7 @@ from components.services import versioning
 from components.workspace.files import disk_errors, write_whole
 from components.workspace.params import Limits, Promote
 from components.workspace.workspace import Workspace
-from flows.cli.shared import typed
+from flows.cli.shared import JsonOption, typed
 
 if TYPE_CHECKING:
     from components.ingest.survey import Proposal, Survey
@@ -100,10 +101,16 @@ def fetch(
 
 
 @data_app.command("list")
-def list_data_sets() -> None:
+def list_data_sets(as_json: JsonOption = False) -> None:
     """List the data sets that can be fetched, with sizes and licences."""
     from components.ingest.public_data import describe
+    from components.ingest.public_data.catalogue import DATA_SETS
 
+    if as_json:
+        fields = ("name", "title", "content", "megabytes", "licence")
+        found = [{name: getattr(each, name) for name in fields} for each in DATA_SETS.values()]
+        print(json.dumps(found, indent=2))
+        return
     print(describe())
 
 

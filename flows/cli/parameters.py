@@ -10,10 +10,12 @@ import yaml
 
 from components.workspace.params import Params
 from components.workspace.presets import PRESETS, preset
+from flows.cli.shared import JsonOption
 
 
 def presets(
     name: Annotated[str | None, typer.Argument(help="show this one as it would stand in params.yaml")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List parameters for known data, with measured results.
 
@@ -22,7 +24,10 @@ def presets(
     if name is not None:
         chosen = preset(name)
         sections = {"preprocess": {"resolution": chosen.resolution}, "train": dict(chosen.train)}
-        print(yaml.safe_dump(sections, sort_keys=False).rstrip())
+        print(json.dumps(sections, indent=2) if as_json else yaml.safe_dump(sections, sort_keys=False).rstrip())
+        return
+    if as_json:
+        print(json.dumps({each: found._asdict() for each, found in PRESETS.items()}, indent=2))
         return
     for each, (data, resolution, train, measured) in PRESETS.items():
         print(f"{each:<18} {data}, {resolution}x{resolution}: {train['network']['name']}")
@@ -33,8 +38,11 @@ def presets(
             print(f"{'':<18} {scores}\n{'':<18} {images:,} images in {minutes:g} minutes on {hardware}")
 
 
-def list_params() -> None:
+def list_params(as_json: JsonOption = False) -> None:
     """List every key of params.yaml with its default."""
+    if as_json:
+        print(json.dumps(Params().model_dump(mode="json"), indent=2))
+        return
     for section, field in Params.model_fields.items():
         defaults = field.default
         print(f"{section}:  # {(type(defaults).__doc__ or '').partition(chr(10))[0]}")

@@ -30,7 +30,16 @@ from components.workspace.scores import Scores
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import STRICT, SetOption, StrictOption, WorkspaceOption, away, check_servers, workspace_at
+from flows.cli.shared import (
+    STRICT,
+    QuietOption,
+    SetOption,
+    StrictOption,
+    WorkspaceOption,
+    away,
+    check_servers,
+    workspace_at,
+)
 from flows.cli.stages import DiscardOption, discard_trainings
 from flows.supervisor import supervisor
 from flows.supervisor.ephemeral_server import end_orphans
@@ -67,6 +76,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list which stages would run, and why")] = False,
     discard: DiscardOption = False,
     strict: StrictOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run every stage that is out of date, then the gate.
 

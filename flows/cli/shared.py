@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -27,6 +29,28 @@ WorkspaceOption = Annotated[
         help="folder with params.yaml, data/ and results; params.yaml and data/ are copied from the project where they "
         "are missing; default: this folder",
     ),
+]
+
+
+def _hush(asked: bool) -> bool:
+    """Send what a command says to nowhere, and draw no bars; what goes wrong is still told."""
+    if asked:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+        if isinstance(sys.stderr, io.TextIOWrapper):
+            sys.stderr = _NoTerminal(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+    return asked
+
+
+class _NoTerminal(io.TextIOWrapper):
+    """A stream on which nothing moves: bars are drawn on terminals alone."""
+
+    def isatty(self) -> bool:
+        """Say that it is none."""
+        return False
+
+
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", callback=_hush, help="say nothing but what is wrong; the exit code tells the rest")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 # Of commands that only look: they make nothing in the folder.

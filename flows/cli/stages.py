@@ -16,7 +16,7 @@ from components.workspace.params import Params
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
-from flows.cli.shared import STRICT, SetOption, StrictOption, WorkspaceOption, away, ready
+from flows.cli.shared import STRICT, QuietOption, SetOption, StrictOption, WorkspaceOption, away, ready
 from flows.runner import Work, run_gate
 
 DiscardOption = Annotated[
@@ -31,6 +31,7 @@ DiscardOption = Annotated[
 def preprocess(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
+    quiet: QuietOption = False,
     strict: StrictOption = False,
 ) -> None:
     """Turn the raw images in data/ into artifacts/dataset."""
@@ -43,6 +44,7 @@ def preprocess(
 def train(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
+    quiet: QuietOption = False,
     discard: DiscardOption = False,
 ) -> None:
     """Train artifacts/model; continue a training that was stopped."""
@@ -65,18 +67,27 @@ def train(
 def evaluate(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
+    quiet: QuietOption = False,
     full: Annotated[bool, typer.Option("--full", help="the same as --set evaluate.full=true")] = False,
 ) -> None:
     """Score the model on samples of it: artifacts/evaluation."""
     _stage("evaluate", *ready(folder, [*overrides, *(["evaluate.full=true"] if full else [])]))
 
 
-def postprocess(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def postprocess(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    quiet: QuietOption = False,
+) -> None:
     """Finish pictures and write the report: artifacts/gallery."""
     _stage("postprocess", *ready(folder, overrides))
 
 
-def register(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def register(
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+    quiet: QuietOption = False,
+) -> None:
     """Register the model as a version in MLflow's registry."""
     _stage("register", *ready(folder, overrides))
 
@@ -84,6 +95,7 @@ def register(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:
 def promote(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006
+    quiet: QuietOption = False,
     accept: Annotated[
         str | None,
         typer.Option(metavar="REASON", help="let the scores decide although a check could not tell; overrules no veto"),

@@ -7,7 +7,6 @@ from typing import Any
 
 from ..gan.errors import NotThereError
 from ..services.tracking import names, runs
-from ..services.tracking.named_model import known_model, named_version
 from ..training.cost import Cost
 from ..workspace.artifacts import Model
 from ..workspace.workspace import Workspace
@@ -65,6 +64,9 @@ def find_run(wanted: str, name: str, workspace: Workspace) -> PastRun:
         NotThereError: there is none, or several begin like this.
         UnreachableError: the registry does not answer.
     """
+    # To read what is known of models it takes no networks.
+    from ..services.tracking.named_model import known_model, named_version
+
     try:
         known_model(wanted)
     except ValueError:

@@ -93,7 +93,7 @@ class Status(_Part):
     runs: Sequence[RunStatus] | None = None
     next: Sequence[NextRun] | None = None
     champion: ChampionStatus | None
-    trainings: Sequence[TrainingStatus]
+    trainings: Sequence[TrainingStatus] = ()
     free: int
     disk: Mapping[str, int] | None = None
 

@@ -87,6 +87,14 @@ def test_a_model_is_itself_whatever_it_is_called(root: Path) -> None:
     assert "has no version 7" in refused(root, "compare", "1", "7")
 
 
+def test_commands_that_work_can_be_quiet_and_those_that_list_print_json(root: Path) -> None:
+    assert succeeded(ganflow(root, "evaluate", "--quiet")) == ""
+    # What is wrong is told all the same.
+    assert "is not a parameter" in refused(root, "evaluate", "--quiet", "--set", "evaluate.sample=1")
+    for command in (("presets",), ("params",), ("data", "list")):
+        assert json.loads(succeeded(ganflow(root, *command, "--json")))
+
+
 @pytest.fixture(scope="module")
 def pages(root: Path) -> Iterator[tuple[str, str]]:
     """Address and password of MLflow's pages."""

@@ -26,7 +26,9 @@ def test_the_champion_is_that_of_the_journal(workspace: Workspace, capsys: pytes
     status(workspace.root, as_json=True)
     found = json.loads(capsys.readouterr().out)
     # What is not known is left out.
-    assert list(found) == ["platform", "servers", "champion", "free"]
+    assert list(found) == ["platform", "servers", "champion", "trainings", "free"]
+    (trained,) = found["trainings"]
+    assert (trained["version"], trained["verdict"]) == (1, "promote") and "kid_classifier" in trained["line"]
     (change,) = champions.history("ganflow", workspace)
     since = datetime.fromisoformat(change.time)
     assert found["champion"] == {

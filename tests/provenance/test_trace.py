@@ -294,7 +294,8 @@ def with_two(own: Workspace) -> Workspace:
     facts = registry.recorded_version("ganflow", 2, own)
     assert facts is not None
     entry = entries["model"]
-    changed = entry.facts.model_copy(update={"run_id": facts.run_id})
+    # What it used nobody told MLflow either.
+    changed = entry.facts.model_copy(update={"run_id": facts.run_id, "cost": None})
     ledger.append(entry.model_copy(update={"key": other.key.id, "facts": changed}))
     entry = entries["registration"]
     changed = entry.facts.model_copy(update={**facts._asdict(), "version": 2, "model_key": other.key.id})

@@ -183,7 +183,8 @@ print(json.dumps([run.info.status, run.data.params, steps, sorted(run.data.metri
     assert steps == [1024, 2048, 3072, 4096]
     assert {"values/agreement_classifier_500", "values/fd_classifier_500", "score/score"} <= set(metrics)
     groups = {name.partition("/")[0] for name in metrics}
-    assert groups == {"final", "floor", "score", "system", "training", "used", "values"}
+    # A training may end before the machine was looked at.
+    assert groups - {"system"} == {"final", "floor", "score", "training", "used", "values"}
     assert {"report/report.html", "pictures/contact_sheet.png", "report/metrics.json"} <= set(files)
     assert {name.partition("/")[0] for name in files} == {"images", "pictures", "report"}
     assert sum("samples" in name and name.endswith(".png") for name in files) == 2

@@ -10,22 +10,34 @@ from prefect.artifacts import create_table_artifact
 
 from components.maintenance.cleanup import cleanup
 from components.workspace.params import Clean, Params
+from components.workspace.text import printable
 from components.workspace.workspace import Workspace
+from flows.outcomes import Outcome
 from flows.runs import named, state_of, turn
 
 
 @flow(flow_run_name=named)
 @state_of
-def clean(remove: bool = False, params: Clean | None = None, workspace: Path = Path()) -> str:
-    """List what nobody needs any more, and `remove` it; without `params` by the workspace's parameters."""
-    opened = Workspace(workspace.absolute())
+def clean(remove: bool = False, params: Clean | None = None, workspace: Path = Path()) -> Outcome:
+    """List what nobody needs any more, and `remove` it.
+
+    Args:
+        remove: delete what is listed; without it, nothing is
+        params: how old it must be; None: as in params.yaml
+        workspace: folder with params.yaml, data/ and the results, on the worker's machine
+    """
+    logger, opened = get_run_logger(), Workspace(workspace.absolute())
     with turn(opened) if remove else nullcontext():
         found = cleanup(params or Params.load(opened.params).clean, opened, remove)
     for sentence in found.kept:
-        get_run_logger().warning(sentence)
+        logger.warning("%s", printable(sentence))
     rows = [
         {"kind": kind, "items": len(items), "MB": round(sum(item.bytes for item in items) / 1e6, 1)}
         for kind, items in found.kinds()
     ]
+    for row in rows:
+        logger.info("%s: %s, %s MB", row["kind"], row["items"], row["MB"])
     create_table_artifact(rows, "clean", "\n\n".join(["What nobody needs any more", *found.kept]))
-    return found.summary(remove, "set remove to remove them")
+    message = found.summary(remove, "set remove to remove them")
+    what = "nothing to remove" if not found.items else f"{len(found.items):,} {'removed' if remove else 'listed'}"
+    return Outcome(what, message)

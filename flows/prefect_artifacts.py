@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -19,16 +19,18 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from components.generate import Generated, preview
 from components.pictures.opening import opened
-from components.reports.html import image_uri, number
+from components.reports.html import image_uri, number, sentence
 from components.reports.scores import score_rows
 from components.services.picture_folder import MANIFEST
 from components.services.tracking import pages, runs
 from components.training.checkpoints import TrainingFolder
-from components.workspace.artifacts import Evaluation
+from components.workspace.artifacts import Artifact, Evaluation
+from components.workspace.graph import STAGES
 from components.workspace.scores import Scores
-from components.workspace.text import in_markdown
+from components.workspace.text import in_markdown, printable
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
+from flows.outcomes import Outcome, summary
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,9 +46,10 @@ def training(key: str, images: int, workspace: Workspace) -> Iterator[None]:
     run = TrainingFolder(workspace.state / "training" / key)
     ids: dict[str, UUID] = {}
     with suppress(Exception):
-        text = f"of {images:,} images"
-        ids["progress"] = create_progress_artifact(_share(run, images), "training", text)  # type: ignore[assignment]
-        ids["samples"] = create_image_artifact(_picture(run), "samples", "the latest samples")  # type: ignore[assignment]
+        share, text = _progress(run, images)
+        ids["progress"] = create_progress_artifact(share, "training", text)  # type: ignore[assignment]
+        picture, text = _picture(run)
+        ids["samples"] = create_image_artifact(picture, "samples", text)  # type: ignore[assignment]
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(run, images, ids, done), daemon=True)
     thread.start()
@@ -65,42 +68,108 @@ def new_data(added: Sequence[str], said: str, inbox: str) -> None:
     create_markdown_artifact(text, "data", "New data")
 
 
+def result(outcome: Outcome, made: Sequence[Artifact], reasons: Mapping[str, str | None], workspace: Workspace) -> None:
+    """Show on one page what a run did: each stage and why it ran, the pictures that it made, and where to look.
+
+    `made`: by each stage, in their order; `reasons`: why a stage ran, None where it was up to date.
+    """
+    lines = [f"## {in_markdown(outcome.what)}", "", f"{in_markdown(sentence(outcome.message))}", ""]
+    if made:
+        lines += ["| stage | why it ran | result |", "|---|---|---|"]
+        for artifact in made:
+            name = next(stage.name for stage in STAGES if stage.artifact is type(artifact))
+            why = "to finish what was begun" if not reasons else reasons.get(name) or "up to date"
+            lines.append(f"| {name} | {in_markdown(why)} | {in_markdown(summary(artifact, workspace))} |")
+        lines.append("")
+    lines += [_where(outcome.verdict, workspace), "", _sheet(workspace)]
+    create_markdown_artifact("\n".join(lines), "result", f"What this run did: {printable(outcome.what)}")
+
+
 def scores(evaluation: Evaluation) -> None:
-    """Show the table of scores, each with its interval beside what real images get."""
+    """Show the table of scores, each with its interval beside what real images get, and how it is read."""
     rows = [
         {
-            "score": row.name,
-            "value": number(row.compared.score.value),
-            "95 %": " to ".join(map(number, row.compared.score.interval or ())),
+            "score": row.title,
+            "value": row.value,
+            "95 %": " to ".join(row.interval),
             "real images": row.real,
             "standing": row.standing,
+            "how to read it": f"{row.better}. {row.text}".removeprefix(". "),
+            "name": row.name,
         }
         for row in score_rows(Scores.of(evaluation))
     ]
     words = "real images: what they get in place of samples, so what a perfect generator would get"
-    create_table_artifact(rows, "scores", f"What the scores mean: docs/evaluation.md; {words}")
+    create_table_artifact(rows, "scores", f"{evaluation.samples:,} samples; {words}")
 
 
 def verdict(judged: Verdict, workspace: Workspace) -> None:
-    """Show the gate's answer with its reasons, and where to look further."""
+    """Show the gate's answer with what it rests on, and where to look further."""
     checks = "\n".join(
         f"| {'passed' if check.result == 'passed' else f'**{check.result.lower()}**'} | {in_markdown(check.name)} "
         f"| {in_markdown(check.words)} |"
         for check in judged.checks
     )
-    run_id = runs.run_of(judged.challenger_key, workspace)
-    links = ""
-    if server := pages.server_of(workspace):
-        version = pages.version(server, judged.name, judged.challenger)
-        links = f"[version {judged.challenger} in MLflow]({version})"
-        if run_id and (experiment := runs.experiment_of(run_id, workspace)):
-            links += f", [its run]({pages.run(server, experiment, run_id)})"
     text = (
-        f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n{in_markdown(judged.reason[0].upper())}"
-        f"{in_markdown(judged.reason[1:])}.\n\n{links}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
-        f"The whole page: `{workspace.verdict / 'verdict.html'}`"
+        f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n**{in_markdown(judged.headline)}.** "
+        f"{in_markdown(sentence(judged.reason))}\n\n{_evidence(judged)}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
+        f"{_where(judged, workspace)}"
     )
-    create_markdown_artifact(text, "verdict", "Challenger against champion")
+    create_markdown_artifact(
+        text, "verdict", f"Version {judged.challenger}: {judged.answer}; {printable(judged.reason)}"
+    )
+
+
+def _evidence(judged: Verdict) -> str:
+    """Return the distances that were compared, as a table with a sentence on the difference."""
+    rows = [(f"version {judged.challenger} (challenger)", judged.kid_challenger)]
+    if judged.kid_champion is not None:
+        rows.append((f"version {judged.champion} (champion)", judged.kid_champion))
+    rows.append(("real images", judged.floor))
+    table = "\n".join(f"| {name} | {number(value)} |" for name, value in rows)
+    text = (
+        f"| distance to held-out images (KID, lower is better; {judged.samples:,} samples) | |\n|---|---|\n{table}\n\n"
+    )
+    if judged.kid_champion is None:
+        return f"{text}There was no champion to compare with."
+    text += (
+        f"The challenger is nearer by {number(judged.improvement)}: by {number(judged.low)} to {number(judged.high)} "
+        f"with a confidence of {1 - judged.alpha:.0%}; it takes {number(judged.margin)} to be promoted."
+    )
+    return f"{text} `{judged.command}` would let it decide." if judged.command else text
+
+
+def _where(judged: Verdict | None, workspace: Workspace) -> str:
+    """Return where the version, its run, pictures and pages are: links where a server shows them, else commands."""
+    lines = []
+    if judged:
+        links = [f"[{name}]({address})" for name, address in mlflow_pages(judged, workspace).items()]
+        opened = ", ".join(links) if links else "`ganflow ui` opens the run and the version"
+        lines.append(f"- MLflow: {opened}")
+        lines.append(f"- Evidence of the gate: `{workspace.verdict / 'verdict.html'}`")
+    lines.append(f"- Report with pictures, scores and curves: `{workspace.gallery / 'report.html'}`")
+    return "\n".join(lines)
+
+
+def _sheet(workspace: Workspace) -> str:
+    """Return the finished pictures as Markdown shows them; empty where there are none."""
+    sheet = workspace.gallery / "contact_sheet.png"
+    if not sheet.exists():
+        return ""
+    with opened(sheet) as image:
+        return f"![Finished pictures]({_inline(image)})"
+
+
+def mlflow_pages(judged: Verdict, workspace: Workspace) -> dict[str, str]:
+    """Return the addresses in MLflow of a version and its run, by what they show; none where no server runs."""
+    server = pages.server_of(workspace)
+    if server is None:
+        return {}
+    found = {f"version {judged.challenger}": pages.version(server, judged.name, judged.challenger)}
+    run_id = runs.run_of(judged.challenger_key, workspace)
+    if run_id and (experiment := runs.experiment_of(run_id, workspace)):
+        found["its run"] = pages.run(server, experiment, run_id)
+    return found
 
 
 def generated(done: Generated) -> None:
@@ -120,32 +189,44 @@ def generated(done: Generated) -> None:
 
 
 def _follow(run: TrainingFolder, images: int, ids: dict[str, UUID], done: threading.Event) -> None:
-    shown = ""
+    before = ""
     while ids:
         last = done.wait(UPDATE_SECONDS)
         # The server may be away for a moment; the next time tells all.
         with suppress(Exception), get_client(sync_client=True) as client:
-            client.update_artifact(ids["progress"], ArtifactUpdate(data=100.0 if last else _share(run, images)))
-            if (picture := _picture(run)) != shown:
-                client.update_artifact(ids["samples"], ArtifactUpdate(data=picture))
-                shown = picture
+            share, text = _progress(run, images)
+            client.update_artifact(ids["progress"], ArtifactUpdate(data=share, description=text))
+            picture, text = _picture(run)
+            if picture != before:
+                client.update_artifact(ids["samples"], ArtifactUpdate(data=picture, description=text))
+                before = picture
         if last:
             return
 
 
-def _share(run: TrainingFolder, images: int) -> float:
-    """Per cent of the training that are done."""
-    rows, _ = run.read_progress()
-    return min(100.0, 100 * max((row.get("images", 0) for row in rows), default=0) / images)
+def _progress(run: TrainingFolder, images: int) -> tuple[float, str]:
+    """Per cent of the training that are done, and in words how much, how long it takes yet, and the last score."""
+    rows = [row for row in run.read_progress()[0] if "images" in row]
+    done = max((row["images"] for row in rows), default=0)
+    words = [f"{done:,} of {images:,} images"]
+    speed = next((row["images_per_second"] for row in reversed(rows) if row.get("images_per_second")), None)
+    if speed and done < images:
+        left = (images - done) / speed
+        words.append(f"{speed:,.0f} a second, about {f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'} left")
+    if scored := [row for row in rows if "score" in row]:
+        best = min(scored, key=lambda row: row["score"])
+        words.append(f"score {scored[-1]['score']:.3g}, the lowest {best['score']:.3g} at image {best['images']:,}")
+    return min(100.0, 100 * done / images), "; ".join(words)
 
 
-def _picture(run: TrainingFolder) -> str:
-    """Return the latest grid as an address that holds the picture itself; an empty pixel before there is one."""
+def _picture(run: TrainingFolder) -> tuple[str, str]:
+    """Return the latest grid as an address that holds the picture itself, with a caption; an empty pixel before."""
     from PIL import Image
 
     grids = sorted(run.samples.glob("*.png"))
     with opened(grids[-1]) if grids else Image.new("L", (1, 1)) as image:
-        return _inline(image)
+        caption = f"samples at image {int(grids[-1].stem):,}" if grids else "samples come with the first checkpoint"
+        return _inline(image), caption
 
 
 def _inline(image: Image.Image) -> str:

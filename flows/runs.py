@@ -1,4 +1,4 @@
-"""What every flow run does: has a readable name, says which process it is, waits its turn, and tells why it ended."""
+"""What every flow run does: says which process it is, waits its turn, is named after what it did and why."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from inspect import signature
-from typing import ParamSpec, get_type_hints
+from typing import Any, ParamSpec, get_type_hints
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -22,8 +22,9 @@ from prefect.states import Completed, Crashed, Failed
 from components.gan.errors import BusyError, StoppedError, UserError
 from components.services import signals
 from components.services.process import Claim, drop_claim
-from components.workspace.text import said_in_chat
+from components.workspace.text import printable, said_in_chat
 from components.workspace.workspace import Workspace
+from flows.outcomes import Outcome
 from flows.supervisor import ephemeral_server
 
 P = ParamSpec("P")
@@ -33,7 +34,7 @@ WAIT_SECONDS = 24 * 3600
 
 
 def named() -> str:
-    """Name of a flow run: what it does, and when it was due."""
+    """Name of a flow run until it has ended: what it does, and when it was due."""
     due = flow_run.scheduled_start_time or datetime.now(UTC)
     return f"{flow_run.flow_name} {due.astimezone():%Y-%m-%d %H:%M}"
 
@@ -86,25 +87,47 @@ def introduced(workspace: Workspace) -> Iterator[None]:
         drop_claim(workspace, run)
 
 
-def state_of(work: Callable[P, str]) -> Callable[P, State[str]]:
-    """`work` as a flow's body: the sentence that it returns, or that says what went wrong, is the run's last state.
+def state_of(work: Callable[P, Outcome]) -> Callable[P, State[Any]]:
+    """`work` as a flow's body: what it did, or what went wrong, is the run's name and the sentence of its last state.
 
-    Prefect's notifications send it to chats.
+    Prefect's notifications send both to chats. Who calls the flow gets an error as it was raised.
     """
 
     @wraps(work)
-    def run(*args: P.args, **kwargs: P.kwargs) -> State[str]:
+    def run(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
         given = signature(work).bind(*args, **kwargs)
         given.apply_defaults()
+        workspace = Workspace(given.arguments["workspace"].absolute())
+        logger = get_run_logger()
         try:
-            with introduced(Workspace(given.arguments["workspace"].absolute())):
-                return Completed(message=said_in_chat(work(*args, **kwargs)))
+            with introduced(workspace):
+                outcome = work(*args, **kwargs)
         except StoppedError as stopped:
-            return Crashed(name=STOPPED, message=said_in_chat(str(stopped)))
+            logger.warning("%s", stopped)
+            _conclude(Outcome("stopped", str(stopped), ("stopped",)), workspace)
+            return Crashed(name=STOPPED, message=said_in_chat(str(stopped)), data=stopped)
         except UserError as error:
-            return Failed(message=said_in_chat(str(error)))
+            logger.error("%s", error)
+            _conclude(Outcome("failed", str(error), ("failed",), "failed"), workspace)
+            return Failed(message=said_in_chat(str(error)), data=error)
+        except Exception as error:
+            _conclude(Outcome("failed", f"{type(error).__name__}: {error}", ("failed",), "failed"), workspace)
+            raise
+        logger.info("%s", outcome.message)
+        _conclude(outcome, workspace)
+        return Completed(message=said_in_chat(outcome.message))
 
     # Prefect would look for the types of the parameters among the names of this module.
-    run.__annotations__ = get_type_hints(work)
+    run.__annotations__ = get_type_hints(work, include_extras=True)
     run.__signature__ = signature(work, eval_str=True)  # type: ignore[attr-defined]
     return run
+
+
+def _conclude(outcome: Outcome, workspace: Workspace) -> None:
+    """Name the run after what it did, and tell those who want to know."""
+    if flow_run.id:
+        name = f"{flow_run.flow_name}: {printable(outcome.what)}"
+        # What a run is called is no reason to lose it.
+        with suppress(Exception), get_client(sync_client=True) as client:
+            tags = [*flow_run.tags, *(tag for tag in outcome.tags if tag not in flow_run.tags)]
+            client.update_flow_run(UUID(flow_run.id), name=name, tags=tags)

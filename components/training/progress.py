@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def _report(
             rows, position = run.read_progress(position)
             for row in rows:
                 if (note := row.get("note")) and note not in told:
-                    bar.write(note)
+                    _write(bar, note)
                     told.add(note)
             fresh = [row for row in rows if row.get("images", 0) > seen]
             for row in fresh:
@@ -77,7 +78,7 @@ def _report(
                 _show(bar, row, options)
                 history.append(row)
                 if (trouble := symptom(history)) and trouble.partition(":")[0] not in told:
-                    bar.write(f"at image {seen:,}, {trouble}")
+                    _write(bar, f"at image {seen:,}, {trouble}")
                     told.add(trouble.partition(":")[0])
             waiting += fresh
             # Seldom, because a processor that trains has no time to spare.
@@ -93,13 +94,18 @@ def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None
         f"G {row['generator_loss']:.2f}, D {row['discriminator_loss']:.2f}, "
         f"D accuracy {row['discriminator_accuracy']:.0%}"
     )
-    if not bar.disable:
-        bar.set_postfix_str(text)
-    elif "score" in row and "images_per_second" in row:
+    bar.set_postfix_str(text)
+    if "score" in row and "images_per_second" in row:
         speed = row["images_per_second"]
         left = max(0, options.images - row["images"]) / speed
-        print(
+        # Above the bar: how the scores came to be stays to be read.
+        _write(
+            bar,
             f"train {row['images']:,} of {options.images:,} images, {speed:,.0f}/s, {left:.0f} s left, {text}, "
             f"score {row['score']:.3g}",
-            flush=True,
         )
+
+
+def _write(bar: tqdm[Any], line: str) -> None:
+    bar.write(line)
+    sys.stdout.flush()

@@ -181,7 +181,8 @@ def lines_of(found: Status) -> Iterator[tuple[str, list[str]]]:
         yield name, [f"{process}{health}{f', {server.address}' if server.address else ''}"]
     if found.runs is not None:
         shown = [
-            f"{run.name}: {run.state}, {run.seconds} s" + (f"; {run.message}" if run.message else "")
+            f"{_minute(run.began)}{run.name}: {run.state}, {run.seconds} s"
+            + (f"; {run.message}" if run.message else "")
             for run in found.runs
         ]
         yield "runs", [line[:200] for line in shown] or ["none yet"]
@@ -195,6 +196,11 @@ def lines_of(found: Status) -> Iterator[tuple[str, list[str]]]:
     else:
         sizes = [f"{name} {size / 1e6:,.0f} MB" for name, size in found.disk.items() if size]
         yield "disk", [free, ", ".join(sizes) or "nothing"]
+
+
+def _minute(began: datetime | None) -> str:
+    """Return when a run began, to stand before its name, which says what it did."""
+    return f"{began.astimezone():%Y-%m-%d %H:%M} " if began else ""
 
 
 def next_lines(runs: Sequence[NextRun]) -> list[str]:

@@ -20,11 +20,13 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Crashed, Failed
 
 from components.gan.errors import BusyError, StoppedError, UserError
-from components.services import signals
+from components.services import notification, signals
+from components.services.platform import running
 from components.services.process import Claim, drop_claim
 from components.workspace.text import printable, said_in_chat
 from components.workspace.workspace import Workspace
 from flows.outcomes import Outcome
+from flows.prefect_artifacts import mlflow_pages
 from flows.supervisor import ephemeral_server
 
 P = ParamSpec("P")
@@ -131,3 +133,22 @@ def _conclude(outcome: Outcome, workspace: Workspace) -> None:
         with suppress(Exception), get_client(sync_client=True) as client:
             tags = [*flow_run.tags, *(tag for tag in outcome.tags if tag not in flow_run.tags)]
             client.update_flow_run(UUID(flow_run.id), name=name, tags=tags)
+    if outcome.event:
+        _notify(outcome, workspace)
+
+
+def _notify(outcome: Outcome, workspace: Workspace) -> None:
+    """Tell people what happened, with the pictures and where to look."""
+    platform, links = running(workspace), {}
+    if platform and flow_run.id:
+        links["run"] = f"{platform.pages}/runs/flow-run/{flow_run.id}"
+    if outcome.verdict:
+        links |= mlflow_pages(outcome.verdict, workspace)
+    picture = workspace.gallery / "contact_sheet.png" if outcome.verdict else None
+    title = f"{flow_run.flow_name or 'ganflow'}: {outcome.what}"
+    # That somebody was not told is no reason to lose a run.
+    try:
+        for failure in notification.send(title, outcome.message, links, picture):
+            get_run_logger().warning("%s", failure)
+    except Exception as error:
+        get_run_logger().warning("nobody was told of it: %s", type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -62,9 +63,9 @@ def training(key: str, images: int, workspace: Workspace) -> Iterator[None]:
 
 def new_data(added: Sequence[str], said: str, inbox: str) -> None:
     """Show what came from the inbox, and that the new version waits to be committed."""
-    names = "\n".join(f"- {in_markdown(name)}" for name in added[:20])
+    names = "\n".join(f"- {_literal(name)}" for name in added[:20])
     more = f"\n- and {len(added) - 20} more" if len(added) > 20 else ""
-    text = f"## {len(added)} new files from {in_markdown(inbox)}\n\n{said[0].upper()}{said[1:]}.\n\n{names}{more}"
+    text = f"## {len(added)} new files from {_literal(inbox)}\n\n{said[0].upper()}{said[1:]}.\n\n{names}{more}"
     create_markdown_artifact(text, "data", "New data")
 
 
@@ -73,13 +74,13 @@ def result(outcome: Outcome, made: Sequence[Artifact], reasons: Mapping[str, str
 
     `made`: by each stage, in their order; `reasons`: why a stage ran, None where it was up to date.
     """
-    lines = [f"## {in_markdown(outcome.what)}", "", f"{in_markdown(sentence(outcome.message))}", ""]
+    lines = [f"## {_literal(outcome.what)}", "", f"{_literal(sentence(outcome.message))}", ""]
     if made:
         lines += ["| stage | why it ran | result |", "|---|---|---|"]
         for artifact in made:
             name = next(stage.name for stage in STAGES if stage.artifact is type(artifact))
             why = "to finish what was begun" if not reasons else reasons.get(name) or "up to date"
-            lines.append(f"| {name} | {in_markdown(why)} | {in_markdown(summary(artifact, workspace))} |")
+            lines.append(f"| {name} | {_literal(why)} | {_literal(summary(artifact, workspace))} |")
         lines.append("")
     lines += [_where(outcome.verdict, workspace), "", _sheet(workspace)]
     create_markdown_artifact("\n".join(lines), "result", f"What this run did: {printable(outcome.what)}")
@@ -106,13 +107,13 @@ def scores(evaluation: Evaluation) -> None:
 def verdict(judged: Verdict, workspace: Workspace) -> None:
     """Show the gate's answer with what it rests on, and where to look further."""
     checks = "\n".join(
-        f"| {'passed' if check.result == 'passed' else f'**{check.result.lower()}**'} | {in_markdown(check.name)} "
-        f"| {in_markdown(check.words)} |"
+        f"| {'passed' if check.result == 'passed' else f'**{check.result.lower()}**'} | {_literal(check.name)} "
+        f"| {_literal(check.words)} |"
         for check in judged.checks
     )
     text = (
-        f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n**{in_markdown(judged.headline)}.** "
-        f"{in_markdown(sentence(judged.reason))}\n\n{_evidence(judged)}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
+        f"## {judged.name} version {judged.challenger}: {judged.answer}\n\n**{_literal(judged.headline)}.** "
+        f"{_literal(sentence(judged.reason))}\n\n{_evidence(judged)}\n\n| | check | |\n|---|---|---|\n{checks}\n\n"
         f"{_where(judged, workspace)}"
     )
     create_markdown_artifact(
@@ -176,9 +177,9 @@ def generated(done: Generated) -> None:
     """How many pictures are where, by which version, and the first of them."""
     batch = done.batch
     steps = ", ".join(step.name for step in batch.steps) or "none"
-    classes = in_markdown(batch.label or "all in turn")
+    classes = _literal(batch.label or "all in turn")
     text = (
-        f"## {in_markdown(str(batch))}\n\n"
+        f"## {_literal(str(batch))}\n\n"
         f"In `{done.storage.uri}`; {done.made:,} were made by this run. `{MANIFEST}` has the hash of each file.\n\n"
         "| class | seeds | truncation | finishing steps | model |\n|---|---|---|---|---|\n"
         f"| {classes} | {batch.seed} to {batch.seed + batch.images - 1} | {batch.truncation:g} | "
@@ -227,6 +228,11 @@ def _picture(run: TrainingFolder) -> tuple[str, str]:
     with opened(grids[-1]) if grids else Image.new("L", (1, 1)) as image:
         caption = f"samples at image {int(grids[-1].stem):,}" if grids else "samples come with the first checkpoint"
         return _inline(image), caption
+
+
+def _literal(text: str) -> str:
+    """Return `text` as Prefect's pages show it literally: they show entities as they are written."""
+    return re.sub(r"&#(\d+);", lambda entity: f"\\{chr(int(entity[1]))}", in_markdown(text))
 
 
 def _inline(image: Image.Image) -> str:

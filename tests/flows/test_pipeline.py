@@ -105,9 +105,14 @@ def test_after_the_flow_every_way_in_has_nothing_to_do(flow: Clone) -> None:
 
 def test_prefect_keeps_the_run_and_its_tasks(flow: Clone) -> None:
     with sqlite3.connect(flow.root / ".ganflow" / "prefect" / "prefect.db") as database:
-        assert database.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)]
+        runs = database.execute("SELECT name, state_type FROM flow_run").fetchall()
+        assert runs == [("pipeline: version 1 promoted", "COMPLETED")]
         states = database.execute("SELECT name, state_type FROM task_run").fetchall()
-    assert sorted(name.rpartition("-")[0] for name, _ in states) == sorted(
+        said = [message for (message,) in database.execute("SELECT message FROM log WHERE level = 20")]
+    for words in ("preprocess: there is no dataset yet", "train 4,096 of 4,096 images", "version 1 is registered"):
+        assert any(words in message for message in said), words
+    assert "promote: version 1 promoted" in {name for name, _ in states}
+    assert sorted(name.partition(":")[0] for name, _ in states) == sorted(
         ["preprocess", "train", "evaluate", "postprocess", "register", "promote"]
     )
     assert {state for _, state in states} == {"COMPLETED"}

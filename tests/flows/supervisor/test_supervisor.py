@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -220,8 +219,9 @@ def test_nothing_new_ends_as_a_success_without_a_stage(running: Running) -> None
     assert run["state"]["type"] == "COMPLETED"
     assert run["state"]["message"].startswith("Nothing new: ")
     tasks = running.post("task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}}).json()
-    assert [task["name"].rpartition("-")[0] for task in tasks] == ["data"]
-    assert re.fullmatch(r"retrain \d{4}-\d\d-\d\d \d\d:\d\d", run["name"])
+    assert [task["name"] for task in tasks] == ["data: no inbox"]
+    assert run["name"] == "retrain: nothing new"
+    assert run["tags"] == ["nothing new"]
 
 
 def test_clean_removes_what_is_left_over_when_told_to(running: Running) -> None:
@@ -383,7 +383,7 @@ def test_a_run_whose_machine_died_goes_on_from_its_checkpoint(running: Running, 
     assert "is gone" in crashed[0]["message"]
     told = running.post("task_runs/filter", {"flow_runs": {"id": {"any_": [retrained["id"]]}}}).json()
     assert {task["state"]["type"] for task in told} <= {"COMPLETED", "CRASHED"}
-    assert [task["name"].partition("-")[0] for task in told].count("train") == 2
+    assert [task["name"].partition(":")[0] for task in told].count("train") == 2
     assert "training goes on at image" in (running.root / ".ganflow" / "platform" / "runs.log").read_text()
     database = sqlite3.connect(running.root / "mlruns" / "mlflow.db")
     assert {status for (status,) in database.execute("SELECT status FROM runs")} == {"FINISHED"}
@@ -424,12 +424,38 @@ def test_the_run_tells_progress_samples_scores_and_verdict(
     assert artifacts["training"]["data"] == 100
     assert artifacts["samples"]["data"].startswith("data:image/png;base64,")
     assert len(artifacts["samples"]["data"]) > 2_000
-    scores = {row["score"] for row in json.loads(artifacts["scores"]["data"])}
-    assert any(name.startswith("agreement_classifier") for name in scores)
-    assert (
-        f"http://127.0.0.1:{running.ports[1]}/#/models/ganflow/versions/2?workflowType=machine_learning"
-        in artifacts["verdict"]["data"]
-    )
+    assert artifacts["training"]["description"].startswith("12,288 of 12,288 images; score ")
+    agreement = json.loads(artifacts["scores"]["data"])[0]
+    assert agreement["name"].startswith("agreement_classifier")
+    assert agreement["how to read it"].startswith("higher is better")
+    address = f"http://127.0.0.1:{running.ports[1]}/#/models/ganflow/versions/2?workflowType=machine_learning"
+    assert address in artifacts["verdict"]["data"]
+    assert address in artifacts["result"]["data"]
+
+
+def test_the_logs_say_what_ran_and_why_and_what_the_terminal_shows(running: Running, retrained: dict[str, Any]) -> None:
+    asked = {"logs": {"flow_run_id": {"any_": [retrained["id"]]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+    said = [line["message"] for line in running.post("logs/filter", asked).json()]
+    for words in ("train: its parameters changed", "evaluate: train runs", "Skipped: parameters, inputs and code"):
+        assert any(words in line for line in said), words
+    # By the task, and by the thread that follows the training.
+    assert any(line.startswith("training goes on at image") for line in said)
+    assert any(line.startswith("train 12,288 of 12,288 images") for line in said)
+    assert said[-1].startswith("Finished in state")
+
+
+def test_the_form_begins_with_what_is_chosen_and_ends_with_the_workspace(running: Running) -> None:
+    """A wrong choice is refused before anything runs; what contradicts itself ends the run with a sentence."""
+    schema = running.get("deployments/name/retrain/retrain")["parameter_openapi_schema"]["properties"]
+    fields = sorted(schema, key=lambda name: schema[name]["position"])
+    assert fields == ["preset", "network", "images", "params", "workspace"]
+    assert all(schema[name]["description"] for name in fields)
+    assert {"params.yaml", "dcgan", "r3gan"} <= {*schema["network"]["enum"]}
+    for wrong in ({"network": "dcgna"}, {"preset": "digit"}, {"images": 0}):
+        assert running.start("retrain", **wrong).status_code in (409, 422), wrong
+    run = running.ended(running.started("retrain", images=4096, params={}))
+    assert run["name"] == "retrain: failed"
+    assert "params takes the place of all other choices" in run["state"]["message"]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
@@ -460,11 +486,26 @@ def test_the_pages_show_it(
         page.get_by_text(retrained["name"]).first.wait_for()
         page.get_by_text("Completed").first.wait_for()
         page.get_by_text("Task Runs").first.wait_for()
+        page.get_by_text("train 12,288 of 12,288 images").first.wait_for()
         page.wait_for_timeout(2000)
         page.screenshot(path=shots / "prefect_run.png")
         page.get_by_text("Artifacts", exact=True).last.click()
-        for key in ("training", "samples", "scores", "verdict"):
+        for key in ("training", "samples", "scores", "verdict", "result"):
             page.get_by_text(key).first.wait_for()
+        # Did last night's run work, and what did it do? The list says so, and the result why, with pictures.
+        page.goto(f"{prefect}/runs")
+        page.get_by_text("retrain: version 2 ").first.wait_for()
+        page.goto(f"{prefect}/artifacts/artifact/{artifacts['result']['id']}")
+        page.get_by_text("its parameters changed").first.wait_for()
+        page.get_by_role("link", name="version 2").first.wait_for()
+        shown = page.locator("img[alt='Finished pictures']")
+        shown.wait_for()
+        assert shown.evaluate("image => image.complete && image.naturalWidth") > 100
+        assert "&#" not in page.locator("body").inner_text()
+        page.screenshot(path=shots / "prefect_result.png")
+        page.goto(f"{prefect}/deployments/deployment/{retrained['deployment_id']}/run")
+        page.get_by_text("the pair of networks").first.wait_for()
+        page.screenshot(path=shots / "prefect_form.png")
         page.goto(f"{prefect}/artifacts/artifact/{artifacts['samples']['id']}")
         page.locator("img[src^='data:image/png']").first.wait_for()
         page.goto(f"{prefect}/artifacts/artifact/{artifacts['verdict']['id']}")
@@ -493,7 +534,7 @@ def test_of_what_was_missed_one_run_is_made_up_for(running: Running, retrained: 
     while len(done := runs("COMPLETED")) < 2:
         assert time.monotonic() < until, done
         time.sleep(0.5)
-    assert sorted(run["name"].partition(" ")[0] for run in done) == ["clean", "drift"]
+    assert sorted(run["name"].partition(":")[0] for run in done) == ["clean", "drift"]
 
 
 def test_the_block_that_the_parameters_name_is_told(

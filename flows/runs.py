@@ -16,7 +16,7 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Crashed, Failed
 
 from components.gan.errors import BusyError, StoppedError, UserError
@@ -105,6 +105,9 @@ def state_of(work: Callable[P, Outcome]) -> Callable[P, State[Any]]:
             with introduced(workspace):
                 outcome = work(*args, **kwargs)
         except StoppedError as stopped:
+            if deployment.id is None:
+                # What stopped a command stopped its server too: nobody is left to be told.
+                raise
             logger.warning("%s", stopped)
             _conclude(Outcome("stopped", str(stopped), ("stopped",)), workspace)
             return Crashed(name=STOPPED, message=said_in_chat(str(stopped)), data=stopped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -141,6 +142,8 @@ def _run_flow(params: Params, workspace: Workspace) -> None:
         os.environ.update(password.for_prefect_server(auth, "http://127.0.0.1"))
     from flows.pipeline import pipeline
 
+    # Where the server has gone, what its pages lack is no news for the terminal.
+    logging.raiseExceptions = False
     try:
         pipeline(params, workspace.root)
     except Exception as error:

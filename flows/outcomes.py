@@ -90,11 +90,11 @@ def details(made: Artifact, workspace: Workspace) -> Iterator[str]:
 def judged(verdict: Verdict, before: Verdict | None) -> Outcome:
     """Return what a run did that ended with the gate's verdict; `before`: the one that stood there when it began."""
     version = f"version {verdict.challenger}"
-    tags = (version, verdict.word.lower())
     message = f"{verdict.name} {version}: {verdict.answer}; {verdict.reason}"
     if verdict == before:
-        return Outcome(f"{version} as before", message, tags, verdict=verdict)
-    return Outcome(f"{version} {verdict.word.lower()}", message, tags, verdict.answer, verdict)
+        return Outcome(f"{version} as before", message, (version,), verdict=verdict)
+    word = verdict.word.lower()
+    return Outcome(f"{version} {word}", message, (version, word), verdict.answer, verdict)
 
 
 def _rating(evaluation: Evaluation, workspace: Workspace) -> Rating | None:

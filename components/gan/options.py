@@ -8,69 +8,21 @@ stage's code; `models.build` makes the networks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ModelWrapValidatorHandler,
-    PositiveInt,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, model_validator
+
+from .schema import STORED as STORED
+from .schema import AddedWith as AddedWith
+from .schema import Options as Options
+from .task_options import GENERATE as GENERATE
+from .task_options import TaskOptions as TaskOptions
 
 # How a seed becomes a latent. Models that do not say so are from before there was the second way.
 LatentsName = Literal["torch-mt19937", "philox4x32-10/as241"]
 Size = Literal["small", "base", "large"]
 Recipe = Mapping[str, Any]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-# The context in which descriptions are validated that were written with a result, maybe by earlier code.
-STORED: Mapping[str, bool] = {"stored": True}
-
-
-@dataclass(frozen=True)
-class AddedWith:
-    """Marks an option that came after results had been made as if it had `value`: with that it is in no key.
-
-    Descriptions that were stored before (validated in the context `STORED`) mean that value, whatever the default is.
-    """
-
-    value: JsonValue
-
-
-class Options(BaseModel):
-    """Base of everything a user may set: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _as_it_was(cls, values: Any, validated: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        if not isinstance(values, dict) or info.context is not STORED:
-            return validated(values)
-        marks = ((name, mark) for name, field in cls.model_fields.items() for mark in field.metadata)
-        added = {name: mark.value for name, mark in marks if isinstance(mark, AddedWith) and name not in values}
-        found = validated({**added, **values})
-        # What the description does not say does not count as said.
-        found.model_fields_set.difference_update(added)
-        return found
-
-    @property
-    def hashed(self) -> dict[str, Any]:
-        """What a result depends on, as JSON; options marked by `AddedWith` only where they differ from its value."""
-        hashed = self.model_dump(mode="json")
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if isinstance(value, Options):
-                hashed[name] = value.hashed
-            elif isinstance(value, tuple) and all(isinstance(item, Options) for item in value):
-                hashed[name] = [item.hashed for item in value]
-            if any(isinstance(mark, AddedWith) and mark.value == hashed[name] for mark in field.metadata):
-                del hashed[name]
-        return hashed
 
 
 class ImageFormat(Options):
@@ -218,15 +170,74 @@ class R3GAN(Options):
     )
 
 
-AnyNetwork = MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN
+# Of image tasks: first the smallest mean error, which has no texture; then a little of the adversarial game for that.
+_ENHANCING: Recipe = {
+    "r1_gamma": 0.0,
+    "pixel_weight": 1.0,
+    "feature_weight": 1.0,
+    "adversarial_weight": {"start": 0.0, "end": 0.02, "rest": 0.5},
+    "learning_rate_generator": 1e-3,
+    "learning_rate_discriminator": 4e-4,
+    "adam_betas": (0.9, 0.99),
+    "mirror": True,
+}
+
+
+class EDSR(Options):
+    """Residual blocks at the resolution of the input, and sub-pixels at the end (Lim et al. 2017), for image tasks."""
+
+    recipe: ClassVar[Recipe] = _ENHANCING
+    sizes: ClassVar[Mapping[Size, Recipe]] = {
+        "small": {"width": 32, "blocks": 4, "discriminator_width": 16},
+        "base": {},
+        "large": {"width": 64, "blocks": 16, "discriminator_width": 48},
+    }
+    conditional: ClassVar[bool] = False
+    latent: ClassVar[int] = 0
+
+    name: Literal["edsr"] = "edsr"
+    width: PositiveInt = Field(48, description="channels of every layer")
+    blocks: int = Field(6, ge=0, le=64, description="residual blocks, each of which sees 2 pixels farther")
+    discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
+
+
+class UNet(Options):
+    """Halved resolutions and back, each joined to its own on the way up (Ronneberger et al. 2015), for image tasks."""
+
+    recipe: ClassVar[Recipe] = _ENHANCING
+    sizes: ClassVar[Mapping[Size, Recipe]] = {
+        "small": {"width": 16, "discriminator_width": 16},
+        "base": {},
+        "large": {"width": 48, "discriminator_width": 48, "blocks": 4},
+    }
+    conditional: ClassVar[bool] = False
+    latent: ClassVar[int] = 0
+
+    name: Literal["unet"] = "unet"
+    width: PositiveInt = Field(24, description="channels at full resolution, doubled at each lower one")
+    max_width: PositiveInt = Field(128, description="channels of any layer at most")
+    halvings: int = Field(
+        3, ge=1, le=6, description="how often resolution is halved: sizes are multiples of 2^halvings"
+    )
+    blocks: int = Field(2, ge=0, le=64, description="residual blocks at the lowest resolution")
+    discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
+
+
+AnyNetwork = MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN | EDSR | UNet
 NetworkOptions = Annotated[AnyNetwork, Field(discriminator="name")]
-NETWORKS: Mapping[str, type[AnyNetwork]] = {
+# Those that make images from noise, and those that make them from images.
+NETWORKS: Mapping[str, type[MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN]] = {
     "mlp": MLP,
     "dcgan": DCGAN,
     "biggan": BigGAN,
     "stylegan2": StyleGAN2,
     "r3gan": R3GAN,
 }
+TASK_NETWORKS: Mapping[str, type[EDSR | UNet]] = {"edsr": EDSR, "unet": UNet}
+ALL_NETWORKS: Mapping[str, type[AnyNetwork]] = {**NETWORKS, **TASK_NETWORKS}
+
+
+_TASK_WEIGHTS: Mapping[str, float] = {"pixel_weight": 0.0, "feature_weight": 0.0, "adversarial_weight": 1.0}
 
 
 class Ramp(Options):
@@ -236,6 +247,9 @@ class Ramp(Options):
     end: float = Field(ge=0, description="value from the image `images` on")
     images: PositiveInt | None = Field(None, description="length in images seen; None: that of the training")
     shape: Literal["cosine", "linear"] = Field("cosine", description="cosine: slow at both ends")
+    rest: Annotated[float, Field(ge=0, lt=1), AddedWith(0.0)] = Field(
+        0.0, description="first part of this length, in [0, 1), over which the value stays at `start`"
+    )
 
 
 Scheduled = Annotated[float, Field(ge=0)] | Ramp
@@ -299,11 +313,29 @@ class TrainingOptions(Options):
     Where an option is not given, that of the network's recipe holds, else the default below.
     """
 
-    network: NetworkOptions = Field(DCGAN(), description="the pair of networks")
+    task: Annotated[TaskOptions, AddedWith({"name": "generate"})] = Field(
+        GENERATE,
+        description="what images are made from: noise, or images that are to be enlarged, repaired or the like",
+    )
+    network: NetworkOptions = Field(
+        DCGAN(), description="the pair of networks; where none is named, that which suits the task"
+    )
     images: PositiveInt = Field(192_000, description="length of the training, in real images seen")
     batch: int = Field(64, ge=2, description="images of a step, over all workers")
     loss: Literal["non_saturating", "saturating", "hinge", "least_squares", "wasserstein", "relativistic"] = Field(
         "non_saturating", description="what both players minimise; gan/losses.py has the equations"
+    )
+    pixel_weight: Annotated[Scheduled, AddedWith(0.0)] = Field(
+        0.0,
+        description="of the mean absolute error to the original, for image tasks alone; of a repair that of the hole",
+    )
+    feature_weight: Annotated[Scheduled, AddedWith(0.0)] = Field(
+        0.0,
+        description="of the mean absolute error of what the discriminator sees in the original, for image tasks alone; "
+        "counts while the discriminator works",
+    )
+    adversarial_weight: Annotated[Scheduled, AddedWith(1.0)] = Field(
+        1.0, description="of the generator's `loss`; the discriminator rests while it is 0, for image tasks alone"
     )
     r1_gamma: Scheduled = Field(1.0, description="weight of the gradient penalty on real images; 0 = off")
     r2_gamma: Scheduled = Field(0.0, description="weight of the gradient penalty on generated images; 0 = off")
@@ -367,7 +399,30 @@ class TrainingOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _with_recipe(cls, values: Any) -> Any:
-        return {**network_class(values).recipe, **values} if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        chosen = network_class(values)
+        # Other tasks than the first have other networks than the default.
+        named = {} if chosen is DCGAN else {"network": {"name": chosen.model_fields["name"].default}}
+        return {**chosen.recipe, **named, **values}
+
+    @model_validator(mode="after")
+    def _fit_the_task(self) -> Self:
+        networks = NETWORKS if self.task.name == "generate" else TASK_NETWORKS
+        if self.network.name not in networks:
+            raise ValueError(
+                f"the task {self.task.name} needs another network than {self.network.name}: {', '.join(networks)}"
+            )
+        if self.task.name == "generate":
+            if wrong := [name for name, weight in _TASK_WEIGHTS.items() if getattr(self, name) != weight]:
+                raise ValueError(f"{wrong[0]} needs an image task, such as task: {{name: super_resolve}}")
+        elif self.d_steps != 1:
+            raise ValueError(
+                "d_steps must be 1 for image tasks: while the discriminator rests there are no more of them"
+            )
+        elif not self.pixel_weight and not self.adversarial_weight:
+            raise ValueError("pixel_weight and adversarial_weight are both 0, so that nothing is learned")
+        return self
 
     @model_validator(mode="after")
     def _fit_the_network(self) -> Self:
@@ -402,7 +457,15 @@ class TrainingOptions(Options):
 
 
 def network_class(values: Mapping[str, Any]) -> type[AnyNetwork]:
-    """Return the options of the network that the training options `values` name; the default's if they name none."""
-    network = values.get("network", DCGAN())
-    name = network.get("name") if isinstance(network, dict) else getattr(network, "name", None)
-    return NETWORKS.get(str(name), DCGAN)
+    """Return the options of the network that the training options `values` name; if they name none, the task's own."""
+    network = values.get("network") or {}
+    name = _name_of(network)
+    if name is None:
+        task = _name_of(values.get("task"))
+        name = {None: "dcgan", "generate": "dcgan", "super_resolve": "edsr"}.get(task, "unet")
+    return ALL_NETWORKS.get(name, DCGAN)
+
+
+def _name_of(options: Any) -> str | None:
+    name = options.get("name") if isinstance(options, dict) else getattr(options, "name", None)
+    return None if name is None else str(name)

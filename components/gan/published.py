@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,13 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from .dataset import Pixels, to_signed
+from .errors import UserError
 from .inputs import Inputs
 from .latents import philox_latents
 from .models import restored
+from .models.image_to_image import ImageGenerator
 from .models.layers import Generator
-from .options import ImageFormat, LatentsName, NetworkOptions, Options
+from .options import GENERATE, AddedWith, ImageFormat, LatentsName, NetworkOptions, Options, TaskOptions
 from .sampling import latents, sample
 from .weights import read_weights
 
@@ -54,6 +56,9 @@ class Manifest(Options):
     """What stands beside the weights in `published.json`."""
 
     network: NetworkOptions
+    task: Annotated[TaskOptions, AddedWith({"name": "generate"})] = Field(
+        GENERATE, description="what it makes images of"
+    )
     image: ImageFormat
     precision: Literal["fp32", "bf16"] = Field(description="in which images are computed")
     latents: LatentsName = Field(description="how a seed becomes a latent")
@@ -88,6 +93,22 @@ class Published:
         """The format of its images."""
         return self.manifest.image
 
+    @property
+    def task(self) -> TaskOptions:
+        """What it makes images of."""
+        return self.manifest.task
+
+    @property
+    def network(self) -> ImageGenerator:
+        """The network of an image task, which says what sizes it takes and how far it sees.
+
+        Raises:
+            UserError: the model makes images of noise.
+        """
+        if not isinstance(self._generator, ImageGenerator):
+            raise UserError("this model makes images of noise: it has nothing to do with pictures that are given")
+        return self._generator
+
     @cached_property
     def id(self) -> str:
         """Hash of all that its images depend on."""
@@ -95,7 +116,8 @@ class Published:
 
     def generator(self) -> Generator:
         """Return a generator with these weights, in evaluation mode, on the processor."""
-        return restored(self.manifest.network, self.image, self._tensors("generator")).eval()
+        weights = self._tensors("generator")
+        return restored(self.manifest.network, self.image, weights, task=self.task).eval()
 
     def discriminator(self) -> nn.Module:
         """Return the discriminator that it was trained with, likewise.
@@ -103,7 +125,8 @@ class Published:
         Raises:
             KeyError: it was not registered: champions of early versions have a generator alone.
         """
-        return restored(self.manifest.network, self.image, self._tensors("discriminator"), "discriminator").eval()
+        weights = self._tensors("discriminator")
+        return restored(self.manifest.network, self.image, weights, "discriminator", self.task).eval()
 
     def inputs(self, seeds: Sequence[int], labels: npt.NDArray[np.int64]) -> Inputs:
         """Return the inputs of the images that have these seeds and labels (N,)."""
@@ -131,6 +154,27 @@ class Published:
                 batch=batch,
             )
         return made[: len(inputs)]
+
+    @torch.inference_mode()
+    def transform(self, condition: Tensor, hidden: bool = False) -> Tensor:
+        """Return the images (N, C, scale * H, scale * W) in [-1, 1] of conditions (N, K, H, W), by a model of a task.
+
+        H and W are multiples of `network.multiple`. A condition may be a window of a larger one that begins at such a
+        multiple: pixels that are `network.receptive_field` and more from an edge within the picture are those of the
+        whole. A repair hides what lies within the holes, whose mask is the condition's last channel; that looks at the
+        whole picture, and is left out with `hidden`, where `network.task.hidden` has done so before it was cut.
+
+        Raises:
+            UserError: the model makes images of noise.
+        """
+        network = self.network
+        condition = condition.to(_device())
+        if not hidden:
+            condition = network.task.hidden(condition)
+        inputs = Inputs.without_latent(torch.zeros(len(condition), dtype=torch.long, device=_device()), condition)
+        with torch.autocast(_device().type, torch.bfloat16, enabled=self.manifest.precision == "bf16"):
+            made: Tensor = network(inputs)
+        return made.clamp(-1, 1)
 
     @torch.inference_mode()
     def logits_of(self, pixels: Pixels, labels: npt.NDArray[np.int64], batch: int = 500) -> npt.NDArray[np.float64]:

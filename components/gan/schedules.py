@@ -12,6 +12,8 @@ def at(value: float | Ramp, images: int, options: TrainingOptions) -> float:
     if not isinstance(value, Ramp):
         return value
     share = min(1.0, images / (value.images or options.images))
+    if value.rest:
+        share = max(0.0, (share - value.rest) / (1 - value.rest))
     if value.shape == "cosine":
         share = (1 - math.cos(math.pi * share)) / 2
     return value.start + (value.end - value.start) * share

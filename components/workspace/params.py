@@ -189,7 +189,7 @@ class Train(Resources, TrainingOptions):
 
     @model_validator(mode="after")
     def _makes_the_classes_that_are_sampled(self) -> Self:
-        if self.sampling == "balanced" and not self.network.conditional:
+        if self.sampling == "balanced" and self.task.name == "generate" and not self.network.conditional:
             raise ValueError(
                 "sampling: balanced needs a network that is told the class, or it would make all classes equally "
                 "often, which no score expects: set network.conditional to true, or sampling to natural"
@@ -211,9 +211,10 @@ class Train(Resources, TrainingOptions):
     def _sized(cls, values: Any) -> Any:
         if not isinstance(values, dict) or values.get("size") not in get_args(Size):
             return values
-        network = values.get("network", {"name": "dcgan"})
+        chosen = network_class(values)
+        network = values.get("network", {"name": chosen.model_fields["name"].default})
         if isinstance(network, dict):
-            network = {**network_class(values).sizes[values["size"]], **network}
+            network = {**chosen.sizes[values["size"]], **network}
         return {**values, "network": network}
 
 

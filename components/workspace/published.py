@@ -52,6 +52,7 @@ def _manifest(folder: Path) -> Manifest:
     there = [name for name in FILES.values() if name == FILES["generator"] or (folder / name).exists()]
     manifest = {
         "network": described["training"]["network"],
+        "task": described["training"].get("task", {"name": "generate"}),
         "image": described["image"],
         "precision": described["execution"]["precision"],
         "latents": described.get("latents", "torch-mt19937"),

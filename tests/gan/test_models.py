@@ -11,11 +11,19 @@ from components.gan.errors import UserError
 from components.gan.inputs import Inputs
 from components.gan.losses import gradient_penalty
 from components.gan.models import build, layers, r3gan, second_order
-from components.gan.models.biggan import Attention, SpectralConv2d, threshold_of, truncated
-from components.gan.models.layers import BatchNorm, Downsample, Generator, standing_statistics, upsample
+from components.gan.models.biggan import Attention, threshold_of, truncated
+from components.gan.models.layers import (
+    BatchNorm,
+    Downsample,
+    Generator,
+    SpectralConv2d,
+    standing_statistics,
+    upsample,
+)
 from components.gan.models.second_order import conv2d, leaky_relu
 from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, hashed_uniform, minibatch_std
 from components.gan.options import (
+    ALL_NETWORKS,
     DCGAN,
     MLP,
     NETWORKS,
@@ -55,8 +63,8 @@ def parameters(module: nn.Module) -> list[tuple[int, ...]]:
 
 
 def test_the_table_of_networks_is_the_union() -> None:
-    assert list(NETWORKS.values()) == list(get_args(get_args(NetworkOptions)[0]))
-    assert all(NETWORKS[name]().name == name for name in NETWORKS)
+    assert list(ALL_NETWORKS.values()) == list(get_args(get_args(NetworkOptions)[0]))
+    assert all(network().name == name for name, network in ALL_NETWORKS.items())
 
 
 def test_mlp_is_the_articles() -> None:

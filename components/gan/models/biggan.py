@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from ..inputs import Inputs
 from ..options import BigGAN, ImageFormat
 from . import layers
-from .layers import BatchNorm, NetworkPair, Pyramid, pyramid
+from .layers import BatchNorm, NetworkPair, Pyramid, SpectralConv2d, SpectralNorm, pyramid
 
 LARGEST_ATTENTION = 64
 WIDEST = 16
@@ -209,43 +209,6 @@ class Attention(nn.Module):
         weights = (query.transpose(1, 2) @ key).softmax(-1)
         o = (value @ weights.transpose(1, 2).to(value.dtype)).unflatten(2, x.shape[2:])
         return x + self.gain * self.out(o)
-
-
-class SpectralNorm(nn.Module):
-    """W / sigma, the largest singular value of W by one power iteration a step (Miyato et al. 2018, algorithm 1).
-
-    The iterate u is kept in training and only used in evaluation, where it may come from a moving average: it is
-    normalised after one more iteration.
-    """
-
-    u: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("u", F.normalize(torch.randn(len(weight)), dim=0))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        matrix = weight.flatten(1)
-        # In fp32 also under autocast.
-        with torch.autocast(weight.device.type, enabled=False):
-            with torch.no_grad():
-                v = F.normalize(matrix.mT.mv(self.u), dim=0)
-                u = F.normalize(matrix.mv(v), dim=0)
-                if self.training:
-                    self.u.copy_(u)
-            sigma = u @ matrix.mv(v)
-            return weight / sigma
-
-
-class SpectralConv2d(nn.Conv2d):
-    """A convolution whose weight has a spectral norm of 1."""
-
-    def __init__(self, fan_in: int, fan_out: int, size: int, padding: int = 0, bias: bool = True) -> None:
-        super().__init__(fan_in, fan_out, size, padding=padding, bias=bias)
-        self.norm = SpectralNorm(self.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.norm(self.weight), self.bias, padding=self.padding)
 
 
 class SpectralLinear(nn.Linear):

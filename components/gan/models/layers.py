@@ -224,3 +224,42 @@ class Blur(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
         return conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 3, 3), padding=1, groups=channels)
+
+
+class SpectralNorm(nn.Module):
+    """W / sigma, the largest singular value of W by one power iteration a step (Miyato et al. 2018, algorithm 1).
+
+    The iterate u is kept in training and only used in evaluation, where it may come from a moving average: it is
+    normalised after one more iteration.
+    """
+
+    u: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("u", F.normalize(torch.randn(len(weight)), dim=0))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        # In fp32 also under autocast.
+        with torch.autocast(weight.device.type, enabled=False):
+            with torch.no_grad():
+                v = F.normalize(matrix.mT.mv(self.u), dim=0)
+                u = F.normalize(matrix.mv(v), dim=0)
+                if self.training:
+                    self.u.copy_(u)
+            sigma = u @ matrix.mv(v)
+            return weight / sigma
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution whose weight has a spectral norm of 1."""
+
+    def __init__(
+        self, fan_in: int, fan_out: int, size: int, padding: int = 0, bias: bool = True, stride: int = 1
+    ) -> None:
+        super().__init__(fan_in, fan_out, size, stride=stride, padding=padding, bias=bias)
+        self.norm = SpectralNorm(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.norm(self.weight), self.bias, stride=self.stride, padding=self.padding)

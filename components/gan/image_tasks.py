@@ -1,0 +1,263 @@
+"""Images from images: what a task shows of a real image, what it is laid on, and how a network's output is laid on it.
+
+Everything random comes in as uniform numbers, so that what an image becomes is a function of its name and not of the
+process. The output of a network is a correction of the baseline, what a person would do without one: a network whose
+last layer is 0 makes the baseline itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import holes, wear
+from .errors import UserError
+from .options import ImageFormat
+from .task_options import AnyTask, Colorize, Generate, Inpaint, Restore, SuperResolve
+
+
+class ImageTask(ABC):
+    """A way from real images to what a network is given of them, and from what it returns to images.
+
+    Images are (B, C, H, W) in [-1, 1], and conditions (B, K, h, w) with H = scale * h and W = scale * w.
+
+    Attributes:
+        scale: how many times larger the image is than its condition.
+        reach: pixels of the condition to each side that the baseline looks at.
+    """
+
+    scale = 1
+    reach = 0
+
+    def check(self, image: ImageFormat) -> None:
+        """Check that the task can be done with such images.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if image.height % self.scale or image.width % self.scale:
+            raise UserError(
+                f"images of {image.width}x{image.height} are no {self.scale} times larger ones: "
+                f"set preprocess.resolution to a multiple of {self.scale}"
+            )
+
+    def given(self, channels: int) -> int:
+        """Return how many channels the condition has of an image with so many."""
+        return channels
+
+    def corrected(self, channels: int) -> int:
+        """Return how many channels a network's output has for an image with so many."""
+        return channels
+
+    def numbers(self, image: ImageFormat) -> int:
+        """Return how many uniform numbers `degrade` takes for each image."""
+        return 0
+
+    @abstractmethod
+    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
+        """Return the condition that a real image is to be made from, by uniform numbers u (B, numbers) in [0, 1)."""
+
+    def condition(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the condition of a picture (B, C, h, w) as a user has it; 1 in `mask` (B, 1, h, w) is to be repainted.
+
+        Raises:
+            UserError: there is a mask, which only repairs have.
+        """
+        if mask is not None:
+            raise UserError("only a model that repairs pictures takes a mask")
+        return picture
+
+    def hidden(self, condition: Tensor) -> Tensor:
+        """Return the condition without what the network must not see; what is hidden already stays as it is."""
+        return condition
+
+    @abstractmethod
+    def baseline(self, condition: Tensor) -> Tensor:
+        """Return the image that is made without a network; of a condition of which is hidden what must be."""
+
+    def compose(self, output: Tensor, condition: Tensor) -> Tensor:
+        """Return the image in [-1, 1]: the baseline of `condition`, corrected by a network's `output` (B, ..., H, W).
+
+        Beyond the range the gradient is that within, so that what left it can come back.
+        """
+        made = self.baseline(condition) + output
+        return _straight_through(made, made.clamp(-1, 1))
+
+    def difference(self, made: Tensor, real: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean absolute difference of each image to its original, where the task may change it: (B,)."""
+        return (made - real).abs().mean((1, 2, 3))
+
+
+class SuperResolving(ImageTask):
+    """The condition is the image shrunk `factor` times in whole levels; the baseline its bicubic enlargement."""
+
+    reach = 2
+
+    def __init__(self, factor: int) -> None:
+        self.scale = factor
+
+    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
+        size = image.shape[2] // self.scale, image.shape[3] // self.scale
+        # Whole levels: sums of them by these weights are exact where there may be a tie.
+        levels = _bicubic(wear.rounded(wear.to_levels(image)), size)
+        return wear.from_levels(levels, image)
+
+    def baseline(self, condition: Tensor) -> Tensor:
+        height, width = condition.shape[2:]
+        return _bicubic(condition, (height * self.scale, width * self.scale)).clamp(-1, 1)
+
+
+class Inpainting(ImageTask):
+    """The condition is the image with its holes filled smoothly, and where they are: 1 within, in the last channel.
+
+    Outside of the holes the image is the condition's, to the bit.
+    """
+
+    def __init__(self, options: Inpaint) -> None:
+        self.options = options
+
+    def given(self, channels: int) -> int:
+        return channels + 1
+
+    def numbers(self, image: ImageFormat) -> int:
+        return holes.NUMBERS
+
+    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
+        hole = holes.holes(u, image.shape[2], image.shape[3], self.options.share, self.options.kinds)
+        return self.condition(image, hole)
+
+    def condition(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is None:
+            raise UserError("a model that repairs pictures needs a mask: what is 1 in it is repainted")
+        return self.hidden(torch.cat((picture, mask.to(picture.dtype)), 1))
+
+    def hidden(self, condition: Tensor) -> Tensor:
+        image, hole = condition[:, :-1], condition[:, -1:]
+        return torch.cat((holes.filled(image, hole), (hole > 0).to(condition.dtype)), 1)
+
+    def baseline(self, condition: Tensor) -> Tensor:
+        return condition[:, :-1]
+
+    def compose(self, output: Tensor, condition: Tensor) -> Tensor:
+        return torch.where(condition[:, -1:] > 0, super().compose(output, condition), condition[:, :-1])
+
+    def difference(self, made: Tensor, real: Tensor, condition: Tensor) -> Tensor:
+        hole = condition[:, -1:] > 0
+        total = torch.where(hole, (made - real).abs(), 0.0).sum((1, 2, 3))
+        return total / (hole.sum((1, 2, 3)) * made.shape[1]).clamp(min=1)
+
+
+class Colorizing(ImageTask):
+    """The condition is the brightness in whole levels (luma of ITU-R BT.601), which the image keeps.
+
+    The output is two differences of colour, which are reduced together where the image could not show them.
+    """
+
+    def check(self, image: ImageFormat) -> None:
+        super().check(image)
+        if image.channels != 3:
+            raise UserError(
+                f"colours are learned from RGB images, and these have {image.channels} channels: "
+                "set preprocess.channels to 3, or train.task to another"
+            )
+
+    def given(self, channels: int) -> int:
+        return 1
+
+    def corrected(self, channels: int) -> int:
+        return 2
+
+    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
+        return wear.from_levels(wear.mixed(wear.to_levels(image), wear.YCC[:1]), image)
+
+    def condition(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        super().condition(picture, mask)
+        return picture if picture.shape[1] == 1 else wear.mixed(picture[:, :3], wear.YCC[:1])
+
+    def baseline(self, condition: Tensor) -> Tensor:
+        return condition.expand(-1, 3, -1, -1)
+
+    def compose(self, output: Tensor, condition: Tensor) -> Tensor:
+        colour = wear.mixed(output, tuple(row[1:] for row in wear.RGB))
+        # How much of it fits between the brightness and the end of the range, in the channel where least does.
+        room = torch.where(colour > 0, 1 - condition, 1 + condition) / colour.abs().clamp(min=1e-6)
+        fits = room.amin(1, keepdim=True).clamp(0, 1)
+        return _straight_through(condition + colour, (condition + fits * colour).clamp(-1, 1))
+
+
+class Restoring(ImageTask):
+    """The condition is the image worn: darkened, blurred, noisy and stored as a JPEG. It is its own baseline."""
+
+    def __init__(self, options: Restore) -> None:
+        self.options = options
+
+    def check(self, image: ImageFormat) -> None:
+        super().check(image)
+        if image.channels not in (1, 3):
+            raise UserError(
+                f"worn pictures are grey or RGB, and these images have {image.channels} channels: "
+                "set preprocess.channels to 1 or 3, or train.task to another"
+            )
+
+    def numbers(self, image: ImageFormat) -> int:
+        return 5 + image.height * image.width * image.channels
+
+    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
+        options = self.options
+        contrast, darkness, blur, noise = (
+            low + u[:, number].double() * (high - low)
+            for number, (low, high) in enumerate((options.contrast, options.darkness, options.blur, options.noise))
+        )
+        levels = 127.5 + (wear.to_levels(image) - 127.5) * contrast.view(-1, 1, 1, 1)
+        levels = levels * (1 - darkness).view(-1, 1, 1, 1)
+        if options.blur[1]:
+            levels = wear.blurred(levels, blur)
+        if options.noise[1]:
+            levels = wear.noisy(levels, noise, u[:, 5:])
+        if options.jpeg:
+            low, high = options.jpeg
+            levels = wear.jpeg(levels, (low + u[:, 4].double() * (high - low + 1)).floor())
+        return wear.from_levels(levels, image)
+
+    def baseline(self, condition: Tensor) -> Tensor:
+        return condition
+
+
+def task_of(options: AnyTask) -> ImageTask | None:
+    """Return the task that `options` describe; None where images are made from noise."""
+    match options:
+        case Generate():
+            return None
+        case SuperResolve():
+            return SuperResolving(options.factor)
+        case Inpaint():
+            return Inpainting(options)
+        case Colorize():
+            return Colorizing()
+        case Restore():
+            return Restoring(options)
+
+
+def _bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """`image` in another size by Keys' kernel with a = -1/2 (1981), widened where it shrinks, as Pillow's."""
+    return F.interpolate(image, size, mode="bicubic", antialias=True)
+
+
+def _straight_through(made: Tensor, kept: Tensor) -> Tensor:
+    """`kept`, with the gradient of `made`."""
+    result: Tensor = _StraightThrough.apply(made, kept.detach())
+    return result
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, made: Tensor, kept: Tensor) -> Tensor:
+        return kept.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

@@ -1,0 +1,137 @@
+"""What the networks of image tasks share: a generator that corrects a baseline, and a discriminator of patches.
+
+Neither normalises over an image or a batch, so that a pixel depends on those near it alone: a picture may be made in
+windows, and have any size that is a multiple of what the generator says.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import UserError
+from ..image_tasks import ImageTask
+from ..inputs import Inputs
+from ..options import ImageFormat
+from . import layers
+from .layers import SpectralConv2d
+
+
+class ImageGenerator(layers.Generator):
+    """Conditions (B, K, h, w) -> images (B, C, scale * h, scale * w) in [-1, 1].
+
+    Attributes:
+        multiple: what both sides of a condition are multiples of.
+        receptive_field: pixels of the condition to each side of its own that a pixel of the image may depend on.
+        scale: how many times larger the image is than its condition.
+    """
+
+    def __init__(self, task: ImageTask, multiple: int, receptive_field: int) -> None:
+        super().__init__()
+        self.task, self.scale, self.multiple = task, task.scale, multiple
+        self.receptive_field = max(receptive_field, task.reach)
+
+    @abstractmethod
+    def correction(self, condition: Tensor) -> Tensor:
+        """Return what is added to the baseline of `condition`; 0 before any training."""
+
+    def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
+        assert inputs.condition is not None
+        return self.task.compose(self.correction(inputs.condition).float(), inputs.condition)
+
+    def check(self, name: str, image: ImageFormat) -> None:
+        """Check that the network, called `name`, can make such images.
+
+        Raises:
+            UserError: it cannot.
+        """
+        self.task.check(image)
+        side = self.multiple * self.scale
+        if image.height % side or image.width % side:
+            raise UserError(
+                f"{name} cannot make images of {image.width}x{image.height} here: "
+                f"set preprocess.resolution to a multiple of {side}"
+            )
+
+
+class PatchDiscriminator(nn.Module):
+    """Images (B, C, H, W) -> logits (B, patches), one for each 4x4 pixels, by what lies around them.
+
+    Convolutions with spectral norm (Miyato et al. 2018) but for the first and the last, a quarter of the resolution at
+    the end (Isola et al. 2017, section 3.2.2). What the image was made from is not looked at.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.hidden = nn.ModuleList(
+            (
+                SpectralConv2d(width, 2 * width, 4, padding=1, stride=2),
+                SpectralConv2d(2 * width, 4 * width, 4, padding=1, stride=2),
+                SpectralConv2d(4 * width, 4 * width, 3, padding=1),
+            )
+        )
+        self.last = nn.Conv2d(4 * width, 1, 3, padding=1)
+        start(self.first)
+        nn.init.normal_(self.last.weight, 0.0, (9 * 4 * width) ** -0.5)
+        nn.init.zeros_(cast(Tensor, self.last.bias))
+
+    def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
+        return self.logits(self.features(image))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Return what each layer but the last sees in the images."""
+        seen = [F.leaky_relu(self.first(image), 0.2)]
+        for layer in self.hidden:
+            seen.append(F.leaky_relu(layer(seen[-1]), 0.2))
+        return seen
+
+    def logits(self, features: list[Tensor]) -> Tensor:
+        """Return the logits of images of which these are the features."""
+        # In fp32: a loss sees differences that bf16 rounds away.
+        with torch.autocast(features[-1].device.type, enabled=False):
+            logits: Tensor = self.last(features[-1].float())
+        return logits.flatten(1)
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(x))), of x (B, width, H, W) (Lim et al. 2017, figure 2c)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        start(self.first)
+        # Small, so that many of them in a row leave the signal as large as it is (Wang et al. 2018, section 3.1).
+        start(self.second, 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(x)))
+
+
+class Tail(nn.Module):
+    """x (B, width, h, w) -> corrections (B, channels, scale * h, scale * w), of which all start at 0.
+
+    Each pixel of x has `scale`^2 of them side by side (Shi et al. 2016, "Real-time single image ... sub-pixel").
+    """
+
+    def __init__(self, width: int, channels: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.Conv2d(width, channels * scale**2, 3, padding=1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), self.scale)
+
+
+def start(conv: nn.Conv2d, gain: float = 1.0) -> None:
+    """Let `conv` keep the deviation of what goes through it and a ReLU (He et al. 2015), times `gain`."""
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    with torch.no_grad():
+        conv.weight.mul_(gain)
+    nn.init.zeros_(cast(Tensor, conv.bias))

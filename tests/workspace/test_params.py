@@ -78,7 +78,7 @@ def test_an_unknown_preset_is_named_with_the_nearest() -> None:
     [
         (
             "train: {imagess: 64}",
-            r"train.imagess is not a parameter; did you mean images\? Allowed here: network, images",
+            r"train.imagess is not a parameter; did you mean images\? Allowed here: task, network, images",
         ),
         ("trian: {images: 64}", r"trian is not a parameter; did you mean train\? Allowed here: preprocess, train"),
         ("train: {images: many}", r"train.images = 'many' is not allowed: .*integer"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -123,6 +123,20 @@ def wgan_gp(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, u: T
     """
     between = torch.lerp(real.detach(), fake.detach(), u.view(-1, 1, 1, 1)).requires_grad_(True)
     return (gradient_penalty(critic(between), between).add(1e-12).sqrt() - 1).square()
+
+
+def feature_matching(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of what layers of the discriminator see in pairs (Wang et al. 2018, eq. 4): (B,).
+
+    Shapes: for each layer (B, C, H, W) twice; the layers count alike.
+    """
+    pairs = zip(made, real, strict=True)
+    return torch.stack([(a.float() - b.float()).abs().flatten(1).mean(1) for a, b in pairs]).mean(0)
+
+
+def of_images(value: Tensor) -> Tensor:
+    """Mean over the patches of each image: (B, patches) -> (B,); what is of whole images already stays as it is."""
+    return value if value.ndim == 1 else value.mean(1)
 
 
 def path_lengths(image: Tensor, styles: Tensor, y: Tensor) -> Tensor:

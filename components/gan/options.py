@@ -420,9 +420,14 @@ class TrainingOptions(Options):
             raise ValueError(
                 "d_steps must be 1 for image tasks: while the discriminator rests there are no more of them"
             )
-        elif not self.pixel_weight and not self.adversarial_weight:
-            raise ValueError("pixel_weight and adversarial_weight are both 0, so that nothing is learned")
+        elif not all(self._teaches(self.images * point // 100) for point in range(100)):
+            raise ValueError("pixel_weight and adversarial_weight are both 0 at some time: nothing is learned then")
         return self
+
+    def _teaches(self, images: int) -> bool:
+        from .schedules import at
+
+        return any(at(weight, images, self) > 0 for weight in (self.pixel_weight, self.adversarial_weight))
 
     @model_validator(mode="after")
     def _fit_the_network(self) -> Self:

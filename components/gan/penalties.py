@@ -33,21 +33,41 @@ class Penalty(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Weights of the discriminator's penalties in one of its steps, each 0 where it is off or not due."""
+    """Weights of the discriminator's penalties in one of its steps, each 0 where it is off or not due.
+
+    `resting`: nobody asks for its opinion, so that it learns nothing either.
+    """
 
     r1: float
     r2: float
     wgan_gp: float
+    resting: bool = False
 
     @classmethod
     def of(cls, options: TrainingOptions, images: int, d_steps: int) -> Weights:
         """Return the weights after `images` images and `d_steps` steps of the discriminator."""
+        if not at(options.adversarial_weight, images, options):
+            return cls(0.0, 0.0, 0.0, resting=True)
         if d_steps % options.penalty_every:
             return cls(0.0, 0.0, 0.0)
         # Gamma / 2 (Mescheder et al. 2018, eq. 9 and 10).
         return cls(
             at(options.r1_gamma, images, options) / 2, at(options.r2_gamma, images, options) / 2, options.wgan_gp_weight
         )
+
+
+class GeneratorWeights(NamedTuple):
+    """Weights of what the generator minimises in one of its steps."""
+
+    pixel: float
+    feature: float
+    adversarial: float
+
+    @classmethod
+    def of(cls, options: TrainingOptions, images: int) -> GeneratorWeights:
+        """Return the weights after `images` images."""
+        weights = options.pixel_weight, options.feature_weight, options.adversarial_weight
+        return cls(*(at(weight, images, options) for weight in weights))
 
 
 class PathLength(nn.Module):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .ada import UPDATE_EVERY, AugmentationProbability
+from .image_tasks import task_of
 from .models.layers import Generator, NetworkPair
-from .options import Ramp, TrainingOptions
+from .options import ImageFormat, Ramp, TrainingOptions
 from .penalties import PathLength
 from .ranks import sum_gradients
 from .schedules import at, ema_decay, learning_rate_factor
@@ -23,14 +24,21 @@ class Players:
     Attributes:
         averages: moving averages of G, in evaluation mode, of which one is published: by their names in the state the
             first, "ema", and "ema_20000" for a half-life of 20,000 images besides.
+        task: what images are made from; None for noise.
         path_length: the running mean of path lengths.
         augmentation: the probability of ADA's transforms; None without ADA.
     """
 
     def __init__(
-        self, options: TrainingOptions, networks: NetworkPair, device: torch.device, precision: Literal["fp32", "bf16"]
+        self,
+        options: TrainingOptions,
+        image: ImageFormat,
+        networks: NetworkPair,
+        device: torch.device,
+        precision: Literal["fp32", "bf16"],
     ) -> None:
-        self.options, self.device, self.precision = options, device, precision
+        self.options, self.image, self.device, self.precision = options, image, device, precision
+        self.task = task_of(options.task)
         self.memory_format = torch.channels_last if options.shortcuts else torch.contiguous_format
         self.G, self.D = (
             network.to(device).to(memory_format=self.memory_format).train()  # type: ignore[call-overload]
@@ -110,6 +118,9 @@ class Players:
             module.load_state_dict({key: tensors[f"{name}/{key}"] for key in module.state_dict()})
         for name, adam in self._adams.items():
             for index, p in enumerate(adam.param_groups[0]["params"]):
+                if f"{name}/{index}/step" not in tensors:
+                    # Of a discriminator that has rested so far.
+                    continue
                 step, *moments = (tensors[f"{name}/{index}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq"))
                 # In the parameter's own memory format: another one would change the order of Adam's arithmetic.
                 average, square = (torch.empty_like(p).copy_(moment) for moment in moments)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -18,12 +19,13 @@ from .dataset import Split, TrainingBatch
 from .draws import Draws
 from .errors import DivergedError
 from .inputs import Inputs
-from .losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
+from .losses import LOSSES, feature_matching, gradient_penalty, of_images, orthogonal_penalty, path_lengths, wgan_gp
 from .models import build
+from .models.image_to_image import PatchDiscriminator
 from .models.layers import Generator
 from .options import Execution, TrainingOptions
 from .order import training_order
-from .penalties import Penalty, Weights
+from .penalties import GeneratorWeights, Penalty, Weights
 from .players import Players
 from .ranks import rank_and_ranks
 from .views import view
@@ -59,11 +61,16 @@ class Progress(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Real images and as many generated ones, (B, C, H, W) each, and the inputs that a row of both belongs to."""
+    """Real images and as many generated ones, (B, C, H, W) each, and the inputs that a row of both belongs to.
+
+    `given` is what an image task shows of the real images, (B, K, h, w), which the discriminator does not look at; None
+    without such a task.
+    """
 
     real: Tensor
     fake: Tensor
     inputs: Inputs
+    given: Tensor | None = None
 
 
 def training_loop(
@@ -85,8 +92,8 @@ def training_loop(
         torch.set_float32_matmul_precision("high")
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        networks = build(options.network, data.image)
-    players = Players(options, networks, device, execution.precision)
+        networks = build(options.network, data.image, options.task)
+    players = Players(options, data.image, networks, device, execution.precision)
     if state.tensors:
         players.restore(state.tensors)
     images, step = state.images, state.step
@@ -105,11 +112,12 @@ def training_loop(
             # The last of these pairs also serve the generator, whose weights do not change in between.
             pairs = paired(players, batch, drawn, differentiable=d_step == options.d_steps - 1)
             weights = Weights.of(options, images, step * options.d_steps + d_step)
-            averages.add(discriminator_step(players, pairs, drawn, weights))
+            if not weights.resting:
+                averages.add(discriminator_step(players, pairs, drawn, weights))
             images += options.batch
 
         # Generator, and the moving average of its weights.
-        averages.add(generator_step(players, pairs, draws.at(step)))
+        averages.add(generator_step(players, pairs, draws.at(step), GeneratorWeights.of(options, before)))
         players.update_ema(images)
         step += 1
 
@@ -126,14 +134,21 @@ def training_loop(
 def paired(players: Players, batch: TrainingBatch, draws: Draws, differentiable: bool) -> Pairs:
     """Pair the real images of `batch`, mirrored at random if asked for, with generated ones of the same inputs.
 
-    Each gets a latent of its own. With `differentiable` a loss of the generated images can go back to G.
+    Each gets a latent of its own, or is made from what the task shows of its real image. With `differentiable` a loss
+    of the generated images can go back to G.
     """
+    options, task = players.options, players.task
     batch = batch._replace(real=batch.real.contiguous(memory_format=players.memory_format))
-    if players.options.mirror:
+    if options.mirror:
         batch = batch.mirrored(draws.uniform("mirror", 1) >= 0.5)
-    inputs = Inputs(draws.normal("latent", players.options.network.latent), batch.label, batch.condition)
+    inputs = Inputs(draws.normal("latent", options.network.latent), batch.label, batch.condition)
+    given = None
+    if task is not None:
+        given = task.degrade(batch.real, draws.uniform("degrade", task.numbers(players.image)))
+        given = given.contiguous(memory_format=players.memory_format)
     with players.autocast(), torch.set_grad_enabled(differentiable):
-        return Pairs(batch.real, players.G(inputs).float(), inputs)
+        made_from = inputs if given is None else replace(inputs, condition=given)
+        return Pairs(batch.real, players.G(made_from).float(), inputs, given)
 
 
 def discriminator_step(players: Players, pairs: Pairs, draws: Draws, weights: Weights) -> dict[str, Tensor]:
@@ -159,21 +174,23 @@ def discriminator_step(players: Players, pairs: Pairs, draws: Draws, weights: We
             logits_real, logits_fake = D(*both).float().chunk(2)
 
     # Adversarial loss, and penalties where they are due.
-    loss_D = loss.discriminator(logits_real, logits_fake)
+    loss_D = of_images(loss.discriminator(logits_real, logits_fake))
     curves = {
         "discriminator_loss": loss_D.detach(),
-        "discriminator_accuracy": loss.accuracy(logits_real, logits_fake),
-        "diversity": diversity(pairs.fake, pairs.real, inputs.label),
+        "discriminator_accuracy": of_images(loss.accuracy(logits_real, logits_fake)),
     }
+    if pairs.given is None:
+        # Images of a task differ as their conditions do.
+        curves["diversity"] = diversity(pairs.fake, pairs.real, inputs.label)
 
     def between() -> Tensor:
         u = draws.uniform("between", 1)
         with players.autocast():
-            return wgan_gp(partial(D, inputs=given_real), view_real, view_fake, u)
+            return wgan_gp(lambda image: of_images(D(image, given_real)), view_real, view_fake, u)
 
     penalties = (
-        Penalty("r1", weights.r1, options.penalty_every, lambda: gradient_penalty(logits_real, real)),
-        Penalty("r2", weights.r2, options.penalty_every, lambda: gradient_penalty(logits_fake, fake)),
+        Penalty("r1", weights.r1, options.penalty_every, lambda: gradient_penalty(of_images(logits_real), real)),
+        Penalty("r2", weights.r2, options.penalty_every, lambda: gradient_penalty(of_images(logits_fake), fake)),
         Penalty("wgan_gp", weights.wgan_gp, options.penalty_every, between),
     )
     for penalty in penalties:
@@ -185,42 +202,76 @@ def discriminator_step(players: Players, pairs: Pairs, draws: Draws, weights: We
     # Update D, and the probability of augmentation by how sure it is.
     players.step_discriminator(loss_D.sum() / options.batch)
     if players.augmentation is not None:
-        players.augmentation.observe(logits_real.detach())
+        players.augmentation.observe(of_images(logits_real).detach())
     return curves
 
 
-def generator_step(players: Players, pairs: Pairs, draws: Draws) -> dict[str, Tensor]:
-    """Teach G to make images that D takes for real (Goodfellow et al. 2014, algorithm 1).
+def generator_step(players: Players, pairs: Pairs, draws: Draws, weights: GeneratorWeights) -> dict[str, Tensor]:
+    """Teach G to make images that D takes for real (Goodfellow et al. 2014, algorithm 1), near a task's originals.
 
     `pairs` must be differentiable.
 
     Returns: what the curves show of it, for each image (B,) or a scalar.
     """
-    options, D, inputs = players.options, players.D, pairs.inputs
-    loss = LOSSES[options.loss]
+    options = players.options
+    curves: dict[str, Tensor] = {}
+    loss_G = torch.zeros((), device=players.device)
+    if players.task is not None:
+        curves = _errors(players, pairs)
+        loss_G = loss_G + weights.pixel * curves["pixel_error"]
+    if weights.adversarial:
+        # By a discriminator that is frozen: its own gradients are not computed. (Without shortcuts they are, and thrown
+        # away.)
+        players.D.requires_grad_(not options.shortcuts)
+        adversarial, features = _opinion(players, pairs, draws, weights)
+        loss_G = loss_G + weights.adversarial * adversarial
+        if features is not None:
+            loss_G = loss_G + weights.feature * features
+            curves |= {"adversarial_loss": adversarial, "feature_error": features}
+    curves["generator_loss"] = loss_G
 
-    # Logits, by a discriminator that is frozen: its own gradients are not computed. (Without shortcuts they are, and
-    # thrown away.)
-    D.requires_grad_(not options.shortcuts)
-    with players.autocast():
-        logits_fake = D(*_view(players, pairs.fake, inputs, draws, "generator")).float()
-        logits_real = logits_fake
-        if loss.relativistic:
-            logits_real = D(*_view(players, pairs.real, inputs, draws, "generator real")).float()
-
-    # Adversarial loss, and penalties where they are due.
-    loss_G = loss.generator(logits_real.detach(), logits_fake)
-    curves = {"generator_loss": loss_G.detach()}
+    # Penalties where they are due.
     objective = loss_G.sum() / options.batch
     for penalty in _generator_penalties(players, pairs, draws):
         if penalty.weight:
             value = penalty.value()
             objective = objective + penalty.weight * penalty.every * value.sum() / penalty.images
-            curves[penalty.name] = value.detach()
+            curves[penalty.name] = value
 
     # Update G.
     players.step_generator(objective)
-    return curves
+    return {name: value.detach() for name, value in curves.items()}
+
+
+def _errors(players: Players, pairs: Pairs) -> dict[str, Tensor]:
+    """Mean absolute errors of each image that a task made, and of the baseline of the same condition, (B,) each."""
+    task, given = players.task, pairs.given
+    assert task is not None
+    assert given is not None
+    with torch.no_grad():
+        baseline = task.difference(task.baseline(given), pairs.real, given)
+    return {"pixel_error": task.difference(pairs.fake, pairs.real, given), "baseline_error": baseline}
+
+
+def _opinion(players: Players, pairs: Pairs, draws: Draws, weights: GeneratorWeights) -> tuple[Tensor, Tensor | None]:
+    """Adversarial loss of each generated image (B,), and if it has a weight the error of its features (B,)."""
+    D, inputs, loss = players.D, pairs.inputs, LOSSES[players.options.loss]
+    features = None
+    with players.autocast():
+        seen = _view(players, pairs.fake, inputs, draws, "generator")
+        if weights.feature:
+            assert isinstance(D, PatchDiscriminator)
+            made = D.features(seen[0])
+            with torch.no_grad():
+                # Under the same augmentation, so that they stay pairs.
+                real = D.features(_view(players, pairs.real, inputs, draws, "generator")[0])
+            features, logits_fake = feature_matching(made, real), D.logits(made).float()
+        else:
+            logits_fake = D(*seen).float()
+        logits_real = logits_fake
+        if loss.relativistic:
+            logits_real = D(*_view(players, pairs.real, inputs, draws, "generator real")).float()
+    return of_images(loss.generator(logits_real.detach(), logits_fake)), features
 
 
 def _generator_penalties(players: Players, pairs: Pairs, draws: Draws) -> tuple[Penalty, ...]:

@@ -90,10 +90,7 @@ def _report(
 
 
 def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None:
-    text = (
-        f"G {row['generator_loss']:.2f}, D {row['discriminator_loss']:.2f}, "
-        f"D accuracy {row['discriminator_accuracy']:.0%}"
-    )
+    text = _words(row)
     bar.set_postfix_str(text)
     if "score" in row and "images_per_second" in row:
         speed = row["images_per_second"]
@@ -109,3 +106,13 @@ def _show(bar: tqdm[Any], row: dict[str, Any], options: TrainingOptions) -> None
 def _write(bar: tqdm[Any], line: str) -> None:
     bar.write(line)
     sys.stdout.flush()
+
+
+def _words(row: dict[str, Any]) -> str:
+    """Return what a point of the curves says of the players; a discriminator that rests says nothing."""
+    words = [f"G {row['generator_loss']:.2f}"]
+    if "pixel_error" in row:
+        words = [f"error {row['pixel_error'] / max(row['baseline_error'], 1e-9):.2f} of the baseline's", *words]
+    if "discriminator_loss" in row:
+        words += [f"D {row['discriminator_loss']:.2f}", f"D accuracy {row['discriminator_accuracy']:.0%}"]
+    return ", ".join(words)

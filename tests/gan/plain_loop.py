@@ -12,6 +12,7 @@ from torch import Tensor
 
 from components.gan.augmentation import UNIFORMS, augment
 from components.gan.dataset import Split
+from components.gan.image_tasks import task_of
 from components.gan.inputs import Inputs
 from components.gan.losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths
 from components.gan.models import build
@@ -106,6 +107,58 @@ def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> I
         yield {
             f"{name}/{key}": value
             for name, network in {"generator": G, "discriminator": D, **averages}.items()
+            for key, value in network.state_dict().items()
+        }
+
+
+def plain_task_loop(options: TrainingOptions, data: Split, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """The same for an image task, without mirroring, augmentation and penalties."""
+    task = task_of(options.task)
+    assert task is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        G, D = (n.to(device).train() for n in build(options.network, data.image, options.task))
+    average = copy.deepcopy(G)
+    adam_G, adam_D = (
+        torch.optim.Adam(network.parameters(), eps=1e-8, foreach=False, fused=False) for network in (G, D)
+    )
+    loss, order = LOSSES[options.loss], training_order(options, data)
+    images, step = 0, 0
+    while True:
+        for adam, rate in ((adam_G, options.learning_rate_generator), (adam_D, options.learning_rate_discriminator)):
+            adam.param_groups[0]["lr"] = at(rate, images, options) * learning_rate_factor(options, images)
+            adam.param_groups[0]["betas"] = (options.adam_betas[0], at(options.adam_betas[1], images, options))
+        weights = options.pixel_weight, options.feature_weight, options.adversarial_weight
+        pixel, feature, adversarial = (at(weight, images, options) for weight in weights)
+        real, label, _ = data.batch(order(images, images + options.batch), device)
+        real = real.contiguous()
+        rng = generator_for(options.seed, step, "degrade 0")
+        given = task.degrade(real, torch.rand(options.batch, task.numbers(data.image), generator=rng).to(device))
+        inputs = Inputs.without_latent(label, given)
+        fake = G(inputs)
+        if adversarial:
+            logits_real, logits_fake = D(torch.cat((real, fake.detach())), inputs).chunk(2)
+            adam_D.zero_grad()
+            loss.discriminator(logits_real, logits_fake).mean().backward()
+            adam_D.step()
+        images += options.batch
+        objective = pixel * task.difference(fake, real, given).mean()
+        if adversarial:
+            made, seen = D.features(fake), [layer.detach() for layer in D.features(real)]
+            objective = objective + adversarial * loss.generator(logits_real, D.logits(made)).mean()
+            apart = [(a - b).abs().mean() for a, b in zip(made, seen, strict=True)]
+            objective = objective + feature * torch.stack(apart).mean()
+        adam_G.zero_grad()
+        objective.backward()
+        adam_G.step()
+        with torch.no_grad():
+            decay = ema_decay(options, images)
+            for kept, value in zip(average.parameters(), G.parameters(), strict=True):
+                kept.copy_(torch.lerp(value, kept, decay))
+        step += 1
+        yield {
+            f"{name}/{key}": value
+            for name, network in {"generator": G, "discriminator": D, "ema": average}.items()
             for key, value in network.state_dict().items()
         }
 

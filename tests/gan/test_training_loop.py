@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from components.gan.curves import diversity
 from components.gan.dataset import Split
@@ -23,6 +21,7 @@ from components.gan.schedules import at, ema_decay, learning_rate_factor
 from components.gan.training_loop import START, State, training_loop
 from tests.gan.test_models import NARROW
 from tests.harness.float64 import in_float64
+from tests.harness.ranks import spawn
 
 # Each network under its recipe and with the regularisers that it may have, so that each of them is tested with one.
 SMALL: dict[str, dict[str, Any]] = {
@@ -235,20 +234,6 @@ def test_the_batch_is_cut_in_groups_that_stay_together() -> None:
 # --- several ranks ---
 
 
-def _spawn(function: Any, ranks: int, *arguments: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_rank, (ranks, port, function, arguments), nprocs=ranks)
-
-
-def _rank(rank: int, ranks: int, port: int, function: Any, arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
-    function(rank, ranks, *arguments)
-    dist.destroy_process_group()
-
-
 def _trained(network: str, split: Split) -> dict[str, torch.Tensor]:
     """The state and the metrics after steps with every penalty, in float64."""
     # The adaptive augmentation of dcgan begins with the fifth step.
@@ -280,7 +265,7 @@ def trained_by_ranks(
 ) -> Path:
     """What each of 2 or 3 ranks has after a few steps of every network; processes start once for all of them."""
     out = tmp_path_factory.mktemp("ranks")
-    _spawn(_train_rank, request.param, split_folder, out)
+    spawn(_train_rank, request.param, split_folder, out)
     return out
 
 
@@ -309,7 +294,7 @@ def _resume_rank(rank: int, ranks: int, folder: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_a_resume_of_several_ranks_ends_in_the_same_bits(ranks: int, split_folder: Path, tmp_path: Path) -> None:
-    _spawn(_resume_rank, ranks, split_folder, tmp_path)
+    spawn(_resume_rank, ranks, split_folder, tmp_path)
     # Five boundaries within six steps.
     assert [file.read_text() for file in tmp_path.iterdir()] == [str(5 * len(ALL))] * ranks
 
@@ -330,7 +315,7 @@ def _norm_input() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_batch_norm_over_unequal_ranks_is_that_of_the_union(tmp_path: Path) -> None:
-    _spawn(_norm_rank, 3, tmp_path)
+    spawn(_norm_rank, 3, tmp_path)
     x, weight = _norm_input()
     norm, x = BatchNorm(4), x.requires_grad_(True)
     (norm(x) * weight).sum().backward()

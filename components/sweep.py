@@ -135,8 +135,16 @@ def parse(text: str) -> list[Values]:
 
 
 def around(train: Train) -> list[list[Values]]:
-    """Half and double the gradient penalties that there are, and the same of both learning rates."""
-    together = (("r1_gamma", "r2_gamma"), ("learning_rate_generator", "learning_rate_discriminator"))
+    """Half and double the gradient penalties that there are, and the same of both learning rates.
+
+    Of an image task also the weight of the adversarial loss, which trades errors for texture.
+    """
+    together: list[tuple[str, ...]] = [
+        ("r1_gamma", "r2_gamma"),
+        ("learning_rate_generator", "learning_rate_discriminator"),
+    ]
+    if train.task.name != "generate":
+        together.append(("adversarial_weight",))
     present = [[name for name in names if getattr(train, name)] for names in together]
     return [
         [{f"train.{name}": scaled(getattr(train, name), factor) for name in names} for factor in FACTORS]
@@ -183,8 +191,8 @@ def sweep(trials: Sequence[Trial], dataset: Dataset, workspace: Workspace, at_on
     """
     require_feature_net(dataset.image)
     dataset.verified()
-    for network in {trial.options.network for trial in trials}:
-        build(network, dataset.image)
+    for network, task in {(trial.options.network, trial.options.task) for trial in trials}:
+        build(network, dataset.image, task)
     records = _Records(trials, dataset, workspace)
     if records.due:
         session.start()

@@ -37,7 +37,7 @@ def train(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> M
     """
     require_feature_net(dataset.image)
     dataset.verified()
-    parameters = parameter_counts(options.network, dataset.image)
+    parameters = parameter_counts(options.network, dataset.image, options.task)
     workspace.check_training(key.id)
     run = TrainingFolder(workspace.state / "training" / key.id)
     mirror = TrainingMirror.of_training(run.path, options.storage, key.id)

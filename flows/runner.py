@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
-from components.gan.options import ImageFormat
+from components.gan.errors import UserError
+from components.gan.options import ImageFormat, TaskOptions
 from components.provenance import ledger
 from components.services.tracking import connection, registry
 from components.training import begun
@@ -40,6 +41,9 @@ class Work(NamedTuple):
         # They are looked for before the data set that they need may be replaced.
         begun.open_trainings(params, workspace)
         inputs = tuple(_input(source, params, workspace) for source in stage.inputs)
+        for model in inputs:
+            if isinstance(model, Model):
+                refuse_to_judge(model.training.task)
         key = key_of(stage, options, *inputs, *files_named(options, workspace))
         if stage.artifact is Model and not stage.find(workspace, key):
             key = begun.key_to_go_on_with(key, params, workspace)
@@ -68,6 +72,27 @@ class Work(NamedTuple):
         verb = getattr(import_module(f"components.{self.stage.name}"), self.stage.name)
         made: Artifact = verb(getattr(self.params, self.stage.name), *self.inputs, self.key, self.workspace)
         return made
+
+
+def refuse_to_judge(task: TaskOptions, half: bool = False) -> None:
+    """Refuse to go beyond the training of an image task, of which nothing that follows knows yet.
+
+    `half`: it is that of a training that waits to be finished.
+
+    Raises:
+        UserError: it is such a task.
+    """
+    if task.name == "generate":
+        return
+    if half:
+        raise UserError(
+            f"a training of the task {task.name} waits to be finished, which `ganflow run` cannot judge yet: "
+            "finish it by `ganflow train`, or give it up by --discard-training"
+        )
+    raise UserError(
+        f"the task {task.name} can be trained but not judged yet: run `ganflow preprocess` and `ganflow train`, "
+        "which leave the model in artifacts/model"
+    )
 
 
 def run_stage(name: str, params: Params, workspace: Workspace, flow_run: str | None = None) -> Artifact:
@@ -103,7 +128,8 @@ def _check_size(params: Params) -> None:
 
     height, width = params.preprocess.shape
     # How many channels and classes there are only the data tell; whether a size can be made does not depend on them.
-    parameter_counts(params.train.network, ImageFormat(height=height, width=width, channels=3, classes=("any",)))
+    image = ImageFormat(height=height, width=width, channels=3, classes=("any",))
+    parameter_counts(params.train.network, image, params.train.task)
 
 
 def _input(source: str, params: Params, workspace: Workspace) -> Artifact | str:

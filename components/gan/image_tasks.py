@@ -79,6 +79,10 @@ class ImageTask(ABC):
     def baseline(self, condition: Tensor) -> Tensor:
         """Return the image that is made without a network; of a condition of which is hidden what must be."""
 
+    def shown(self, condition: Tensor) -> Tensor:
+        """Return the condition as a person sees it, in the size and channels of the image."""
+        return self.baseline(condition)
+
     def compose(self, output: Tensor, condition: Tensor) -> Tensor:
         """Return the image in [-1, 1]: the baseline of `condition`, corrected by a network's `output` (B, ..., H, W).
 
@@ -109,6 +113,9 @@ class SuperResolving(ImageTask):
     def baseline(self, condition: Tensor) -> Tensor:
         height, width = condition.shape[2:]
         return _bicubic(condition, (height * self.scale, width * self.scale)).clamp(-1, 1)
+
+    def shown(self, condition: Tensor) -> Tensor:
+        return condition.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
 
 class Inpainting(ImageTask):
@@ -141,6 +148,9 @@ class Inpainting(ImageTask):
 
     def baseline(self, condition: Tensor) -> Tensor:
         return condition[:, :-1]
+
+    def shown(self, condition: Tensor) -> Tensor:
+        return torch.where(condition[:, -1:] > 0, 1.0, condition[:, :-1])
 
     def compose(self, output: Tensor, condition: Tensor) -> Tensor:
         return torch.where(condition[:, -1:] > 0, super().compose(output, condition), condition[:, :-1])

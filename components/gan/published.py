@@ -129,7 +129,13 @@ class Published:
         return restored(self.manifest.network, self.image, weights, "discriminator", self.task).eval()
 
     def inputs(self, seeds: Sequence[int], labels: npt.NDArray[np.int64]) -> Inputs:
-        """Return the inputs of the images that have these seeds and labels (N,)."""
+        """Return the inputs of the images that have these seeds and labels (N,).
+
+        Raises:
+            UserError: the model makes images of images.
+        """
+        if self.task.name != "generate":
+            raise UserError(f"this model makes images of images, by the task {self.task.name}: it makes none of noise")
         z = LATENTS[self.manifest.latents](seeds, self.manifest.network.latent)
         return Inputs(z, torch.from_numpy(labels))
 

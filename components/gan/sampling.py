@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .dataset import Pixels, to_pixels
+from .dataset import Pixels, to_pixels, to_signed
+from .image_tasks import ImageTask
 from .inputs import Inputs
+from .options import ImageFormat
 
 
 def generator_for(*name: int | str) -> torch.Generator:
@@ -28,6 +30,12 @@ def latents(seeds: Sequence[int], size: int) -> Tensor:
 def seeded(seeds: Sequence[int], labels: npt.NDArray[np.int64], latent: int) -> Inputs:
     """Return the inputs of images that have these seeds, and labels (len(seeds),), where z has the size `latent`."""
     return Inputs(latents(seeds, latent), torch.from_numpy(labels))
+
+
+def conditions(task: ImageTask, originals: Pixels, seeds: Sequence[int], image: ImageFormat) -> Tensor:
+    """Return what `task` shows of images (N, H, W, C): (N, K, h, w), each a function of the image and its own seed."""
+    u = [torch.rand(task.numbers(image), generator=generator_for("degrade", seed)) for seed in seeds]
+    return task.degrade(to_signed(torch.from_numpy(np.ascontiguousarray(originals))), torch.stack(u))
 
 
 def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:

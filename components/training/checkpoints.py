@@ -23,7 +23,7 @@ from ..gan.errors import DamagedError
 from ..gan.options import Execution
 from ..gan.training_loop import State
 from ..workspace.files import disk_errors, sealed, sha256_of, sync, unsealed
-from .scoring import best_of
+from .points import best_of
 
 # The newest may turn out to be damaged.
 KEPT = 2

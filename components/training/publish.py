@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 
 from ..gan.models import build
-from ..gan.options import ImageFormat, NetworkOptions, TrainingOptions
+from ..gan.options import GENERATE, ImageFormat, NetworkOptions, TaskOptions, TrainingOptions
 from ..workspace.artifacts import Dataset, Key, Model
 from ..workspace.files import staging
 from .checkpoints import TrainingFolder
-from .scoring import scores_of
+from .points import scores_of
 
 
 class ParameterCounts(NamedTuple):
@@ -24,14 +24,16 @@ class ParameterCounts(NamedTuple):
     discriminator: int
 
 
-def parameter_counts(options: NetworkOptions, image: ImageFormat) -> ParameterCounts:
+def parameter_counts(options: NetworkOptions, image: ImageFormat, task: TaskOptions = GENERATE) -> ParameterCounts:
     """Count the parameters of the networks for `image`, without taking memory for them.
 
     Raises:
         UserError: the networks cannot make such images.
     """
     with torch.device("meta"):
-        return ParameterCounts(*(sum(p.numel() for p in network.parameters()) for network in build(options, image)))
+        return ParameterCounts(
+            *(sum(p.numel() for p in network.parameters()) for network in build(options, image, task))
+        )
 
 
 def publish(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key: Key, out: Path) -> Model:
@@ -42,7 +44,7 @@ def publish(run: TrainingFolder, options: TrainingOptions, dataset: Dataset, key
     """
     best, last = run.best(), run.newest()
     assert last is not None
-    counts = parameter_counts(options.network, dataset.image)
+    counts = parameter_counts(options.network, dataset.image, options.task)
     scores = scores_of(best.history[-1])
     average = min(scores, key=lambda name: scores[name])
     if len(scores) > 1:

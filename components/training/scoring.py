@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,8 @@ from ..gan.training_loop import START, Progress, State, bf16, training_loop
 from ..measures.distances import Features
 from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
+from .points import contact_grid, row_of
+from .task_scoring import TaskScorer
 
 SCORE_SAMPLES = 1_000
 # More say little more, and each is looked at before the first score.
@@ -49,7 +51,7 @@ def scored_training(
     """
     torch.set_num_threads(execution.threads)
     data = Split(dataset.folder, "training", dataset.image)
-    scorer: Scorer | None = None
+    scorer: Scorer | TaskScorer | None = None
     seen = state.images
     for progress in training_loop(options, data, execution, state):
         row: dict[str, Any] = {"images": progress.images, **progress.metrics}
@@ -57,7 +59,8 @@ def scored_training(
         seen = progress.images
         grid = None
         if judging and (due or seen >= options.images):
-            scorer = scorer or Scorer(dataset, data, state_folder, options, execution)
+            kind = Scorer if options.task.name == "generate" else TaskScorer
+            scorer = scorer or kind(dataset, data, state_folder, options, execution)
             scores, grid = scorer(progress)
             row |= scores
         yield Scored(progress, row, grid)
@@ -71,23 +74,6 @@ def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "b
         return options.precision
     # Fully connected networks of this size wait for memory, not for products.
     return "bf16" if bf16(gpu) and options.network.name != "mlp" else "fp32"
-
-
-def row_of(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return what the curves say of the scores of the averages: the lowest, and where there are several, each."""
-    each = {f"score_{name}": score for name, score in scores.items()} if len(scores) > 1 else {}
-    return {"score": min(scores.values()), **each}
-
-
-def scores_of(row: Mapping[str, float]) -> dict[str, float]:
-    """Return the scores of the averages that a point of the curves tells, by name."""
-    each = {name.removeprefix("score_"): score for name, score in row.items() if name.startswith("score_")}
-    return each or {"ema": row["score"]}
-
-
-def best_of(scores: Mapping[int, float]) -> int:
-    """Which of the checkpoints, by their images, is published: that with the lowest score, of equal ones the newest."""
-    return min(scores, key=lambda images: (scores[images], -images))
 
 
 def cache_of_node() -> Path:
@@ -149,10 +135,3 @@ class Scorer:
             return learned, None
         score = net.distance(features, self._unseen)
         return score, score - learned
-
-
-def contact_grid(images: Pixels, columns: int) -> Pixels:
-    """Images (N, H, W, C), N a multiple of `columns`, side by side: (rows * H, columns * W, C)."""
-    n, height, width, channels = images.shape
-    rows = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
-    return rows.reshape(n // columns * height, columns * width, channels)

@@ -119,7 +119,7 @@ def evaluated_and_rendered(network, image, precision, weights, size=100):
         name, latents = FILES["generator"], "torch-mt19937"
         described = {"latents": latents, "files": {name: hashlib.sha256(weights).hexdigest()}}
         model = Published(Manifest(network=network, image=image, precision=precision, **described), {name: weights})
-        asked["feature_net"] = asked.pop("judge")
+        asked["feature_nets"] = (asked.pop("judge"),)
         evaluated = sampled_part(slice(0, EVALUATED), (), model=model, logits=False, **asked).pixels
         files = generate.finished_chunk(range(RENDERED), (), batch=PictureBatch(**batch), model=model, driver=0)
     return evaluated, np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in files.values()])

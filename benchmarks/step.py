@@ -2,6 +2,7 @@
 
 python -m benchmarks.step --model dcgan --resolution 64 --batch 32 --seconds 60
 python -m benchmarks.step --model r3gan --width 96 --resolution 32 --batch 32 --seconds 60 --minimum 1.6
+python -m benchmarks.step --model edsr --task super_resolve --resolution 64 --adversarial-weight 0
 
 Both run in turns in one process, with the same batches, latents, losses, lazy intervals and threads. The plain loop
 (`tests/gan/plain_loop.py`) is what tutorials do: fp32, contiguous tensors, nothing frozen, Adam and the moving average
@@ -24,16 +25,19 @@ from tempfile import TemporaryDirectory
 import torch
 
 from components.gan.models import build
-from components.gan.options import NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.options import ALL_NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.task_options import TASKS
 from components.gan.training_loop import bf16, training_loop
-from tests.gan.plain_loop import CLASSES, plain_loop, random_split
+from tests.gan.plain_loop import CLASSES, plain_loop, plain_task_loop, random_split
 
 WARM_UP = 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=NETWORKS, default="dcgan")
+    parser.add_argument("--model", choices=ALL_NETWORKS, default="dcgan")
+    parser.add_argument("--task", choices=TASKS, default="generate")
+    parser.add_argument("--adversarial-weight", type=float, default=0.02, help="of an image task; 0: D rests")
     parser.add_argument("--width", type=int, help="of the network; default: its options' own")
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--channels", type=int, default=3)
@@ -47,14 +51,19 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     network: dict[str, object] = {"name": given.model}
     if given.width:
-        widths = {"width", "generator_width", "discriminator_width"} & set(NETWORKS[given.model].model_fields)
+        widths = {"width", "generator_width", "discriminator_width"} & set(ALL_NETWORKS[given.model].model_fields)
         if not widths:
             parser.error(f"{given.model} has no width")
         network |= dict.fromkeys(widths, given.width)
     gpu = torch.cuda.is_available()
     fast = bf16(gpu)
     precision = ("bf16" if fast and given.model != "mlp" else "fp32") if given.precision == "auto" else given.precision
-    options = TrainingOptions.model_validate({"network": network, "images": 10**12, "batch": given.batch})
+    values: dict[str, object] = {"network": network, "images": 10**12, "batch": given.batch}
+    if given.task != "generate":
+        # The plain loop does not mirror.
+        weights = {"adversarial_weight": given.adversarial_weight, "mirror": False}
+        values |= {"task": {"name": given.task}, **weights}
+    options = TrainingOptions.model_validate(values)
     # As many steps as the longest lazy interval, so that every round has each penalty as often.
     lazy = [options.penalty_every] if options.r1_gamma or options.r2_gamma else []
     lazy += [options.path_length_every] if options.path_length_weight else []
@@ -65,7 +74,9 @@ def main() -> None:
 
     with TemporaryDirectory() as folder:
         data = random_split(Path(folder), image)
-        ours, plain = training_loop(options, data, execution), plain_loop(options, data, torch.device(execution.device))
+        ours = training_loop(options, data, execution)
+        loop = plain_loop if given.task == "generate" else plain_task_loop
+        plain = loop(options, data, torch.device(execution.device))
 
         def seconds(loop: Iterator[object], turns: int) -> float:
             began = time.perf_counter()
@@ -81,10 +92,11 @@ def main() -> None:
         end = time.perf_counter() + given.seconds
         while time.perf_counter() < end or len(rounds) < 3:
             rounds.append((seconds(ours, 1), seconds(plain, steps)))
-    G, D = build(options.network, image)
+    G, D = build(options.network, image, options.task)
     seen = steps * given.batch * options.d_steps
     result = {
         "model": given.model,
+        **({"task": given.task, "discriminator": bool(given.adversarial_weight)} if given.task != "generate" else {}),
         "precision": precision,
         "device": torch.cuda.get_device_name() if gpu else f"cpu, {given.threads} threads",
         "images_per_second": round(seen / median(a for a, _ in rounds), 1),

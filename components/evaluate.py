@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .evaluation.samples import sampled
 from .evaluation.seen import write_seen
+from .evaluation.task_evaluation import evaluate_task
 from .evaluation.truncation import chosen_truncation, truncation_curve
 from .gan.dataset import Pixels, Split
 from .gan.losses import LOSSES
@@ -60,6 +61,8 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
     model.verified()
     dataset.verified()
     torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
+    if model.training.task.name != "generate":
+        return evaluate_task(options, model, dataset, key, workspace)
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
     nets = load_nets(options.feature_net, training, dataset.content, workspace)
     feature_net = nets.main

@@ -42,8 +42,8 @@ class Work(NamedTuple):
         begun.open_trainings(params, workspace)
         inputs = tuple(_input(source, params, workspace) for source in stage.inputs)
         for model in inputs:
-            if isinstance(model, Model):
-                refuse_to_judge(model.training.task)
+            if isinstance(model, Model) and name != "evaluate":
+                refuse_to_publish(model.training.task)
         key = key_of(stage, options, *inputs, *files_named(options, workspace))
         if stage.artifact is Model and not stage.find(workspace, key):
             key = begun.key_to_go_on_with(key, params, workspace)
@@ -74,8 +74,8 @@ class Work(NamedTuple):
         return made
 
 
-def refuse_to_judge(task: TaskOptions, half: bool = False) -> None:
-    """Refuse to go beyond the training of an image task, of which nothing that follows knows yet.
+def refuse_to_publish(task: TaskOptions, half: bool = False) -> None:
+    """Refuse to go beyond the evaluation of an image task, of which nothing that follows knows yet.
 
     `half`: it is that of a training that waits to be finished.
 
@@ -86,12 +86,12 @@ def refuse_to_judge(task: TaskOptions, half: bool = False) -> None:
         return
     if half:
         raise UserError(
-            f"a training of the task {task.name} waits to be finished, which `ganflow run` cannot judge yet: "
+            f"a training of the task {task.name} waits to be finished, which `ganflow run` cannot publish yet: "
             "finish it by `ganflow train`, or give it up by --discard-training"
         )
     raise UserError(
-        f"the task {task.name} can be trained but not judged yet: run `ganflow preprocess` and `ganflow train`, "
-        "which leave the model in artifacts/model"
+        f"the task {task.name} can be trained and evaluated but not published yet: run `ganflow preprocess`, "
+        "`ganflow train` and `ganflow evaluate`, which leave the model in artifacts/model"
     )
 
 

@@ -10,18 +10,31 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
     from .artifacts import Evaluation
 
-# Whose images were measured: the model's samples, unseen real images in their place, or planted copies of training
-# images as a positive control.
-Images = Literal["samples", "floor", "control"]
+# Whose images were measured: the model's samples, unseen real images in their place, planted copies of training images
+# as a positive control, or what is made of the same inputs without a network.
+Images = Literal[
+    "samples",
+    "floor",
+    "control",
+    "bicubic",
+    "lanczos_sharpened",
+    "fill",
+    "grey",
+    "brightness_colours",
+    "input",
+    "sharpened",
+]
 METRICS = (
     "agreement",
     "class_score",
     "classification_accuracy",
+    "colourfulness",
+    "consistency",
     "copied",
     "coverage",
     "density",
@@ -33,15 +46,25 @@ METRICS = (
     "kid",
     "membership",
     "msssim",
+    "perceptual",
     "precision",
+    "psnr",
+    "psnr_hole",
+    "psnr_median",
     "psnr_nearest",
+    "psnr_y",
     "recall",
     "reconstruction_auc",
+    "ssim",
     "ssim_nearest",
 )
 # `class`: pairs of images of one class. Kinds of planted copies: what lies between them and the training image.
 SPLITS = ("class", "generated", "holdout", "exact", "noisy", "shifted", "mirrored", "toned", "cropped")
-_ENDINGS: Mapping[Images, str] = {"samples": "", "floor": "_floor", "control": "_canaries"}
+_ENDINGS: Mapping[Images, str] = {
+    **{name: f"_{name}" for name in get_args(Images)},
+    "samples": "",
+    "control": "_canaries",
+}
 
 
 @dataclass(frozen=True)
@@ -163,7 +186,8 @@ def _question(score: Score) -> tuple[str, str, str, Images]:
 
 def read_name(name: str, value: float, low: float | None = None, high: float | None = None) -> Score:
     """Return the score with this name: one that displays as `name` again, whatever `name` is."""
-    images: Images = next((kind for kind, ending in _ENDINGS.items() if ending and name.endswith(ending)), "samples")
+    ends = [kind for kind, ending in _ENDINGS.items() if ending and name.endswith(ending)]
+    images: Images = max(ends, key=lambda kind: len(_ENDINGS[kind]), default="samples")
     stem = name.removesuffix(_ENDINGS[images])
     described, _, count = stem.rpartition("_")
     n = None

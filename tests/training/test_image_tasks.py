@@ -23,7 +23,7 @@ from components.measures.fidelity import psnr, squared_errors
 from components.measures.perceptual import perceptual_distance
 from components.sweep import around
 from components.training.scoring import scored_training
-from components.workspace.artifacts import Dataset, Model
+from components.workspace.artifacts import Dataset, Evaluation, Model
 from components.workspace.params import Params, Preprocess, Train
 from components.workspace.published import load_published
 from components.workspace.workspace import Workspace
@@ -111,13 +111,37 @@ def test_the_curves_say_what_was_learned_beside_the_baseline(root: Path, model: 
     assert Image.open(last).size == (8 * 24, 6 * 24)
 
 
-def test_what_cannot_judge_a_task_says_so_before_anything_is_done(root: Path, model: Model) -> None:
+def test_what_cannot_publish_a_task_says_so_before_anything_is_done(root: Path, model: Model) -> None:
     said = refused(root, "run")
-    assert "the task super_resolve can be trained but not judged yet: run `ganflow preprocess` and" in said
+    assert "the task super_resolve can be trained and evaluated but not published yet: run `ganflow preprocess`" in said
+
+
+def test_an_evaluation_has_the_baselines_of_the_same_inputs_beside_its_scores(root: Path, model: Model) -> None:
     workspace = Workspace(root)
-    with pytest.raises(UserError, match="can be trained but not judged yet"):
-        run_stage("evaluate", Params.load(workspace.params), workspace)
-    assert not workspace.evaluation.exists()
+    evaluation = run_stage("evaluate", Params.load(workspace.params), workspace)
+    assert isinstance(evaluation, Evaluation)
+    n, scores = evaluation.samples, evaluation.metrics
+    assert n == evaluation.holdout_images
+    for metric in ("psnr", "psnr_y", "psnr_median", "ssim", "consistency"):
+        for baseline in ("bicubic", "lanczos_sharpened"):
+            assert scores[f"{metric}_{n}_{baseline}"] > 0
+    assert scores[f"psnr_{n}"] > scores[f"psnr_{n}_bicubic"]
+    assert scores[f"perceptual_classifier_{n}"] < scores[f"perceptual_classifier_{n}_bicubic"]
+    assert {f"kid_classifier_{n}", f"kid_classifier_{n}_floor", f"kid_classifier_{n}_bicubic"} <= scores.keys()
+    low, high = evaluation.intervals[f"psnr_{n}"]
+    assert low < scores[f"psnr_{n}"] < high
+    # The table and the pictures say the same, and what was shown is the small image in large pixels.
+    table = pd.read_csv(evaluation.folder / "samples.csv")
+    made, shown = (np.load(evaluation.folder / f"{name}.npy") for name in ("samples", "given"))
+    originals = Split(workspace.dataset, "holdout", model.image).pixels(table["row"].to_numpy())
+    assert squared_errors(made, originals) == pytest.approx(table["squared_error"].to_numpy())
+    assert psnr(table["squared_error_bicubic"].to_numpy()) == pytest.approx(scores[f"psnr_{n}_bicubic"])
+    assert np.array_equal(shown[:, ::2, ::2], shown[:, 1::2, 1::2])
+    # Nothing that follows takes it for an evaluation of generated images.
+    with pytest.raises(UserError, match="not published yet"):
+        run_stage("postprocess", Params.load(workspace.params), workspace)
+    # And it is there already, the second time.
+    assert run_stage("evaluate", Params.load(workspace.params), workspace).key == evaluation.key
 
 
 def test_a_model_of_a_task_generates_nothing(root: Path, model: Model) -> None:
@@ -131,7 +155,7 @@ def test_a_model_of_a_task_generates_nothing(root: Path, model: Model) -> None:
 
 def test_a_flow_refuses_a_task_too(tmp_path: Path) -> None:
     params = Params.model_validate({"train": {"task": {"name": "inpaint"}}})
-    with pytest.raises(UserError, match="can be trained but not judged yet"):
+    with pytest.raises(UserError, match="can be trained and evaluated but not published yet"):
         run_stages(params, Workspace(tmp_path))
 
 

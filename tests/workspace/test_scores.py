@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.measures import copies
 from components.reports.scores import explanations
-from components.workspace.scores import METRICS, SPLITS, Score, Scores, read_name
+from components.workspace.scores import METRICS, SPLITS, Images, Score, Scores, read_name
 
 # Each of those that an evaluation writes, with and without labels.
 NAMES = {
@@ -41,6 +43,15 @@ NAMES = {
     "recall_classifier_2k": Score("recall", 0, 2000, "classifier"),
     "reconstruction_auc_32": Score("reconstruction_auc", 0, 32),
     "ssim_nearest_1k_floor": Score("ssim_nearest", 0, 1000, images="floor"),
+    # Of image tasks.
+    "colourfulness_500_brightness_colours": Score("colourfulness", 0, 500, images="brightness_colours"),
+    "consistency_500_bicubic": Score("consistency", 0, 500, images="bicubic"),
+    "perceptual_efficientnet_lite0_500_input": Score("perceptual", 0, 500, "efficientnet_lite0", images="input"),
+    "psnr_500_lanczos_sharpened": Score("psnr", 0, 500, images="lanczos_sharpened"),
+    "psnr_hole_500_fill": Score("psnr_hole", 0, 500, images="fill"),
+    "psnr_median_500": Score("psnr_median", 0, 500),
+    "psnr_y_2k_sharpened": Score("psnr_y", 0, 2000, images="sharpened"),
+    "ssim_500_grey": Score("ssim", 0, 500, images="grey"),
 }
 
 
@@ -55,7 +66,7 @@ def test_a_name_is_a_protocol_and_a_protocol_is_a_name(name: str) -> None:
     split=st.sampled_from(["", *SPLITS]),
     features=st.sampled_from(["", "classifier", "efficientnet_lite0", "pixels", "fid_inception"]),
     n=st.integers(1, 10**7),
-    images=st.sampled_from(["samples", "floor", "control"]),
+    images=st.sampled_from(get_args(Images)),
 )
 def test_every_protocol_is_read_from_its_name(metric: str, split: str, features: str, n: int, images: str) -> None:
     score = Score(metric, 0.5, n, features, split, images, 0.4, 0.6)  # type: ignore[arg-type]

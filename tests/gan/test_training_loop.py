@@ -223,6 +223,8 @@ def test_schedules_are_functions_of_images() -> None:
     assert at(ramp, 100, steady) == pytest.approx(1 + 0.5**0.5)
     assert at(Ramp(start=0, end=1, shape="linear"), 24, steady) == pytest.approx(0.25)
     assert ema_decay(options("mlp", ema_half_life=Ramp(start=0, end=100)), 0) == 0
+    rested = Ramp(start=1, end=3, images=400, rest=0.5, shape="linear")
+    assert [at(rested, images, steady) for images in (0, 200, 300, 400, 900)] == pytest.approx([1, 1, 2, 3, 3])
 
 
 def test_the_batch_is_cut_in_groups_that_stay_together() -> None:

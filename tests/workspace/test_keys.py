@@ -168,6 +168,22 @@ def test_the_options_of_a_training_are_hashed_as_they_always_were(network: str) 
     assert unchanged is (network in ("mlp", "dcgan"))
 
 
+def test_what_was_added_to_a_schedule_is_in_no_key_wherever_the_schedule_stands() -> None:
+    ramp = {"start": 0.9, "end": 0.99}
+    as_ever = {**ramp, "images": None, "shape": "cosine"}
+    hashed = Train.model_validate({"adam_betas": [0.5, ramp], "r1_gamma": ramp}).hashed
+    assert hashed["adam_betas"] == [0.5, as_ever]
+    assert hashed["r1_gamma"] == as_ever
+    assert Train.model_validate({"r1_gamma": {**ramp, "rest": 0.1}}).hashed["r1_gamma"] == {**as_ever, "rest": 0.1}
+
+
+def test_the_task_of_making_images_from_noise_is_in_no_key() -> None:
+    named = Train.model_validate({"task": {"name": "generate"}, "adversarial_weight": 1, "pixel_weight": 0})
+    assert named.hashed == Train().hashed
+    assert not {"task", "pixel_weight", "feature_weight", "adversarial_weight"} & named.hashed.keys()
+    assert Train.model_validate({"task": {"name": "colorize"}}).hashed["task"] == {"name": "colorize"}
+
+
 @pytest.mark.parametrize(
     ("corrected", "changes"),
     [

@@ -33,6 +33,9 @@ def baselines(options: AnyTask, task: ImageTask, training: Split) -> dict[Images
 
     match options:
         case SuperResolve():
+            if training.image.channels not in (1, 3, 4):
+                # No picture, for which Pillow has no kind.
+                return {"bicubic": own}
             return {"bicubic": own, "lanczos_sharpened": lambda given: _enlarged(given, options.factor)}
         case Colorize():
             table = colours_by_brightness(training)

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from ..gan.dataset import Pixels, to_signed
 from .features import AnyNet, Classifier, EfficientNetLite0
 
+# Pixels that the shorter side has at least: below them the net's kernels are larger than what they are laid on.
+_LEAST = 64
 # Blocks of EfficientNet-Lite0 after which the resolution is halved, and one before the last.
 _BLOCKS = (0, 2, 4, 10, 14)
 
@@ -42,6 +44,9 @@ def layers_of(net: AnyNet, image: Tensor) -> list[Tensor]:
             first = F.relu(net.conv1((image + 1) / 2))
             return [first, F.relu(net.conv2(F.max_pool2d(first, 2)))]
         case EfficientNetLite0():
+            factor = -(-_LEAST // min(image.shape[2:]))
+            if factor > 1:
+                image = F.interpolate(image, scale_factor=factor, mode="bicubic").clamp(-1, 1)
             return _efficientnet_layers(net.net, _rgb(image))
     raise TypeError(f"{type(net).__name__} shows no layers")
 

@@ -67,6 +67,20 @@ def test_each_task_has_its_baselines(task: str, pieces: Split) -> None:
     assert all(pixels.shape == originals.shape and pixels.dtype == np.uint8 for pixels in found.values())
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_arrays_of_any_channels_are_enlarged(channels: int) -> None:
+    image = ImageFormat(height=16, width=16, channels=channels, classes=("any",))
+    arrays = np.random.default_rng(0).integers(0, 256, (3, 16, 16, channels), dtype=np.uint8)
+    options = TrainingOptions.model_validate({"task": {"name": "super_resolve", "factor": 2}}).task
+    task = task_of(options)
+    assert task is not None
+    given = conditions(task, arrays, range(3), image)
+    split = Split.of(arrays, np.zeros(3, np.int64), image)
+    made = {name: make(given) for name, make in baselines(options, task, split).items()}
+    assert all(pixels.shape == arrays.shape for pixels in made.values())
+    assert ("lanczos_sharpened" in made) is (channels in (1, 4))
+
+
 def test_what_is_sharpened_is_sharper_and_what_is_coloured_is_nearer(pieces: Split) -> None:
     originals, enlarged = made_by("super_resolve", {"factor": 2}, pieces)
     edges = {name: np.abs(np.diff(luma(pixels), axis=2)).mean() for name, pixels in enlarged.items()}

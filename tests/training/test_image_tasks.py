@@ -238,6 +238,17 @@ def test_a_perceptual_distance_is_none_to_itself_and_grows_with_blur(net: str, d
     assert alone == pytest.approx(more[3:4], rel=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (24, 31), (32, 32), (64, 100), (65, 65)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_any_size_have_a_perceptual_distance(shape: tuple[int, int], channels: int) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    net = EfficientNetLite0().eval()
+    made, real = np.random.default_rng(0).integers(0, 256, (2, 2, *shape, channels), dtype=np.uint8)
+    distance = perceptual_distance(net, made, real)
+    assert distance.shape == (2,)
+    assert (distance > 0).all()
+
+
 def test_a_sweep_of_a_task_also_varies_the_adversarial_weight() -> None:
     keys = {
         key for choices in around(Train.model_validate({"task": {"name": "inpaint"}})) for v in choices for key in v

@@ -200,7 +200,7 @@ def test_every_graph_is_the_same() -> None:
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
     assert list(stages) == [stage.name for stage in STAGES]
     # No stages: the gate, whose answer depends on who is champion, and what else runs on a schedule.
-    assert list(Params.model_fields) == [*stages, "promote", "retrain", "drift", "clean"]
+    assert list(Params.model_fields) == [*stages, "promote", "retrain", "drift", "apply", "clean"]
     folders = {stage.name: stage.folder(workspace).relative_to(PROJECT).as_posix() for stage in STAGES} | {
         "data": "data"
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 
     from .finishing import Draft
 
-# IPTC's term for what a model made that learned from sampled content.
-GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+# IPTC's terms: for what a model made that learned from sampled content, for a photo that was enlarged, restored or
+# coloured, and for one of which such a model painted a part.
+_TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+GENERATED, ENHANCED, COMPOSITE = (
+    f"{_TERMS}{term}"
+    for term in ("trainedAlgorithmicMedia", "algorithmicallyEnhanced", "compositeWithTrainedAlgorithmicMedia")
+)
 # XML cannot write these at all, and no encoding takes lone surrogates.
 _UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -36,21 +42,29 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="r"?>"""
 
 
-def xmp(facts: Mapping[str, str]) -> bytes:
+def xmp(facts: Mapping[str, str], source: str = GENERATED) -> bytes:
     """XMP (ISO 16684-1) with IPTC's digital source type (Photo Metadata Standard) and the facts as `ganflow:<name>`."""
     lines = (f"   <ganflow:{name}>{escape(_written(value))}</ganflow:{name}>" for name, value in facts.items())
-    return _PACKET.format(source=GENERATED, facts="\n".join(lines)).encode()
+    return _PACKET.format(source=source, facts="\n".join(lines)).encode()
 
 
-def png_text(facts: Mapping[str, str]) -> PngInfo:
-    """Write the facts as text chunks `ganflow:<name>` of a PNG, and as XMP in the chunk where readers look for it."""
+def png_text(
+    facts: Mapping[str, str], source: str = GENERATED, others: Mapping[str, str] = MappingProxyType({})
+) -> PngInfo:
+    """Write the facts as text chunks `ganflow:<name>` of a PNG, and as XMP in the chunk where readers look for it.
+
+    `others` are further chunks, which a photo had.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
+    for name, value in others.items():
+        if name != "Software":
+            info.add_itxt(name, value)
     info.add_text("Software", "ganflow")
     for name, value in facts.items():
         info.add_text(f"ganflow:{name}", _written(value))
-    info.add_itxt("XML:com.adobe.xmp", xmp(facts).decode())
+    info.add_itxt("XML:com.adobe.xmp", xmp(facts, source).decode())
     return info
 
 

@@ -317,6 +317,19 @@ class Drift(Options):
     ticks: int = Field(365, ge=1, description="ticks of the schedule that this budget is for")
 
 
+class Apply(Options):
+    """Photos that a model of an image task is applied to."""
+
+    max_input_pixels: PositiveInt = Field(89_478_485, description="of a photo; larger ones are refused")
+    max_output_pixels: PositiveInt = Field(400_000_000, description="of a result, for which memory is taken")
+    window: int = Field(
+        256,
+        ge=16,
+        le=4096,
+        description="side of what is made at a time, in pixels of the photo",
+    )
+
+
 class Clean(Options):
     """What is no longer needed."""
 
@@ -338,6 +351,7 @@ with warnings.catch_warnings():
         promote: Promote = Promote()
         retrain: Retrain = Retrain()
         drift: Drift = Drift()
+        apply: Apply = Apply()
         clean: Clean = Clean()
 
         @classmethod

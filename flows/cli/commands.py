@@ -63,6 +63,12 @@ COMMANDS: Mapping[str, Listed] = {
         "Examples: ganflow generate --n 1000 --class 7 --out renders/sevens | "
         "ganflow generate --n 100000 --out s3://bucket/digits | ganflow generate --model 3 --raw",
     ),
+    "apply": Listed(
+        PICTURES,
+        "apply.apply",
+        "Examples: ganflow apply photo.jpg holiday/ --out restored | "
+        "ganflow apply wall.png --mask wall-mask.png --out repaired | ganflow apply scan.tif --out out --compare",
+    ),
     "sample": Listed(PICTURES, "pictures.sample", "Example: ganflow sample --n 20 --class 7 --seed 1 --out sevens"),
     "render": Listed(PICTURES, "pictures.render", "Example: ganflow render --n 1000 --class 7 --out renders/sevens"),
     "sign": Listed(

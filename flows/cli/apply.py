@@ -1,0 +1,77 @@
+"""The command that applies a model of an image task to photos."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from components.gan.errors import UserError
+from components.workspace.text import printable
+from flows.cli.shared import ModelOption, SetOption, WorkspaceOption, away, ready, typed
+
+# Of photos that were refused, the names that are printed.
+SHOWN = 20
+
+
+def apply(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO_OR_FOLDER...", help="folders keep their structure")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="folder for the results")],
+    model: ModelOption = "champion",
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE_OR_FOLDER", help="white is repainted; in a folder by name"),
+    ] = None,
+    grow: Annotated[int, typer.Option(min=0, max=100, help="pixels around a mask that are repainted too")] = 4,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="0: what is made without a network")] = 1.0,
+    frames: Annotated[str, typer.Option(metavar="only|first", help="first: of an animation the first frame")] = "only",
+    form: Annotated[str, typer.Option("--format", metavar="same|png|jpeg|webp", help="of the results")] = "same",
+    compare: Annotated[bool, typer.Option("--compare", help="write before and after side by side, too")] = False,
+    strip: Annotated[bool, typer.Option("--strip-metadata", help="keep neither EXIF nor texts of the photos")] = False,
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Enlarge, repair, colour or restore photos, by a model that was trained for it.
+
+    By the champion unless --model names another; the same command again makes what is missing. Exit code 1: some photos
+    were refused.
+    """
+    from components.apply import ApplyRequest
+    from components.apply import apply as applied
+
+    try:
+        request = ApplyRequest.model_validate(
+            {"model": model, "strength": strength, "grow": grow, "frames": frames, "format": form}
+            | {"compare": compare, "strip_metadata": strip}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from None
+    named = [typed(photo) for photo in photos]
+    masked = None if mask is None else typed(mask)
+    if masked is not None and not masked.exists():
+        raise UserError(f"there is no {masked}: name a mask, or a folder of masks, by --mask")
+    place = out if "://" in out else str(typed(Path(out)))
+    workspace, params = ready(folder, overrides)
+    with away(workspace):
+        found = applied(named, place, request, masked, params, workspace)
+    for result in found.made:
+        if result.said:
+            print(f"{printable(result.name)}: {'; '.join(result.said)}")
+    print(found)
+    _listed("left, no pictures", found.left)
+    _listed("refused", found.refused)
+    if found.refused:
+        sys.exit(1)
+
+
+def _listed(head: str, reasons: dict[str, str]) -> None:
+    if reasons:
+        print(f"{len(reasons):,} {head}:", file=sys.stderr)
+    for name, why in list(reasons.items())[:SHOWN]:
+        print(f"  {printable(name)}: {why}", file=sys.stderr)
+    if len(reasons) > SHOWN:
+        print(f"  and {len(reasons) - SHOWN:,} more", file=sys.stderr)

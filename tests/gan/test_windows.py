@@ -1,0 +1,113 @@
+"""A picture that is made in windows is that which is made at once."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from components.gan.dataset import to_pixels, to_signed
+from components.gan.errors import UserError
+from components.gan.options import TASK_NETWORKS, ImageFormat
+from components.gan.published import FILES, Manifest, Published
+from components.gan.task_options import Colorize, Inpaint, Restore, SuperResolve
+from components.gan.windows import in_windows
+from tests.gan.test_task_networks import NARROW, generator_of
+
+TASKS = (SuperResolve(factor=2), SuperResolve(factor=3), Inpaint(), Colorize(), Restore())
+PAIRS = [pytest.param(network, task, id=f"{network}-{task.name}") for network in TASK_NETWORKS for task in TASKS]
+SIZES = ((1, 1), (5, 3), (40, 64), (37, 91))
+
+
+def published(network: str, task: Any, channels: int = 3, nudged: bool = True) -> Published:
+    image = ImageFormat(height=48, width=48, channels=channels, classes=("any",))
+    weights = safetensors.torch.save(
+        {name: value.contiguous() for name, value in generator_of(network, task, image, nudged).state_dict().items()}
+    )
+    manifest = Manifest(
+        network=TASK_NETWORKS[network](**NARROW[network]),
+        task=task,
+        image=image,
+        precision="fp32",
+        latents="torch-mt19937",
+        files={FILES["generator"]: hashlib.sha256(weights).hexdigest()},
+    )
+    return Published(manifest, {FILES["generator"]: weights})
+
+
+def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, channels)).astype(np.uint8)
+
+
+def mask_for(task: Any, height: int, width: int) -> np.ndarray | None:
+    if not isinstance(task, Inpaint):
+        return None
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 3 : height // 3 + 9, width // 2 : width // 2 + 20] = 1
+    return mask
+
+
+@pytest.mark.parametrize(("network", "task"), PAIRS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_windows_are_the_whole_picture(network: str, task: Any, size: tuple[int, int]) -> None:
+    model = published(network, task)
+    scale = model.network.scale
+    given, mask = picture(*size), mask_for(task, *size)
+    made = in_windows(model, given, mask, side=16)
+    whole = in_windows(model, given, mask, side=4096)
+    assert made.shape == (scale * size[0], scale * size[1], 3) and made.dtype == np.uint8
+    # The order of sums may turn a level at a tie.
+    assert np.abs(made.astype(int) - whole).max() <= 1
+    if mask is not None:
+        assert (made[mask == 0] == given[mask == 0]).all()
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_without_strength_it_is_the_baseline(task: Any) -> None:
+    model, given = published("edsr", task), picture(33, 20)
+    mask = mask_for(task, 33, 20)
+    made = in_windows(model, given, mask, side=16, strength=0)
+    start = in_windows(published("edsr", task, nudged=False), given, mask, side=16)
+    assert np.abs(made.astype(int) - start).max() <= 1
+
+
+def test_grey_pictures_stay_grey_and_colours_go_through_a_grey_model() -> None:
+    grey = picture(20, 20, 1)
+    assert in_windows(published("edsr", SuperResolve(factor=2)), grey).shape == (40, 40, 1)
+    assert (in_windows(published("unet", Inpaint()), grey, np.zeros((20, 20), np.uint8)) == grey).all()
+    assert in_windows(published("edsr", Colorize()), grey).shape == (20, 20, 3)
+    model, given = published("unet", Restore(), channels=1), picture(20, 20)
+    made = in_windows(model, given)
+    for channel in range(3):
+        alone = in_windows(model, given[:, :, channel : channel + 1])
+        assert np.abs(made[:, :, channel].astype(int) - alone[:, :, 0]).max() <= 1
+
+
+def test_brightness_is_kept_by_colours() -> None:
+    given = picture(30, 40)
+    made = in_windows(published("unet", Colorize()), given, side=16)
+    luma = np.array([0.299, 0.587, 0.114])
+    # Three channels are rounded to whole levels, and so was the brightness.
+    assert np.abs(made @ luma - given @ luma).max() <= 1
+
+
+def test_every_pixel_is_told() -> None:
+    told: list[int] = []
+    in_windows(published("unet", Restore()), picture(37, 91), side=16, done=told.append)
+    assert sum(told) == 37 * 91
+
+
+def test_a_mask_is_asked_for_and_refused() -> None:
+    with pytest.raises(UserError, match="mask"):
+        in_windows(published("unet", Inpaint()), picture(8, 8))
+    with pytest.raises(UserError, match="takes a mask"):
+        in_windows(published("unet", Restore()), picture(8, 8), np.ones((8, 8), np.uint8))
+
+
+def test_pixels_come_back_as_they_were() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
+    assert (to_pixels(to_signed(levels)) == levels.numpy()).all()

@@ -1,0 +1,235 @@
+"""Photos through a model of an image task: what is done, what is refused, and what stands in the folder of results."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+
+from components import apply as verb
+from components.apply import JOURNAL, Applied, ApplyRequest, apply
+from components.gan.errors import NotThereError, StoppedError, UserError
+from components.gan.options import TASK_NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.task_options import Inpaint, Restore, SuperResolve
+from components.pictures import metadata
+from components.workspace.artifacts import Key, Model
+from components.workspace.files import staging
+from components.workspace.params import Params
+from components.workspace.workspace import Workspace
+from tests.conftest import ganflow, refused
+from tests.gan.test_task_networks import NARROW, generator_of
+from tests.pictures.test_photo import saved
+
+KEY = Key(options="0" * 64, inputs="1" * 64, code="2" * 64)
+
+
+def workspace_with(root: Path, task: Any, network: str = "edsr") -> Workspace:
+    """A workspace whose model does `task`, by a network of which no layer is 0."""
+    workspace = Workspace(root)
+    workspace.state.mkdir(parents=True)
+    workspace.params.write_text("")
+    image = ImageFormat(height=48, width=48, channels=3, classes=("any",))
+    training = TrainingOptions(task=task, network=TASK_NETWORKS[network](**NARROW[network]))
+    with staging(workspace.model) as folder:
+        state = {name: value.contiguous() for name, value in generator_of(network, task, image).state_dict().items()}
+        safetensors.torch.save_file(state, folder / "generator.safetensors")
+        facts = {"images": 0, "score": 0.0, "generator_parameters": 1, "discriminator_parameters": 1, "dataset": "d"}
+        execution = Execution(workers=1, threads=1, device="cpu", precision="fp32")
+        Model.describe(folder, KEY, training=training, image=image, execution=execution, **facts)
+    return workspace
+
+
+@pytest.fixture
+def larger(tmp_path: Path) -> Workspace:
+    return workspace_with(tmp_path / "w", SuperResolve(factor=2))
+
+
+def photo(seed: int = 0, size: tuple[int, int] = (12, 10)) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8))
+
+
+def done(workspace: Workspace, photos: list[Path], mask: Path | None = None, **asked: Any) -> Applied:
+    request = ApplyRequest.model_validate({"model": "workspace", **asked})
+    out = workspace.root.parent / "out"
+    return apply(photos, str(out), request, mask, Params.load(workspace.params), workspace)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_folder_keeps_its_structure_and_bad_photos_stop_nothing(larger: Workspace, tmp_path: Path) -> None:
+    given = tmp_path / "holiday"
+    (given / "sea").mkdir(parents=True)
+    photo(1).save(given / "a.png")
+    photo(2).save(given / "sea" / "b.jpg")
+    photo(3, (1, 1)).convert("L").save(given / "sea" / "dot.bmp")
+    (given / "broken.png").write_bytes(saved(photo())[:60])
+    (given / "empty.jpg").write_bytes(b"")
+    (given / "notes.txt").write_text("notes")
+    (given / "Thumbs.db").write_bytes(b"x")
+    found = done(larger, [given])
+    out = tmp_path / "out"
+    assert files(out) == {"a.png", "sea/b.jpg", "sea/dot.bmp", JOURNAL}
+    assert {Path(name).name for name in found.refused} == {"broken.png", "empty.jpg"}
+    assert {Path(name).name for name in found.left} == {"notes.txt"}
+    assert Image.open(out / "a.png").size == (20, 24) and Image.open(out / "sea" / "dot.bmp").mode == "L"
+    # What is there is not made again, and looked at no more.
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    again = done(larger, [given])
+    assert again.made == [] and again.before == 3 and len(again.refused) == 2
+    assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+
+
+def test_a_result_says_what_it_is_made_of(larger: Workspace, tmp_path: Path) -> None:
+    import hashlib
+
+    content = saved(photo())
+    (tmp_path / "x.png").write_bytes(content)
+    done(larger, [tmp_path / "x.png"], strength=0.5)
+    made = Image.open(tmp_path / "out" / "x.png")
+    assert made.info["ganflow:input"] == hashlib.sha256(content).hexdigest()
+    assert (made.info["ganflow:task"], made.info["ganflow:strength"]) == ("super_resolve", "0.5")
+    assert metadata.ENHANCED in made.info["XML:com.adobe.xmp"]
+
+
+def test_nothing_foreign_is_overwritten(larger: Workspace, tmp_path: Path) -> None:
+    photo().save(tmp_path / "x.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.png").write_bytes(b"mine")
+    found = done(larger, [tmp_path / "x.png"])
+    assert "is in the way" in found.refused[str(tmp_path / "x.png")]
+    assert (tmp_path / "out" / "x.png").read_bytes() == b"mine"
+    (tmp_path / "out" / "x.png").unlink()
+    done(larger, [tmp_path / "x.png"])
+    made = (tmp_path / "out" / "x.png").read_bytes()
+    assert "otherwise" in done(larger, [tmp_path / "x.png"], strength=0).refused[str(tmp_path / "x.png")]
+    photo(5).save(tmp_path / "x.png")
+    assert done(larger, [tmp_path / "x.png"]).refused
+    assert (tmp_path / "out" / "x.png").read_bytes() == made
+
+
+def test_what_was_stopped_goes_on(larger: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tmp_path / "in"
+    given.mkdir()
+    for i in range(3):
+        photo(i).save(given / f"{i}.png")
+    write, calls = verb.write_whole, []
+
+    def interrupted(file: Path, content: bytes) -> None:
+        calls.append(file)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write(file, content)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="what is lacking"):
+        patch.setattr(verb, "write_whole", interrupted)
+        done(larger, [given])
+    assert files(tmp_path / "out") == {"0.png", JOURNAL}
+    # As a crash leaves it.
+    with (tmp_path / "out" / JOURNAL).open("a") as journal:
+        journal.write('\n{"result": "2", "fi')
+    found = done(larger, [given])
+    assert (found.before, len(found.made), found.refused) == (1, 2, {})
+    assert done(larger, [given]).before == 3
+
+
+def test_two_results_of_one_name_and_odd_places_are_refused_before_anything(larger: Workspace, tmp_path: Path) -> None:
+    given = tmp_path / "in"
+    given.mkdir()
+    photo().save(given / "a.png")
+    photo().save(given / "A.JPG", "JPEG")
+    with pytest.raises(UserError, match="would have one result"):
+        done(larger, [given])
+    assert not files(tmp_path / "out") if (tmp_path / "out").exists() else True
+    with pytest.raises(NotThereError, match=r"there is no .*nowhere"):
+        done(larger, [tmp_path / "nowhere"])
+    request, params = ApplyRequest(model="workspace"), Params()
+    with pytest.raises(UserError, match="lies in"):
+        apply([given], str(given / "sub"), request, None, params, larger)
+    with pytest.raises(UserError, match="data/, which is not for pictures"):
+        apply([given / "a.png"], str(larger.data), request, None, params, larger)
+    with pytest.raises(UserError, match="a folder of this machine"):
+        apply([given / "a.png"], "s3://bucket/x", request, None, params, larger)
+
+
+def test_limits_are_parameters(larger: Workspace, tmp_path: Path) -> None:
+    photo().save(tmp_path / "x.png")
+    larger.params.write_text("apply: {max_output_pixels: 400}")
+    assert "apply.max_output_pixels = 400" in str(done(larger, [tmp_path / "x.png"]).refused)
+    larger.params.write_text("apply: {max_input_pixels: 100}")
+    assert "too many" in str(done(larger, [tmp_path / "x.png"]).refused)
+
+
+def test_before_and_after_and_formats(larger: Workspace, tmp_path: Path) -> None:
+    photo().save(tmp_path / "x.png")
+    done(larger, [tmp_path / "x.png"], compare=True, format="jpeg")
+    assert files(tmp_path / "out") == {"x.jpg", "x-compare.png", JOURNAL}
+    assert Image.open(tmp_path / "out" / "x-compare.png").size == (40, 24)
+
+
+def test_masks(tmp_path: Path) -> None:
+    workspace = workspace_with(tmp_path / "w", Inpaint(), "unet")
+    given, masks = tmp_path / "in", tmp_path / "masks"
+    given.mkdir(), masks.mkdir()
+    hole = np.zeros((40, 30), np.uint8)
+    hole[10:20, 5:15] = 255
+    for name, form in (("a.png", "PNG"), ("b.jpg", "JPEG"), ("unmasked.png", "PNG"), ("other.png", "PNG")):
+        photo(1, (40, 30)).save(given / name, form)
+    for name in ("a.png", "b.webp"):
+        Image.fromarray(hole).save(masks / name)
+    Image.fromarray(hole[:9]).save(masks / "other.png")
+    with pytest.raises(UserError, match="by --mask"):
+        done(workspace, [given])
+    found = done(workspace, [given], masks, grow=2)
+    assert {Path(name).name: why.split(":")[0] for name, why in found.refused.items()} == {
+        "unmasked.png": f"there is no mask of this name in {masks}",
+        "other.png": "its mask is 30x9, and it is 30x40",
+    }
+    # A JPEG would change what is known.
+    assert files(tmp_path / "out") == {"a.png", "b.png", JOURNAL}
+    known = np.ones((40, 30), bool)
+    known[8:22, 3:17] = False
+    for name in ("a.png", "b.jpg"):
+        with Image.open(given / name) as before, Image.open(tmp_path / "out" / f"{name[0]}.png") as after:
+            one, other = np.asarray(before), np.asarray(after)
+            assert (one[known] == other[known]).all() and (one[~known] != other[~known]).any()
+            assert metadata.COMPOSITE in after.info["XML:com.adobe.xmp"]
+    assert any("PNG" in said for result in found.made for said in result.said)
+
+
+def test_only_repairs_take_masks_and_only_tasks_take_photos(tmp_path: Path, finished: Path) -> None:
+    photo().save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="only a model that repairs"):
+        done(workspace_with(tmp_path / "w", Restore()), [tmp_path / "x.png"], tmp_path / "x.png")
+    told = refused(finished, "apply", str(tmp_path / "x.png"), "--out", str(tmp_path / "o"), "--model", "workspace")
+    assert "makes images of noise" in told
+
+
+def test_the_command(larger: Workspace, tmp_path: Path) -> None:
+    photo().save(tmp_path / "x.png")
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG")
+    command = ("apply", "../x.png", "../bad.png", "--out", "../out", "--model", "workspace")
+    told = ganflow(larger.root, *command)
+    assert told.returncode == 1 and "1 pictures in" in told.stdout
+    assert "1 refused" in told.stderr and "bad.png" in told.stderr and "Traceback" not in told.stderr
+    assert ganflow(larger.root, *command[:2], *command[3:]).returncode == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()]
+    assert rows[0]["files"] == ["x.png"]
+    assert "--frames" in refused(larger.root, *command, "--frames", "all")
+
+
+def test_alpha_is_enlarged_with_the_photo(larger: Workspace, tmp_path: Path) -> None:
+    pixels = np.dstack((np.asarray(photo()), np.full((12, 10), 255, np.uint8)))
+    pixels[:, 5:, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    done(larger, [tmp_path / "x.png"])
+    with Image.open(io.BytesIO((tmp_path / "out" / "x.png").read_bytes())) as made:
+        alpha = np.asarray(made.getchannel("A"))
+    assert made.size == (20, 24) and (alpha[:, :7] > 240).all() and (alpha[:, 13:] < 15).all()

@@ -52,12 +52,13 @@ class Reader:
 
     def read(self, path: Path, kind: str, within: str, nested: bool = False) -> None:
         """List the images of an archive, whose images count as lying in the folder `within`."""
+        called = within if nested else ""
         if kind == "zip":
-            with container(path, "a zip archive"), zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            with container(path, "a zip archive", called), zipfile.ZipFile(path) as archive, path.open("rb") as file:
                 self._zip(archive, path, file, within, nested)
         else:
             plain = unpacked(path, self.scratch, self._next("tar"), self.builder.limits)
-            with container(path, "a tar archive"):
+            with container(path, "a tar archive", called):
                 for members in _tars(plain):
                     self._tar(members, plain, within, nested)
 

@@ -6,6 +6,7 @@ What an image's own archive or table states comes first, then other tables, then
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ from .tables import Tables, Text, read_tables
 _MEANT = ("labels.csv", "dataset.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
 _NO_ENTRY = "is listed in no table, others beside it are"
 _NO_LABEL = "has no label"
+# So much of a table is looked at to tell whether it has images in it.
+_HEAD = 100_000
 
 
 def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Preprocess) -> Source:
@@ -36,7 +39,7 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
     parts = builder.parts()
     if not parts:
         for text in texts:
-            builder.leave_out(text.name, "a text or table without images beside it")
+            builder.leave_out(text.name, _of_pixels(text) or "a text or table without images beside it")
         raise UserError(_nothing(builder))
     folders = Counter(path.rpartition("/")[0] for part in parts for path in part.paths())
     archives = sorted({piece_name(part.archive) for part in parts if part.archive})
@@ -45,6 +48,15 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
     if tables.labelled:
         _check_whole(tables, parts, options)
     return _Placing(builder, layout, tables, options).source(kind, parts)
+
+
+def _of_pixels(text: Text) -> str:
+    """Return what to do with a table whose rows are images, number by number; empty for another one."""
+    head, row = (*text.read()[:_HEAD].decode("utf-8", "replace").splitlines()[:2], "", "")[:2]
+    numbers = re.findall(r"(?<![^,;\s\"])\d{1,3}(?![^,;\s\"])", row)
+    if len(numbers) < 64 and not re.search(r"\bpixels?\b", head, re.IGNORECASE):
+        return ""
+    return "a table of pixels, which is not read: write its rows as PNG files, or as an array in an .npz file"
 
 
 def _nothing(builder: Builder) -> str:

@@ -19,8 +19,10 @@ _OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG)
 
 
 @contextmanager
-def container(path: Path, kind: str) -> Iterator[None]:
+def container(path: Path, kind: str, called: str = "") -> Iterator[None]:
     """Turn whatever goes wrong while a file of many images is read into one sentence that names it.
+
+    `called`: its name for people, where that is not the file's.
 
     Raises:
         UserError: it is damaged. A full disk stays what it is.
@@ -33,7 +35,8 @@ def container(path: Path, kind: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in _OF_CONTENT:
             raise
         reason = shortened(printable(" ".join(str(error).split()))) or type(error).__name__
-        raise UserError(f"{printable(path.name)} is not {kind} that can be read ({reason}): fetch it again") from None
+        name = printable(called or path.name)
+        raise UserError(f"{name} is not {kind} that can be read ({reason}): fetch it again") from None
 
 
 def is_gzipped(path: Path) -> bool:

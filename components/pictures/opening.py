@@ -188,6 +188,8 @@ def _not_read(content: bytes) -> str:
         return (
             "HEIC is not read as it is: install the extra `heic` and set preprocess.heic: true, or convert it to JPEG"
         )
+    if content.startswith(b"version https://git-lfs"):
+        return "it only stands for a file of Git LFS: fetch that by git lfs pull"
     name = _other_kind(content)
     return f"{name} is not read: convert it to PNG or JPEG" if name else "not an image"
 

@@ -908,6 +908,21 @@ def hub_metadata_of_objects(data: Path) -> None:
     put(data / "metadata.jsonl", "\n".join(rows))
 
 
+@case(refused="2 x a table of pixels, which is not read: write its rows as PNG files")
+def tables_of_pixels(data: Path) -> None:
+    columns = ["label", *(f"pixel{i}" for i in range(784))]
+    put(data / "train.csv", ",".join(columns) + "\n" + "\n".join(",".join(["7"] * 785) for _ in range(3)))
+    put(data / "fer.csv", "emotion,pixels,Usage\n0,70 80 82 72,Training\n1,1 2 3 4,PublicTest\n")
+
+
+@case(refused="outer.zip/inner.zip is not a zip archive that can be read")
+def a_damaged_archive_in_an_archive(data: Path) -> None:
+    zipped(data / "inner.zip", many("a", 4))
+    damaged = (data / "inner.zip").read_bytes()[:-30]
+    (data / "inner.zip").unlink()
+    zipped(data / "outer.zip", {"inner.zip": damaged, "b/0.png": png()})
+
+
 # --- links ---
 
 

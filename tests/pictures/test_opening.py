@@ -47,6 +47,8 @@ def test_postscript_starts_no_program(ghostscript: Path, tmp_path: Path) -> None
     found = survey(photos, tmp_path / "scratch")
     assert found.broken == [("holiday.png", "PostScript is not read: convert it to PNG or JPEG")]
     assert list(decoded(POSTSCRIPT, Preprocess())) == ["PostScript is not read: convert it to PNG or JPEG"]
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    assert list(decoded(pointer, Preprocess())) == ["it only stands for a file of Git LFS: fetch that by git lfs pull"]
     with pytest.raises(UserError, match="PostScript is not read"):
         read_picture(photos / "holiday.png")
     assert not ghostscript.exists()

@@ -156,7 +156,7 @@ def test_a_model_of_a_task_generates_nothing(root: Path, model: Model) -> None:
 def test_a_flow_refuses_a_task_too(tmp_path: Path) -> None:
     params = Params.model_validate({"train": {"task": {"name": "inpaint"}}})
     with pytest.raises(UserError, match="can be trained and evaluated but not published yet"):
-        run_stages(params, Workspace(tmp_path))
+        run_stages(params, Workspace(tmp_path), ())
 
 
 def test_sizes_are_refused_before_images_are_prepared(root: Path) -> None:

@@ -28,9 +28,10 @@ from ..gan.training_loop import bf16, training_loop
 from ..pictures.opening import hush, is_heic, reads_heic
 from ..workspace.params import Preprocess
 from ..workspace.text import printable
+from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
 from .decoding import decoded, look, used_bits
 from .formats import find_raw_images
-from .parts import Source, read, thinned
+from .parts import HOLDOUT, Source, read, thinned
 from .summary import class_counts, summary
 
 LOOKED_AT = 3_000
@@ -39,6 +40,7 @@ CPU_SIDE, GPU_SIDE = 64, 128
 MOST_OBLONG = 4
 # Fewer images than this are learned by heart without augmentation.
 FEW_IMAGES = 5_000
+HOLDOUT_SHARE = 0.2
 TRAINING_SECONDS = 600
 SHEET_IMAGES = 80
 # Of the steps that the speed is measured by, where they are slow: the first one prepares what all need.
@@ -47,7 +49,10 @@ LEAST_STEPS, MEASURED_SECONDS = 4, 5.0
 
 @dataclass
 class Survey:
-    """What was seen in `looked_at` of `images` images."""
+    """What was seen in `looked_at` of `images` images.
+
+    `places`: where each distinct image stands from 0 to 1, by which its side is decided unless that is stated.
+    """
 
     kind: str
     images: int
@@ -62,11 +67,21 @@ class Survey:
     understood: list[str] = field(default_factory=list)
     broken: list[tuple[str, str]] = field(default_factory=list)
     largest: int = 0
+    splits_stated: bool = False
+    places: list[float] = field(default_factory=list)
     samples: list[tuple[bytes, tuple[int, int] | None]] = field(default_factory=list)
 
     @property
     def labelled(self) -> bool:
         return len(self.class_counts) > 1
+
+    @property
+    def lacking(self) -> str:
+        """What has to be mended before anything is run, in a sentence; empty where nothing is."""
+        least = MIN_TRAINING_IMAGES + MIN_HELD_OUT
+        if self.looked_at < self.images or len(self.places) >= least:
+            return ""
+        return f"{len(self.places)} distinct images are too few: at least {least} are needed, so add some to data/"
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,7 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
         class_counts(source),
         understood=summary(source),
         broken=list(source.rejected),
+        splits_stated=any((part.splits == HOLDOUT).any() for part in source.parts),
     )
     seen: set[bytes] = set()
     every = max(1, LOOKED_AT // SHEET_IMAGES)
@@ -112,6 +128,8 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
             continue
         digest = hashlib.sha256(made.pixels.tobytes()).digest()
         found.duplicates += digest in seen
+        if digest not in seen:
+            found.places.append(int.from_bytes(made.traits.identity[:8]) / 2**64)
         found.largest = max(found.largest, made.largest)
         seen.add(digest)
         found.sizes[looked.size] += 1
@@ -180,7 +198,7 @@ def propose(found: Survey, name: str, cpus: int, gpus: int) -> Proposal:
     if factor >= 2:
         steps += [{"name": "upscale", "factor": factor}, {"name": "sharpen", "radius": 2, "amount": 0.5}]
     params = {
-        "preprocess": {"resolution": shape[0] if shape[0] == shape[1] else list(shape), "holdout": 0.2},
+        "preprocess": {"resolution": shape[0] if shape[0] == shape[1] else list(shape), "holdout": _holdout(found)},
         "train": train,
         "evaluate": {"samples": samples},
         "postprocess": {"images": 250 if found.labelled else 100, "steps": steps},
@@ -195,6 +213,19 @@ def propose(found: Survey, name: str, cpus: int, gpus: int) -> Proposal:
     # The data set and, while it is made, its parts; samples; some checkpoints.
     disk = 2 * found.images * pixels + samples * pixels + 200 * 2**20
     return Proposal(params, image, speed, images / speed, disk)
+
+
+def _holdout(found: Survey) -> float:
+    """Return the share to hold out: a fifth, or of few images one by which enough stand on either side."""
+    if found.splits_stated or found.looked_at < found.images:
+        return HOLDOUT_SHARE
+    count = len(found.places)
+    shares = sorted((share / 100 for share in range(5, 96)), key=lambda share: abs(share - HOLDOUT_SHARE))
+    for share in shares:
+        held = sum(place < share for place in found.places)
+        if held >= MIN_HELD_OUT and count - held >= MIN_TRAINING_IMAGES:
+            return share
+    return HOLDOUT_SHARE
 
 
 def _shape(found: Survey, largest: int) -> tuple[int, int]:

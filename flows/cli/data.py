@@ -70,6 +70,8 @@ def init(
         survey.sample_sheet(found, proposal).save(sheet)
         write_whole(workspace.params, _yaml(data, found, proposal))
     _show_proposal(workspace, found, proposal)
+    if found.lacking:
+        print(f"\nBefore you run: {found.lacking}")
     if not found.labelled:
         from components.measures.features import require_feature_net
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from components.gan.errors import UserError
+from components.ingest.survey import propose, survey
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Preprocess
 from tests.conftest import made_dataset
@@ -99,3 +100,21 @@ def test_a_class_that_is_all_development_gets_an_image_back_too(tmp_path: Path) 
     root = data_of(tmp_path, {"train/a": 200, "train/b": 2, "test/a": 9})
     dataset = made_dataset(root, Preprocess(resolution=16, development=0.8))
     assert dataset.class_counts["training"]["b"] >= 1 and dataset.splits["holdout"] == 9
+
+
+@pytest.mark.parametrize("count", [36, 40, 45, 60])
+def test_what_is_proposed_for_few_images_can_be_run(tmp_path: Path, count: int) -> None:
+    root = data_of(tmp_path, {"a": count})
+    found = survey(root / "data", tmp_path)
+    assert len(found.places) == count and not found.lacking
+    proposed = propose(found, "few", 1, 0).params["preprocess"]
+    dataset = made_dataset(root, Preprocess.model_validate(proposed))
+    assert dataset.splits["holdout"] >= 4
+    # As a share of all, the one that is nearest to a fifth.
+    assert count < 60 or proposed["holdout"] == pytest.approx(0.2, abs=0.06)
+
+
+def test_too_few_images_are_told_before_anything_is_run(tmp_path: Path) -> None:
+    assert (
+        "20 distinct images are too few: at least 36" in survey(data_of(tmp_path, {"a": 20}) / "data", tmp_path).lacking
+    )

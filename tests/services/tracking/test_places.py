@@ -128,8 +128,10 @@ def test_nothing_is_written_into_a_run_elsewhere(workspace: Workspace, tmp_path:
         key, *_ = database.execute("SELECT value FROM tags WHERE key = 'key'").fetchone()
     data = runs.UsedData("0" * 32, {})
     for write in (
-        lambda: runs.attach("ganflow", 2, workspace, {"card.md": "text"}, "text", data),
-        lambda: runs.attached("ganflow", 2, "card.md", workspace),
+        lambda: runs.attach(
+            "ganflow", 2, workspace, {"report/card.md": b"text"}, runs.Descriptions("text", None), data
+        ),
+        lambda: runs.attached("ganflow", 2, ("report/card.md",), workspace),
         lambda: runs.ensure_run(connection.open_client(workspace), workspace, key, "name"),
     ):
         with pytest.raises(RefusedError, match="outside of the workspace"):

@@ -72,8 +72,9 @@ def test_lines_say_what_the_record_says() -> None:
     assert lines["prefect"] == ["process 7, healthy, http://127.0.0.1:4200"]
     assert lines["mlflow"] == ["DOES NOT ANSWER, http://127.0.0.1:5000"]
     assert lines["worker"] == ["process 9, healthy"]
-    assert lines["runs"][1] == "drift: Completed, 3 s"
-    assert len(lines["runs"][0]) == 200 and lines["runs"][0].startswith("retrain: Failed, 61 s; mmm")
+    began = f"{now.astimezone():%Y-%m-%d %H:%M}"
+    assert lines["runs"][1] == f"{began} drift: Completed, 3 s"
+    assert len(lines["runs"][0]) == 200 and lines["runs"][0].startswith(f"{began} retrain: Failed, 61 s; mmm")
     assert lines["next"] == ["nothing is scheduled"]
     assert lines["champion"] == ["faces version 3, for 2 days", "version 4: keep"]
     assert lines["disk"] == ["5.0 GB free; --sizes adds up what the workspace takes"]

@@ -159,6 +159,8 @@ def test_a_plan_says_what_is_finished_first(old_workspace: Path) -> None:
     assert succeeded(ganflow(old_workspace, "run", "--dry-run")) == planned
 
 
+# Three minutes; tests/test_old_workspace.py has the first half of it in two.
+@pytest.mark.long
 def test_the_first_run_finishes_what_was_left_and_the_next_uses_the_new_data_and_parameters(
     old_workspace: Path, digits: tuple[Pixels, Pixels]
 ) -> None:

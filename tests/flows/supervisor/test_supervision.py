@@ -230,6 +230,9 @@ def test_a_platform_of_an_older_ganflow_is_named_and_left_alone(tmp_path: Path) 
         [sys.executable, "-c", "import time; time.sleep(60)", "up", "--workspace", str(workspace.root)]
     )
     try:
+        # For a moment a new process has no command line.
+        while not psutil.Process(older.pid).cmdline():
+            time.sleep(0.01)
         started = psutil.Process(older.pid).create_time()
         described = {"supervisor": {"pid": older.pid, "started": started}, "parts": {}, "prefect": "", "mlflow": ""}
         (workspace.state / "platform.json").write_text(json.dumps(described))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from ..gan.published import Published
 from ..pictures.tiles import tile, tile_size
 from ..provenance.history import PastRun, find_run
 from ..services.tracking.named_model import named_model
+from ..services.tracking.runs import flat
 from ..workspace.artifacts import Model
 from ..workspace.params import Params
 from ..workspace.scores import Scores
@@ -121,20 +122,12 @@ def _differences(a: PastRun, b: PastRun) -> Iterator[Difference]:
         left, right = getattr(a, field), getattr(b, field)
         if left != right:
             yield Difference(words, _text(left), _text(right))
-    flat_a, flat_b = dict(_flat(a.training)), dict(_flat(b.training))
+    flat_a, flat_b = dict(flat(a.training)), dict(flat(b.training))
     for name in sorted(flat_a.keys() | flat_b.keys()):
         left, right = flat_a.get(name), flat_b.get(name)
         # What came from MLflow is text.
         if left != right and _text(left) != _text(right):
             yield Difference(f"train.{name}", _text(left), _text(right))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _text(value: Any) -> str:

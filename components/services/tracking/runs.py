@@ -72,14 +72,15 @@ def run_name_of(training: Mapping[str, Any], key: str) -> str:
 def log_params(client: MlflowClient, run_id: str, training: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
-    values = dict(_flat({"train": training, "dataset": dataset}))
+    values = dict(flat({"train": training, "dataset": dataset}))
     client.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in values.items()])
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values by their paths, as `network.name`."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -20,10 +20,10 @@ import yaml
 from PIL import Image
 
 from components.gan.dataset import Pixels, Split, to_pixels
-from components.gan.image_tasks import task_of
 from components.gan.inputs import Inputs
 from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.sampling import conditions, sample
+from components.gan.tasks.image_tasks import task_of
 from components.gan.training_loop import bf16, training_loop
 from components.measures.fidelity import psnr, squared_errors
 

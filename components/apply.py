@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .gan.errors import NotThereError, StoppedError, UserError
 from .gan.options import Options
 from .gan.published import Published
-from .gan.windows import in_windows
+from .gan.tasks.windows import in_windows
 from .ingest.kinds import kind_of_file
 from .pictures import metadata
 from .pictures.opening import hush, reads_heic

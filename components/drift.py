@@ -17,7 +17,7 @@ from .gan.options import ImageFormat, Options
 from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import groups_of, near_pairs
 from .ingest.formats import find_raw_images
-from .ingest.inbox import arrived
+from .ingest.inbox.inbox import arrived
 from .ingest.parts import read, thinned
 from .measures.two_sample import one_of_each, two_sample
 from .services.cluster import tasks

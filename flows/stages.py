@@ -21,7 +21,7 @@ from prefect.tasks import Task
 import components.generate
 from components.gan.errors import StoppedError, UserError
 from components.generate import Generated, GenerateRequest
-from components.ingest import inbox
+from components.ingest.inbox import inbox
 from components.services import versioning
 from components.training.begun import Begun, restore_dataset
 from components.workspace.artifacts import Artifact, Evaluation

@@ -16,14 +16,14 @@ from components import apply as verb
 from components.apply import JOURNAL, Applied, ApplyRequest, apply
 from components.gan.errors import NotThereError, StoppedError, UserError
 from components.gan.options import TASK_NETWORKS, Execution, ImageFormat, TrainingOptions
-from components.gan.task_options import Inpaint, Restore, SuperResolve
+from components.gan.tasks.options import Inpaint, Restore, SuperResolve
 from components.pictures import metadata
 from components.workspace.artifacts import Key, Model
 from components.workspace.files import staging
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
 from tests.conftest import ganflow, refused
-from tests.gan.test_task_networks import NARROW, generator_of
+from tests.gan.tasks.test_networks import NARROW, generator_of
 from tests.pictures.test_photo import saved
 
 KEY = Key(options="0" * 64, inputs="1" * 64, code="2" * 64)

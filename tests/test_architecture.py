@@ -49,7 +49,7 @@ TOOLS = {
 NOT_RESULTS = {
     "gan/options.py": "the validated values are hashed",
     "gan/errors.py": "words",
-    "gan/task_options.py": "the validated values are hashed",
+    "gan/tasks/options.py": "the validated values are hashed",
     "gan/weights.py": "reads weights, whose hashes are checked",
     "services/storage.py": "carries files, whose hashes are checked",
     **dict.fromkeys(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.stats import kstest
 
-from components.ingest.inbox import arrived, ingest
+from components.ingest.inbox.inbox import arrived, ingest
 from components.measures.distances import kernel_distance
 from components.measures.two_sample import one_of_each, two_sample
 from components.workspace.params import Preprocess

@@ -10,10 +10,10 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from ..gan import wear
 from ..gan.dataset import Pixels, Split, to_image, to_pixels, to_signed
-from ..gan.image_tasks import ImageTask
-from ..gan.task_options import AnyTask, Colorize, Restore, SuperResolve
+from ..gan.tasks import wear
+from ..gan.tasks.image_tasks import ImageTask
+from ..gan.tasks.options import AnyTask, Colorize, Restore, SuperResolve
 from ..workspace.scores import Images
 
 # Images from which is learned how bright what colour is, and levels of brightness that are told apart.

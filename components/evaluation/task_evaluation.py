@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from ..gan.dataset import Pixels, Split, to_pixels, to_signed
 from ..gan.errors import UserError
-from ..gan.image_tasks import ImageTask, task_of
 from ..gan.inputs import Inputs
 from ..gan.published import Published
 from ..gan.sampling import conditions
-from ..gan.task_options import AnyTask, Colorize, Inpaint, SuperResolve
+from ..gan.tasks.image_tasks import ImageTask, task_of
+from ..gan.tasks.options import AnyTask, Colorize, Inpaint, SuperResolve
 from ..measures.features import FeatureNet
 from ..measures.fidelity import colourfulness, luma, psnr, squared_errors, ssim
 from ..measures.intervals import Estimate, Values, left_out

@@ -15,8 +15,8 @@ from pydantic import Field, PositiveInt, model_validator
 from .schema import STORED as STORED
 from .schema import AddedWith as AddedWith
 from .schema import Options as Options
-from .task_options import GENERATE as GENERATE
-from .task_options import TaskOptions as TaskOptions
+from .tasks.options import GENERATE as GENERATE
+from .tasks.options import TaskOptions as TaskOptions
 
 # How a seed becomes a latent. Models that do not say so are from before there was the second way.
 LatentsName = Literal["torch-mt19937", "philox4x32-10/as241"]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from .ada import UPDATE_EVERY, AugmentationProbability
-from .image_tasks import task_of
 from .models.layers import Generator, NetworkPair
 from .options import ImageFormat, Ramp, TrainingOptions
 from .penalties import PathLength
 from .ranks import sum_gradients
 from .schedules import at, ema_decay, learning_rate_factor
+from .tasks.image_tasks import task_of
 
 
 class Players:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .dataset import Pixels, to_pixels, to_signed
-from .image_tasks import ImageTask
 from .inputs import Inputs
 from .options import ImageFormat
+from .tasks.image_tasks import ImageTask
 
 
 def generator_for(*name: int | str) -> torch.Generator:

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 
 from ..gan.dataset import Pixels, Split, to_pixels
-from ..gan.image_tasks import task_of
 from ..gan.inputs import Inputs
 from ..gan.models.layers import Generator
 from ..gan.options import Execution, TrainingOptions
 from ..gan.sampling import conditions, sample
+from ..gan.tasks.image_tasks import task_of
 from ..gan.training_loop import Progress
 from ..measures.fidelity import psnr, squared_errors
 from ..measures.perceptual import perceptual_distance

@@ -16,10 +16,10 @@ from components.evaluation.baselines import baselines, colours_by_brightness
 from components.evaluation.task_evaluation import evaluate_task, over_groups
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.gan.image_tasks import task_of
 from components.gan.models import build
 from components.gan.options import TASK_NETWORKS, Execution, ImageFormat, TrainingOptions
 from components.gan.sampling import conditions
+from components.gan.tasks.image_tasks import task_of
 from components.measures.fidelity import colourfulness, luma, psnr, ssim
 from components.measures.metrics import mean
 from components.training.publish import parameter_counts
@@ -28,7 +28,7 @@ from components.workspace.files import staging
 from components.workspace.params import Evaluate, Preprocess
 from components.workspace.workspace import Workspace
 from tests.conftest import Pixels, made_dataset
-from tests.gan.test_task_networks import NARROW
+from tests.gan.tasks.test_networks import NARROW
 from tests.training.test_image_tasks import write_pictures
 
 KEY = Key(options="a", inputs="b", code="c")

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from components.gan.augmentation import UNIFORMS, augment
 from components.gan.dataset import Split
-from components.gan.image_tasks import task_of
 from components.gan.inputs import Inputs
 from components.gan.losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths
 from components.gan.models import build
@@ -20,6 +19,7 @@ from components.gan.options import ImageFormat, TrainingOptions
 from components.gan.order import training_order
 from components.gan.sampling import generator_for
 from components.gan.schedules import at, ema_decay, learning_rate_factor
+from components.gan.tasks.image_tasks import task_of
 
 CLASSES = tuple("0123456789")
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from components.gan.dataset import Split, to_signed
 from components.gan.errors import UserError
-from components.gan.image_tasks import task_of
 from components.gan.options import TASK_NETWORKS, Execution
 from components.gan.sampling import conditions
+from components.gan.tasks.image_tasks import task_of
 from components.generate import GenerateRequest, generate
 from components.measures.features import Classifier, EfficientNetLite0
 from components.measures.fidelity import psnr, squared_errors
@@ -30,7 +30,7 @@ from components.workspace.workspace import Workspace
 from flows.pipeline import run_stages
 from flows.runner import run_stage
 from tests.conftest import Pixels, ganflow, made_dataset, refused, succeeded
-from tests.gan.test_task_networks import NARROW
+from tests.gan.tasks.test_networks import NARROW
 
 EXECUTION = Execution(workers=1, threads=1, device="cpu", precision="fp32")
 PARAMS = """

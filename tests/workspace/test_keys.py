@@ -27,7 +27,7 @@ LEFT_OUT = {
     "gan/errors.py": ("the same command goes on", "run the same command, which goes on"),
     "gan/weights.py": ("delete it, and `ganflow run` makes it again", "delete it: `ganflow run` makes it again"),
     "gan/options.py": ("length of the training, in real images seen", "length of the training"),
-    "gan/task_options.py": ("how many times larger both sides become", "how many times larger the sides become"),
+    "gan/tasks/options.py": ("how many times larger both sides become", "how many times larger the sides become"),
     "services/cluster/placement.py": ("lower it or add nodes", "lower it, or add nodes to the cluster"),
     "services/cluster/session.py": ('_TIMEOUT_S": "20"', '_TIMEOUT_S": "60"'),
     "services/cluster/tasks.py": ("cores + 1", "cores + 3"),

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DamagedError
-from ..image_tasks import task_of
 from ..options import GENERATE, ImageFormat, NetworkOptions, TaskOptions
+from ..tasks.image_tasks import task_of
 from .layers import Generator, NetworkPair
 
 

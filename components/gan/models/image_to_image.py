@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError
-from ..image_tasks import ImageTask
 from ..inputs import Inputs
 from ..options import ImageFormat
+from ..tasks.image_tasks import ImageTask
 from . import layers
 from .layers import SpectralConv2d
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...gan.errors import UserError
-from ...ingest.bucket import folder_of
+from ...ingest.inbox.bucket import folder_of
 from ...services.tracking import champions
 from ...training import begun
 from ...workspace.artifacts import Model

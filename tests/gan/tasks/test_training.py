@@ -17,7 +17,7 @@ from components.gan.models.image_to_image import PatchDiscriminator
 from components.gan.options import TASK_NETWORKS, ImageFormat, TrainingOptions
 from components.gan.symptoms import symptom
 from tests.gan.plain_loop import plain_task_loop
-from tests.gan.test_task_networks import NARROW
+from tests.gan.tasks.test_networks import NARROW
 from tests.gan.test_training_loop import FP32, GRADIENTS, states
 from tests.harness.float64 import in_float64
 from tests.harness.ranks import spawn

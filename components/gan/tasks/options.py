@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .schema import Options
+from ..schema import Options
 
 
 class Generate(Options):

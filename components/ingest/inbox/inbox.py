@@ -11,17 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ..gan.errors import NotThereError, UserError
-from ..services.destination import local_path
-from ..workspace.data_hashes import data_content, file_hashes
-from ..workspace.files import disk_errors, sha256_of, sync_path, write_whole
-from ..workspace.params import Preprocess
-from ..workspace.text import printable
-from ..workspace.workspace import Workspace
+from ...gan.errors import NotThereError, UserError
+from ...services.destination import local_path
+from ...workspace.data_hashes import data_content, file_hashes
+from ...workspace.files import disk_errors, sha256_of, sync_path, write_whole
+from ...workspace.params import Preprocess
+from ...workspace.text import printable
+from ...workspace.workspace import Workspace
+from ..kinds import Kind, is_promised, kind_of_file
 from .arrivals import LINK, Arrived, copy_below, digest_of_open, opened_below, ready_names, why
 from .bucket import Bucket
 from .joining import Joining, Piece, refused
-from .kinds import Kind, is_promised, kind_of_file
 from .table_rows import NotJoinedError
 
 # In data/, only while a file comes from another disk; hidden, so that no reader takes it for an image.

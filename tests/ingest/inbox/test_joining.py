@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from components.ingest.formats import find_raw_images
-from components.ingest.inbox import Ingested, arrived, ingest
+from components.ingest.inbox.inbox import Ingested, arrived, ingest
 from components.ingest.summary import class_counts
 from components.workspace.params import Preprocess
 from components.workspace.workspace import Workspace

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from components.gan.errors import UserError
-from components.gan.image_tasks import ImageTask, task_of
 from components.gan.inputs import Inputs
 from components.gan.models import build
 from components.gan.models.image_to_image import ImageGenerator, PatchDiscriminator
 from components.gan.options import EDSR, MLP, TASK_NETWORKS, ImageFormat, TrainingOptions, UNet
 from components.gan.published import FILES, Manifest, Published
-from components.gan.task_options import Colorize, Inpaint, Restore, SuperResolve
+from components.gan.tasks.image_tasks import ImageTask, task_of
+from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve
 
 # Narrow, so that all of them are tested in seconds.
 NARROW: dict[str, dict[str, Any]] = {

@@ -14,9 +14,9 @@ from components.gan.dataset import to_pixels, to_signed
 from components.gan.errors import UserError
 from components.gan.options import TASK_NETWORKS, ImageFormat
 from components.gan.published import FILES, Manifest, Published
-from components.gan.task_options import Colorize, Inpaint, Restore, SuperResolve
-from components.gan.windows import in_windows
-from tests.gan.test_task_networks import NARROW, generator_of
+from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve
+from components.gan.tasks.windows import in_windows
+from tests.gan.tasks.test_networks import NARROW, generator_of
 
 TASKS = (SuperResolve(factor=2), SuperResolve(factor=3), Inpaint(), Colorize(), Restore())
 PAIRS = [pytest.param(network, task, id=f"{network}-{task.name}") for network in TASK_NETWORKS for task in TASKS]

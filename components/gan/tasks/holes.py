@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .task_options import HoleKind
+from .options import HoleKind
 
 # Shapes that a hole is made of, at most. Of each: whether it is there, its kind, two points, a width, and a side.
 _SHAPES = 5

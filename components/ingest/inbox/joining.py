@@ -17,19 +17,19 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ..gan.errors import UserError
-from ..workspace.params import Preprocess
-from ..workspace.text import printable, shortened
-from .folders import Listed, listed
-from .formats import find_raw_images
-from .kinds import FOREIGN, Kind
-from .layout import Layout, class_in_name, read_layout
-from .names import stem
-from .parts import BY_CONTENT, HOLDOUT, TRAINING, Builder, Source, read
-from .split_names import role_of
-from .summary import class_counts
+from ...gan.errors import UserError
+from ...workspace.params import Preprocess
+from ...workspace.text import printable, shortened
+from ..folders import Listed, listed
+from ..formats import find_raw_images
+from ..kinds import FOREIGN, Kind
+from ..layout import Layout, class_in_name, read_layout
+from ..names import stem
+from ..parts import BY_CONTENT, HOLDOUT, TRAINING, Builder, Source, read
+from ..split_names import role_of
+from ..summary import class_counts
+from ..tables import Images
 from .table_rows import Merged, NotJoinedError, merged
-from .tables import Images
 
 _PART = 1_000
 _OTHERS = "set preprocess.source: all to use several kinds"

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..workspace.params import Limits
-from ..workspace.text import printable, shown
+from ...workspace.params import Limits
+from ...workspace.text import printable, shown
 
 # A file that was written so lately may still be written.
 SETTLED_SECONDS = 5

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import UserError
+from ..options import ImageFormat
 from . import holes, wear
-from .errors import UserError
-from .options import ImageFormat
-from .task_options import AnyTask, Colorize, Generate, Inpaint, Restore, SuperResolve
+from .options import AnyTask, Colorize, Generate, Inpaint, Restore, SuperResolve
 
 
 class ImageTask(ABC):

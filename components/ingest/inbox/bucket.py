@@ -9,11 +9,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..gan.errors import UserError
-from ..services.storage import Storage, StoredFile
-from ..workspace.files import sha256_of
-from ..workspace.text import printable
-from ..workspace.workspace import Workspace
+from ...gan.errors import UserError
+from ...services.storage import Storage, StoredFile
+from ...workspace.files import sha256_of
+from ...workspace.text import printable
+from ...workspace.workspace import Workspace
 from .arrivals import SETTLED_SECONDS, UNFINISHED, Arrived, unfit
 
 # So much clocks of two machines may differ.

@@ -14,8 +14,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from components.gan.errors import UserError
-from components.ingest import inbox
-from components.ingest.inbox import arrived, ingest
+from components.ingest.inbox import inbox
+from components.ingest.inbox.inbox import arrived, ingest
 from components.workspace.workspace import Workspace
 
 
@@ -124,7 +124,7 @@ def test_a_move_to_another_disk_is_whole_or_not_at_all(
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr("components.ingest.inbox.shutil.copyfile", cut_off)
+            patched.setattr("components.ingest.inbox.inbox.shutil.copyfile", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 ingest("../in", workspace)
         assert not [file for file in other.iterdir() if not file.name.startswith(".")]
@@ -154,7 +154,7 @@ def objects(server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     for name, value in values.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     # A second is enough to tell one object from the next.
-    monkeypatch.setattr("components.ingest.bucket.SETTLED_SECONDS", -1)
+    monkeypatch.setattr("components.ingest.inbox.bucket.SETTLED_SECONDS", -1)
     bucket = f"bucket-{uuid.uuid4().hex[:8]}"
 
     client = boto3.client("s3")

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .dataset import Pixels, to_pixels, to_signed
+from ..dataset import Pixels, to_pixels, to_signed
+from ..published import Published
 from .image_tasks import Colorizing, ImageTask
-from .published import Published
 
 
 @torch.inference_mode()

@@ -16,12 +16,12 @@ from scipy.ndimage import gaussian_filter
 from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
-from components.gan import holes, wear
 from components.gan.dataset import to_pixels, to_signed
 from components.gan.errors import UserError
-from components.gan.image_tasks import Colorizing, ImageTask, Inpainting, Restoring, SuperResolving, task_of
 from components.gan.options import ImageFormat
-from components.gan.task_options import TASKS, Colorize, HoleKind, Inpaint, Restore, SuperResolve
+from components.gan.tasks import holes, wear
+from components.gan.tasks.image_tasks import Colorizing, ImageTask, Inpainting, Restoring, SuperResolving, task_of
+from components.gan.tasks.options import TASKS, Colorize, HoleKind, Inpaint, Restore, SuperResolve
 
 Levels = npt.NDArray[np.float64]
 EVERY = (

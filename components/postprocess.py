@@ -22,6 +22,7 @@ from .pictures.finishing import Draft, ImageStep, Step, one_of_each_class
 from .pictures.lettering import lettering
 from .pictures.tiles import BACKGROUND, GAP, grid, paste, tile_size
 from .reports import gallery_report
+from .reports.task_gallery import postprocess_task
 from .workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model, Picture
 from .workspace.files import staging
 from .workspace.params import Postprocess
@@ -48,6 +49,8 @@ def postprocess(
     for artifact in (evaluation, model, dataset):
         artifact.verified()
     torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
+    if model.training.task.name != "generate":
+        return postprocess_task(options, evaluation, model, dataset, key, workspace)
     classes = model.image.classes
     samples = choose(evaluation, options.images)
     drafts = list(samples)

@@ -41,9 +41,6 @@ class Work(NamedTuple):
         # They are looked for before the data set that they need may be replaced.
         begun.open_trainings(params, workspace)
         inputs = tuple(_input(source, params, workspace) for source in stage.inputs)
-        for model in inputs:
-            if isinstance(model, Model) and name != "evaluate":
-                refuse_to_publish(model.training.task)
         key = key_of(stage, options, *inputs, *files_named(options, workspace))
         if stage.artifact is Model and not stage.find(workspace, key):
             key = begun.key_to_go_on_with(key, params, workspace)

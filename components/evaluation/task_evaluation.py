@@ -76,8 +76,8 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
     _require_layers(net)
     published = load_published(model.folder, "the model")
     rows = np.sort(holdout.spread(options.samples))
-    groups = _groups(dataset, rows)
-    makers: dict[Images, Callable[[Tensor], Pixels]] = {"samples": lambda given: _made(published, given)}
+    seeds, groups = [options.seed + int(row) for row in rows], groups_of_rows(dataset, rows)
+    makers: dict[Images, Callable[[Tensor], Pixels]] = {"samples": lambda given: made_of(published, given)}
     makers |= baselines(task_options, task, training)
     parts: dict[Images, list[Measured]] = {name: [] for name in makers}
     with staging(workspace.evaluation) as folder:
@@ -91,7 +91,7 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
             for start in range(0, len(rows), PART):
                 index = rows[start : start + PART]
                 originals = holdout.pixels(index)
-                given = conditions(task, originals, [options.seed + int(row) for row in index], dataset.image)
+                given = conditions(task, originals, seeds[start : start + PART], dataset.image)
                 shown[start : start + PART] = to_pixels(task.shown(given))
                 for name, make in makers.items():
                     made = make(given)
@@ -106,7 +106,7 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
         held_pixels = holdout.pixels(rows)
         held_features = net.read(held_pixels).features
         scores = list(_scores(task_options, net, found, held_features, np.concatenate(held), groups))
-        table: dict[str, npt.ArrayLike] = {"row": rows, "group": groups}
+        table: dict[str, npt.ArrayLike] = {"seed": seeds, "label": holdout.labels[rows], "row": rows, "group": groups}
         for name, each in found.items():
             ending = "" if name == "samples" else f"_{name}"
             table |= {f"squared_error{ending}": each.squared, f"ssim{ending}": each.ssim}
@@ -146,14 +146,15 @@ def _require_layers(net: FeatureNet) -> None:
         pass
 
 
-def _groups(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def groups_of_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return a number for the file of each held-out image, with what is nearly the same as it: (len(rows),)."""
     file = dataset.folder / "holdout-groups.npy"
     groups = np.load(file, allow_pickle=False)[rows] if file.exists() else rows
     return np.asarray(np.unique(groups, axis=0, return_inverse=True)[1].reshape(-1), np.int64)
 
 
-def _made(model: Published, given: Tensor) -> Pixels:
+def made_of(model: Published, given: Tensor) -> Pixels:
+    """Return what the model makes of conditions (N, K, h, w): (N, H, W, C)."""
     return model.images_of(Inputs.without_latent(torch.zeros(len(given), dtype=torch.long), given))
 
 
@@ -201,6 +202,9 @@ def _scores(
     for name, each in found.items():
         yield _score("kid", kernel_estimate(each.features, net.real), n, name, net.name)
         yield _score("perceptual", over_groups(_mean(each.perceptual), groups), n, name, net.name)
+        if name != "samples":
+            nearer = each.perceptual - found["samples"].perceptual
+            yield _score("perceptual_gain", over_groups(_mean(nearer), groups), n, name, net.name)
         yield _score("ssim", over_groups(_mean(each.ssim), groups), n, name)
         yield _score("psnr", over_groups(_pooled(each.squared), groups), n, name)
         yield _score("psnr_y", over_groups(_pooled(each.squared_luma), groups), n, name)

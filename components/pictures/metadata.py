@@ -76,15 +76,20 @@ def names_of(seed: int, label: int, classes: Sequence[str], channels: int) -> tu
     return tuple(f"{stem}-{seed}.{kind}" for kind in kinds)
 
 
-def files_of(draft: Draft, classes: Sequence[str], facts: Mapping[str, str]) -> dict[str, bytes]:
-    """Return what is to stand in the files of a finished picture, by name: it is marked with `facts` and its own."""
+def files_of(
+    draft: Draft, classes: Sequence[str], facts: Mapping[str, str], source: str = GENERATED
+) -> dict[str, bytes]:
+    """Return what is to stand in the files of a finished picture, by name.
+
+    It is marked with `facts`, its own, and `source`, a term of IPTC's.
+    """
     import numpy as np
 
     from ..gan.dataset import to_image
 
     own = {"class": classes[draft.label], "seed": str(draft.seed), "steps": ", ".join(draft.steps)}
     picture, array = io.BytesIO(), io.BytesIO()
-    to_image(draft.pixels).save(picture, "PNG", pnginfo=png_text({**facts, **own}))
+    to_image(draft.pixels).save(picture, "PNG", pnginfo=png_text({**facts, **own}, source))
     np.save(array, draft.pixels)
     names = names_of(draft.seed, draft.label, classes, draft.pixels.shape[2])
     return dict(zip(names, (picture.getvalue(), array.getvalue()), strict=False))

@@ -81,9 +81,9 @@ def render(shown: Contents) -> str:
         **_training(shown),
         **_data(shown),
         parameters={
-            "Training": dict(_flat(shown.model.training.model_dump(mode="json"))),
-            "Execution": dict(_flat(shown.model.execution.model_dump(mode="json"))),
-            "Finishing": dict(_flat(shown.options.model_dump(mode="json"))),
+            "Training": dict(flat_options(shown.model.training.model_dump(mode="json"))),
+            "Execution": dict(flat_options(shown.model.execution.model_dump(mode="json"))),
+            "Finishing": dict(flat_options(shown.options.model_dump(mode="json"))),
         },
     )
 
@@ -169,28 +169,28 @@ def truncation_curve(evaluation: Evaluation) -> tuple[list[dict[str, Any]], Mark
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
         axes.legend()
         rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-        return rows, _svg(figure)
+        return rows, as_svg(figure)
 
 
 def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup]]:
     """Training curves: title, how to read it, inline SVG; a ring marks the checkpoint at `published` images."""
     with matplotlib.rc_context(STYLE):
-        losses, axes = _figure()
+        losses, axes = new_figure()
         axes.plot(history["images"], history["generator_loss"], color=ORANGE, label="generator")
         axes.plot(history["images"], history["discriminator_loss"], color=BLUE, label="discriminator")
         axes.legend()
-        drawings = [("Losses", "neither should run away from the other", _svg(losses))]
+        drawings = [("Losses", "neither should run away from the other", as_svg(losses))]
 
-        accuracy, axes = _figure()
+        accuracy, axes = new_figure()
         axes.axhline(0.5, color=INK, alpha=0.4, linestyle="--", linewidth=0.8)
         axes.plot(history["images"], history["discriminator_accuracy"], color=BLUE)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
-        drawings.append(("Discriminator accuracy", "dashed: it can only guess", _svg(accuracy)))
+        drawings.append(("Discriminator accuracy", "dashed: it can only guess", as_svg(accuracy)))
 
         scored = history.dropna(subset=["score"]) if "score" in history else history.head(0)
         if len(scored):
-            score, axes = _figure()
+            score, axes = new_figure()
             axes.plot(scored["images"], scored["score"], color=BLUE, marker="o", markersize=3.5)
             chosen = scored[scored["images"] == published]
             axes.plot(chosen["images"], chosen["score"], "o", color=ORANGE, markersize=9, fillstyle="none")
@@ -200,14 +200,14 @@ def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup
                 axes.yaxis.set_major_formatter(ticker.EngFormatter(sep=""))
                 axes.yaxis.set_minor_formatter(ticker.NullFormatter())
             drawings.append(
-                ("Score at checkpoints", f"lower is better; the ring is published{_of(chosen)}", _svg(score))
+                ("Score at checkpoints", f"lower is better; the ring is published{_of(chosen)}", as_svg(score))
             )
         if "generalisation_gap" in scored:
-            gap, axes = _figure()
+            gap, axes = new_figure()
             axes.axhline(0, color=INK, alpha=0.4, linestyle="--", linewidth=0.8)
             axes.plot(scored["images"], scored["generalisation_gap"], color=BLUE, marker="o", markersize=3.5)
             words = "how much farther from images it never saw than from training images: above 0 it memorises"
-            drawings.append(("Generalisation gap", words, _svg(gap)))
+            drawings.append(("Generalisation gap", words, as_svg(gap)))
     return drawings
 
 
@@ -221,7 +221,8 @@ def _of(chosen: pd.DataFrame) -> str:
     return f": {best} of the averages ({', '.join(f'{name} {score:.3g}' for name, score in known.items())})"
 
 
-def _figure() -> tuple[Figure, Axes]:
+def new_figure() -> tuple[Figure, Axes]:
+    """Return a small figure over the images seen."""
     figure = Figure(figsize=(4.2, 2.5), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel("images seen")
@@ -231,7 +232,7 @@ def _figure() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> Markup:
+def as_svg(figure: Figure) -> Markup:
     """SVG to stand in the page: in its text colour, and without names that another drawing has too."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -247,13 +248,13 @@ def _pairs(samples: Sequence[Draft], finished: Sequence[Draft], classes: Sequenc
         yield {"name": classes[draft.label], "before": _png(before[draft.seed]), "after": _png(draft.pixels)}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat_options(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested options as `network.latent`, `steps.1.name`, with their values in words."""
     for name, value in values.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             value = {str(index): item for index, item in enumerate(value, 1)}
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat_options(value, f"{prefix}{name}.")
         elif isinstance(value, list):
             yield prefix + name, ", ".join(map(str, value)) or "none"
         elif isinstance(value, bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,7 +12,7 @@ from typing import Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from ..gan.options import Options
-from ..workspace.scores import Compared, Score, Scores
+from ..workspace.scores import Compared, Images, Score, Scores
 from .html import number
 
 WITHIN = "within what real images get"
@@ -43,6 +44,8 @@ class ScoreRow(NamedTuple):
     explanation: Explanation
     # The score that asks the same of fewer images, where this one has no floor.
     paired: Score | None = None
+    # By the same protocol, of what is made of the same inputs without a network.
+    beside: tuple[Score, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,6 +81,11 @@ class ScoreRow(NamedTuple):
     @property
     def floor_interval(self) -> list[str]:
         return [] if self.compared.floor is None else self._ends(self.compared.floor)
+
+    @property
+    def baselines(self) -> list[tuple[str, str, list[str]]]:
+        """Name, value and interval of each baseline."""
+        return [(each.images, self._shown(each.value), self._ends(each)) for each in self.beside]
 
     @property
     def real(self) -> str:
@@ -129,7 +137,9 @@ def score_rows(scores: Scores, compared: Iterable[Compared] | None = None) -> li
     for each in scores.shown() if compared is None else compared:
         place = next((i for i, one in enumerate(known) if one.explains(each.score)), len(known))
         paired = None if each.floor else scores.paired(each.score)
-        rows.append((place, ScoreRow(each, known[place] if place < len(known) else Explanation(), paired)))
+        explanation = known[place] if place < len(known) else Explanation()
+        beside = tuple(scores.baselines(each.score)) if each.score.images == "samples" else ()
+        rows.append((place, ScoreRow(each, explanation, paired, beside)))
     return [row for _, row in sorted(rows, key=lambda row: row[0])]
 
 
@@ -148,13 +158,61 @@ def rating(scores: Scores, conditional: bool) -> Rating | None:
     """Rate a model by its scores beside those of unseen real images; None without such scores.
 
     Four questions, each answered well, fairly or badly; the word is the worst answer's. `conditional`: the network was
-    told the classes.
+    told the classes. A model of an image task is rated by its baselines.
     """
+    if compared := best_baseline(scores):
+        return _against(compared, scores)
     # What is wrong comes first.
     answers = sorted(_answers(scores, conditional), key=lambda answer: -answer[0])
     if not answers:
         return None
     return Rating(("Good", "Fair", "Poor")[answers[0][0]], "; ".join(text for _, text in answers))
+
+
+class Beaten(NamedTuple):
+    """The best baseline by perceptual distance, the model's own distance, and by how much it is nearer, if it is."""
+
+    name: Images
+    distance: float
+    own: float
+    gain: Score
+
+
+def best_baseline(scores: Scores) -> Beaten | None:
+    """Return the baseline that is hardest to beat; None of a model that makes images of noise."""
+    for found in scores.of_metric("perceptual"):
+        beside = scores.baselines(found.score)
+        if beside:
+            best = min(beside, key=lambda score: score.value)
+            gain = scores.beside(replace(found.score, metric="perceptual_gain"), best.images)
+            if gain is not None:
+                return Beaten(best.images, best.value, found.score.value, gain)
+    return None
+
+
+def _against(best: Beaten, scores: Scores) -> Rating:
+    """Rate a model of an image task: whether it beats what is made of the same inputs without a network."""
+    named = best.name.replace("_", " ")
+    distances = f"perceptual distance {number(best.own, 3)} against {number(best.distance, 3)}"
+    share = f"{abs(best.gain.value) / max(best.distance, 1e-12):.0%}"
+    if best.gain.value <= 0:
+        return Rating(
+            "Poor",
+            f"it does not beat what is made without a network: {named} is as near to the originals ({distances})",
+        )
+    nearer = f"its images look {share} nearer to the originals than {named}, the best baseline ({distances})"
+    if best.gain.low is None or best.gain.low <= 0:
+        return Rating("Fair", f"whether it beats what is made without a network may be chance: {nearer}")
+    errors = next(((f.score, scores.baselines(f.score)) for f in scores.of_metric("psnr")), None)
+    if errors is None or not errors[1]:
+        return Rating("Good", f"it beats what is made without a network: {nearer}")
+    own, strongest = errors[0].value, max(errors[1], key=lambda score: score.value)
+    error = f"{own:.2f} dB, {strongest.images.replace('_', ' ')} {strongest.value:.2f} dB"
+    if own < strongest.value:
+        return Rating(
+            "Fair", f"it looks better than what is made without a network, and errs more: {nearer}; PSNR {error}"
+        )
+    return Rating("Good", f"it beats what is made without a network: {nearer}; PSNR {error}")
 
 
 _SHARES = (

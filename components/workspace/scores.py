@@ -29,6 +29,7 @@ Images = Literal[
     "input",
     "sharpened",
 ]
+BASELINES: tuple[Images, ...] = get_args(Images)[3:]
 METRICS = (
     "agreement",
     "class_score",
@@ -47,6 +48,7 @@ METRICS = (
     "membership",
     "msssim",
     "perceptual",
+    "perceptual_gain",
     "precision",
     "psnr",
     "psnr_hole",
@@ -137,6 +139,11 @@ class Scores:
     def beside(self, score: Score, images: Images) -> Score | None:
         """Return the score by the same protocol of other images."""
         return self._by_name.get(replace(score, images=images).name)
+
+    def baselines(self, score: Score) -> list[Score]:
+        """Return the scores by the same protocol of what was made of the same inputs without a network."""
+        found = (self.beside(score, images) for images in BASELINES)
+        return [each for each in found if each is not None]
 
     def compared(self) -> Iterator[Compared]:
         """Each score of samples with its floor and control; a floor or control without one stands alone."""

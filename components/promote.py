@@ -5,13 +5,16 @@ Not a stage: what it finds depends on who is champion, so it lies in `mlruns/ver
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .evaluation import reference
 from .evaluation.contenders import Evidence, shown_on_the_page
-from .evaluation.gate import conclude
+from .evaluation.gate import AnyEvidence, conclude
+from .evaluation.task_contenders import TaskEvidence
 from .gan.errors import UserError
 from .provenance import ledger
 from .reports import cards
-from .reports.verdict_page import render
+from .reports.verdict_page import render, render_task
 from .services.tracking import champions
 from .workspace.artifacts import Dataset, Evaluation, Model, Registration
 from .workspace.files import staging
@@ -46,7 +49,8 @@ def promote(
     if verdict is None:
         # One that is champion already has no rival: it is the workspace's model again, after another one was judged.
         rival = None if is_champion else champion
-        evidence = Evidence.gather(options, model, evaluation, dataset, rival, workspace, feature_net)
+        gather = Evidence.gather if model.training.task.name == "generate" else TaskEvidence.gather
+        evidence = gather(options, model, evaluation, dataset, rival, workspace, feature_net)
         verdict = _decided(conclude(options, registration, rival, evidence, accepted), is_champion, workspace)
         _write(verdict, evidence, workspace)
     _follow_up(verdict, evaluation, dataset, workspace, flow_run)
@@ -72,15 +76,21 @@ def _decided(verdict: Verdict, is_champion: bool, workspace: Workspace) -> Verdi
     return verdict
 
 
-def _write(verdict: Verdict, evidence: Evidence, workspace: Workspace) -> None:
+def _write(verdict: Verdict, evidence: AnyEvidence, workspace: Workspace) -> None:
     """Keep the verdict, and the page that shows what it rests on."""
-    labels = evidence.labels[shown_on_the_page(evidence.labels)]
-    pictures = evidence.challenger.shown, None if evidence.champion is None else evidence.champion.shown
-    classes = [evidence.model.image.classes[label] for label in labels]
-    page = render(verdict, pictures, classes, champions.history(verdict.name, workspace))
+    page = _page(verdict, evidence, champions.history(verdict.name, workspace))
     with staging(workspace.verdict) as folder:
         (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2) + "\n")
         (folder / "verdict.html").write_text(page, encoding="utf-8")
+
+
+def _page(verdict: Verdict, evidence: AnyEvidence, history: Sequence[champions.Change]) -> str:
+    if isinstance(evidence, TaskEvidence):
+        return render_task(verdict, evidence.shown, history)
+    labels = evidence.labels[shown_on_the_page(evidence.labels)]
+    pictures = evidence.challenger.shown, None if evidence.champion is None else evidence.champion.shown
+    classes = [evidence.model.image.classes[label] for label in labels]
+    return render(verdict, pictures, classes, history)
 
 
 def _follow_up(

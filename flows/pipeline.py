@@ -16,7 +16,6 @@ from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows import prefect_artifacts, stages
 from flows.outcomes import Outcome, judged
-from flows.runner import refuse_to_publish
 from flows.runs import named, state_of
 from flows.supervisor import ephemeral_server
 
@@ -40,10 +39,8 @@ def run_stages(params: Params, workspace: Workspace, steps: Sequence[Step]) -> O
     """
     before = last_verdict(workspace)
     if half := begun.unfinished(params, workspace):
-        refuse_to_publish(half.options.task, half=True)
         params, dataset = half.resumed(params), stages.restore(half, workspace)
     else:
-        refuse_to_publish(params.train.task)
         for step in steps:
             get_run_logger().info("%s", f"{step.stage.name}: {step.reason or stages.UNCHANGED}")
         dataset = stages.preprocess(params, workspace)

@@ -23,7 +23,6 @@ from components.workspace.workspace import Workspace
 from flows import prefect_artifacts, stages
 from flows.outcomes import Outcome
 from flows.pipeline import last_verdict, run_stages
-from flows.runner import refuse_to_publish
 from flows.runs import named, state_of, turn
 
 # What a list of the form says that leaves the choice to the workspace's file.
@@ -56,7 +55,6 @@ def retrain(
     opened = Workspace(workspace.absolute())
     chosen = _chosen(preset, network, images, params, opened)
     with turn(opened):
-        refuse_to_publish(chosen.train.task)
         arrived = stages.data(chosen, opened)
         steps = plan(opened, chosen, connection.address())
         due = [step.stage.name for step in steps if step.reason]

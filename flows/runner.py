@@ -8,8 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
-from components.gan.errors import UserError
-from components.gan.options import ImageFormat, TaskOptions
+from components.gan.options import ImageFormat
 from components.provenance import ledger
 from components.services.tracking import connection, registry
 from components.training import begun
@@ -69,27 +68,6 @@ class Work(NamedTuple):
         verb = getattr(import_module(f"components.{self.stage.name}"), self.stage.name)
         made: Artifact = verb(getattr(self.params, self.stage.name), *self.inputs, self.key, self.workspace)
         return made
-
-
-def refuse_to_publish(task: TaskOptions, half: bool = False) -> None:
-    """Refuse to go beyond the evaluation of an image task, of which nothing that follows knows yet.
-
-    `half`: it is that of a training that waits to be finished.
-
-    Raises:
-        UserError: it is such a task.
-    """
-    if task.name == "generate":
-        return
-    if half:
-        raise UserError(
-            f"a training of the task {task.name} waits to be finished, which `ganflow run` cannot publish yet: "
-            "finish it by `ganflow train`, or give it up by --discard-training"
-        )
-    raise UserError(
-        f"the task {task.name} can be trained and evaluated but not published yet: run `ganflow preprocess`, "
-        "`ganflow train` and `ganflow evaluate`, which leave the model in artifacts/model"
-    )
 
 
 def run_stage(name: str, params: Params, workspace: Workspace, flow_run: str | None = None) -> Artifact:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,9 +17,10 @@ import pandas as pd
 
 from ..gan.dataset import Pixels, Split
 from ..gan.errors import UserError
-from ..gan.options import ImageFormat
+from ..gan.options import GENERATE, ImageFormat
 from ..gan.published import Published
 from ..gan.sampling import labels_like
+from ..gan.tasks.options import AnyTask, SuperResolve
 from ..measures.distances import Features, kernel_distance
 from ..measures.features import FeatureNet
 from ..measures.metrics import Resampled, kernel_resampled
@@ -72,6 +73,11 @@ class Evidence:
     challenger: Contender
     champion: Contender | None = None
     look: Look | None = None
+    # What is compared in place of KID, and beside which baseline: nothing and none.
+    measure: ClassVar[None] = None
+    baseline: ClassVar[None] = None
+    # What a user does about a check that cannot tell.
+    advice: ClassVar[str] = "look for copies in report.html"
 
     @classmethod
     def gather(
@@ -161,6 +167,16 @@ class Evidence:
             return self.comparison.challenger
         return kernel_distance(self.challenger.features, self.held)
 
+    @cached_property
+    def floor(self) -> float:
+        """KID of real images."""
+        return kernel_distance(self.net.real, self.held)
+
+    @property
+    def samples(self) -> int:
+        """Of the challenger."""
+        return len(self.challenger.features)
+
 
 def held_features(evaluation: Evaluation) -> Features:
     """Return the features (M, F) of the holdout that an evaluation was measured by."""
@@ -182,14 +198,24 @@ def shown_on_the_page(labels: Labels) -> npt.NDArray[np.int64]:
     return table[table["turn"] < each].sort_values(["label", "turn"]).index.to_numpy(np.int64)[:SHOWN]
 
 
-def load_rival(champion: ModelVersion, image: ImageFormat) -> Published:
-    """Return the champion as a model that makes images of this format.
+def kind_of_task(task: AnyTask) -> str:
+    """Return what two models must both do to be compared."""
+    return f"{task.name} by factor {task.factor}" if isinstance(task, SuperResolve) else task.name
+
+
+def load_rival(champion: ModelVersion, image: ImageFormat, task: AnyTask = GENERATE) -> Published:
+    """Return the champion as a model that makes images of this format, by this kind of task.
 
     Raises:
         UserError: it makes other images, or is damaged.
     """
     model = load_published(champion.folder, str(champion))
     theirs = model.image
+    if kind_of_task(model.task) != kind_of_task(task):
+        raise UserError(
+            f"the champion of {champion.name} does {kind_of_task(model.task)}, and this model {kind_of_task(task)}: "
+            "give it another register.name"
+        )
     if theirs != image:
         raise UserError(
             f"the champion of {champion.name} makes images of {theirs.width}x{theirs.height} with {theirs.channels} "

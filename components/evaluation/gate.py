@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from ..measures.distances import kernel_distance
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Registration
 from ..workspace.params import Promote
-from ..workspace.verdict import Verdict
+from ..workspace.verdict import Check, Verdict
 from .comparison import POWER, Comparison, spent
 from .contenders import Evidence
+from .task_contenders import TaskEvidence
+from .task_vetoes import task_vetoes
 from .vetoes import vetoes
 
 # More than that nobody makes for a verdict.
 MAX_SAMPLES = 1_000_000
 # An improvement that the gate should see, as a share of the champion's KID; how likely it does, each verdict says.
 TYPICAL = 1 / 3
+# The same of an image task, as a share of the champion's perceptual distance, of which the baseline has much as well.
+TYPICAL_OF_PAIRS = 0.05
 # Looks that take half of what all looks may use: of one pair, which is rarely looked at again, and of one holdout.
 EARLY_OF_PAIR, EARLY_OF_HOLDOUT = 1.0, 20.0
-
+# Of few files the first looks at a holdout must be let see four standard errors.
+EARLY_OF_FILES = 8.0
+AnyEvidence = Evidence | TaskEvidence
 
 # Errors of an improvement by a third, as shares of the champion's KID: of digits, with so many held-out images
 # (docs/evaluation.md).
@@ -52,7 +57,7 @@ def conclude(
     options: Promote,
     registration: Registration,
     champion: ModelVersion | None,
-    evidence: Evidence,
+    evidence: AnyEvidence,
     accepted: str | None = None,
 ) -> Verdict:
     """Return what the evidence says of the challenger; a veto outweighs all scores.
@@ -60,15 +65,16 @@ def conclude(
     A check that could not tell keeps a champion, and leaves open whether the first one may become it, unless the user
     has `accepted` that for a reason.
     """
-    checks = tuple(vetoes(options, evidence))
+    checks = tuple(_checks(options, evidence))
     found, reason = _compared(options, champion, evidence)
     if failed := [check for check in checks if not check.passed]:
         found = found._replace(answer="keep", needed=None)
         reason = "; ".join(check.words for check in failed)
     elif accepted is None and (unsure := [check for check in checks if not check.tells]):
-        found = found._replace(answer="abstain" if champion is None else "keep", needed=None)
+        undecided = champion is None or evidence.measure is not None
+        found = found._replace(answer="abstain" if undecided else "keep", needed=None)
         words = "; ".join(check.words for check in unsure)
-        reason = f"{words}: look for copies in report.html, then `ganflow promote --accept REASON` may overrule this"
+        reason = f"{words}: {evidence.advice}, then `ganflow promote --accept REASON` may overrule this"
     comparison, look = evidence.comparison, evidence.look
     return Verdict(
         name=registration.name,
@@ -83,10 +89,12 @@ def conclude(
         high=found.high,
         margin=found.margin,
         alpha=options.alpha,
+        measure=evidence.measure,
+        baseline=evidence.baseline,
         kid_challenger=evidence.kid_challenger,
         kid_champion=comparison and comparison.champion,
-        floor=kernel_distance(evidence.net.real, evidence.held),
-        samples=len(evidence.challenger.features),
+        floor=evidence.floor,
+        samples=evidence.samples,
         needed=found.needed,
         feature_net=evidence.net.sha256,
         net_name=evidence.net.name,
@@ -105,18 +113,28 @@ def conclude(
     )
 
 
-def _compared(options: Promote, champion: ModelVersion | None, evidence: Evidence) -> tuple[Decision, str]:
+def _checks(options: Promote, evidence: AnyEvidence) -> Iterator[Check]:
+    """Look for all vetoes: of image tasks there are others."""
+    return task_vetoes(options, evidence) if isinstance(evidence, TaskEvidence) else vetoes(options, evidence)
+
+
+def _compared(options: Promote, champion: ModelVersion | None, evidence: AnyEvidence) -> tuple[Decision, str]:
     """Return what the samples say, and why, in half a sentence."""
     comparison, look = evidence.comparison, evidence.look
     if champion is None or comparison is None or look is None:
         return Decision("promote"), "it is the first that passes the checks"
-    found = decide(comparison, (look.of_pair, look.of_holdout), options.margin, options.alpha)
-    both = f"its KID is {comparison.challenger:.4g}, that of version {champion.version} {comparison.champion:.4g}"
+    margin = options.margin if evidence.measure is None else options.perceptual_margin
+    found = decide(comparison, (look.of_pair, look.of_holdout), margin, options.alpha)
+    what = "KID" if evidence.measure is None else "perceptual distance"
+    both = f"its {what} is {comparison.challenger:.4g}, that of version {champion.version} {comparison.champion:.4g}"
     if found.answer == "promote":
         return found, f"{both}: better by more than the margin of {found.margin:.3g}, and not by luck"
     if found.answer == "keep":
         return found, f"{both}: not better by the margin of {found.margin:.3g}"
-    if found.needed:
+    if evidence.measure is not None:
+        enough = f"about {found.needed:,} would do (preprocess.holdout)" if found.needed else "no number would do"
+        more = f"they are seen on {comparison.samples:,} held-out files, and {enough}"
+    elif found.needed:
         more = f"about {found.needed:,} samples would do (promote.samples)"
     else:
         nets = "" if comparison.by_nets is None else f", seen by {comparison.nets} feature nets,"
@@ -150,7 +168,8 @@ def decide(comparison: Comparison, looks: tuple[int, int], margin: float, alpha:
         )
 
     def sees(later: Comparison) -> float:
-        return later.power(TYPICAL * of_champion, least(later, wanted, looks, alpha))
+        typical = TYPICAL_OF_PAIRS if later.paired else TYPICAL
+        return later.power(typical * of_champion, least(later, wanted, looks, alpha))
 
     return Decision(
         answer,
@@ -158,7 +177,7 @@ def decide(comparison: Comparison, looks: tuple[int, int], margin: float, alpha:
         improvement - reach,
         improvement + reach,
         wanted,
-        surely=improvement - comparison.reach(spent(alpha, looks[1], EARLY_OF_HOLDOUT)),
+        surely=improvement - comparison.reach(spent(alpha, looks[1], _early(comparison))),
         needed=fewest(comparison, decides) if answer == "abstain" else None,
         power=sees(comparison),
         power_needed=fewest(comparison, sees),
@@ -173,8 +192,12 @@ def least(comparison: Comparison, wanted: float, looks: tuple[int, int], alpha: 
     """
     return max(
         wanted + comparison.reach(spent(alpha, looks[0], EARLY_OF_PAIR)),
-        comparison.reach(spent(alpha, looks[1], EARLY_OF_HOLDOUT)),
+        comparison.reach(spent(alpha, looks[1], _early(comparison))),
     )
+
+
+def _early(comparison: Comparison) -> float:
+    return EARLY_OF_FILES if comparison.paired else EARLY_OF_HOLDOUT
 
 
 def expected_power(held: int, options: Promote) -> float:

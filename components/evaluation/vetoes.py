@@ -17,6 +17,7 @@ from ..workspace.published import load_published
 from ..workspace.scores import Scores
 from ..workspace.verdict import Check
 from .contenders import Evidence
+from .task_contenders import TaskEvidence
 
 # Images of a class that are to be expected, or it may be missing by chance.
 EXPECTED = 10
@@ -56,11 +57,12 @@ def vetoes(options: Promote, evidence: Evidence) -> Iterator[Check]:
         yield from (found.check for found in veto(options, evidence))
 
 
-def _finite(options: Promote, evidence: Evidence) -> Iterator[Veto]:
+def finite(options: Promote, evidence: Evidence | TaskEvidence) -> Iterator[Veto]:
+    """By every weight of the generator."""
     weights = load_published(evidence.model.folder, "the model").generator().state_dict().values()
-    finite = float(np.mean([bool(tensor.isfinite().all()) for tensor in weights]))
-    words = "every weight is a finite number" if finite == 1 else "some weights are no finite numbers"
-    yield Veto("finite", words, finite, at_least=1.0)
+    share = float(np.mean([bool(tensor.isfinite().all()) for tensor in weights]))
+    words = "every weight is a finite number" if share == 1 else "some weights are no finite numbers"
+    yield Veto("finite", words, share, at_least=1.0)
 
 
 def _distinct(options: Promote, evidence: Evidence) -> Iterator[Veto]:
@@ -158,7 +160,7 @@ def _unseen(options: Promote, evidence: Evidence) -> Iterator[Veto]:
 
 
 VETOES: tuple[Callable[[Promote, Evidence], Iterator[Veto]], ...] = (
-    _finite,
+    finite,
     _distinct,
     _copying,
     _classes,

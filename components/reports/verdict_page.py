@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..evaluation.task_contenders import Shown
     from ..gan.dataset import Pixels
 from ..services.tracking.champions import Change
 from ..workspace.verdict import Verdict
@@ -32,16 +33,34 @@ def render(
     rows = list(_rows(challenger, champion, classes))
     return to_html(
         "verdict.html.jinja",
-        verdict=verdict,
-        tone="veto" if verdict.failed and verdict.answer == "keep" else verdict.answer,
-        scale=_scale(verdict),
-        bars=_bars(verdict),
+        **_said(verdict, history),
         rows=rows,
         columns=max(len(row["challenger"]) for row in rows),
         pixelated=max(challenger.shape[1:3]) < SIDE // 2,
-        changes=history[::-1][:HISTORY],
-        earlier=max(0, len(history) - HISTORY),
     )
+
+
+def render_task(verdict: Verdict, shown: Shown, history: Sequence[Change]) -> str:
+    """Return the page of a verdict on a model of an image task, with what both were given; `history` as of `render`."""
+    heads = ["Given", f"Challenger, version {verdict.challenger}", "Original"]
+    columns = [shown.given, shown.challenger, shown.originals]
+    if shown.champion is not None:
+        heads.insert(2, f"Champion, version {verdict.champion}")
+        columns.insert(2, shown.champion)
+    rows = [[_picture(pixels, 2 * SIDE) for pixels in row] for row in zip(*columns, strict=True)]
+    return to_html("task_verdict.html.jinja", **_said(verdict, history), rows=rows, heads=heads)
+
+
+def _said(verdict: Verdict, history: Sequence[Change]) -> dict[str, Any]:
+    """Return what every page says of a verdict."""
+    return {
+        "verdict": verdict,
+        "tone": "veto" if verdict.failed and verdict.answer == "keep" else verdict.answer,
+        "scale": _scale(verdict),
+        "bars": _bars(verdict),
+        "changes": history[::-1][:HISTORY],
+        "earlier": max(0, len(history) - HISTORY),
+    }
 
 
 def _scale(verdict: Verdict) -> dict[str, float] | None:
@@ -56,11 +75,14 @@ def _scale(verdict: Verdict) -> dict[str, float] | None:
 
 
 def _bars(verdict: Verdict) -> list[tuple[str, float, float]]:
-    """Name, KID and length in percent of whatever has a KID."""
+    """Name, distance and length in percent of whatever has a distance."""
     named = [(f"Challenger, version {verdict.challenger}", verdict.kid_challenger)]
     if verdict.kid_champion is not None:
         named.append((f"Champion, version {verdict.champion}", verdict.kid_champion))
-    named.append(("Real images (the floor)", verdict.floor))
+    if verdict.baseline is None:
+        named.append(("Real images (the floor)", verdict.floor))
+    else:
+        named.append((f"{verdict.baseline.replace('_', ' ').capitalize()}, the best without a network", verdict.floor))
     longest = max((value for _, value in named if math.isfinite(value)), default=0.0)
     return [
         (name, value, round(100 * max(value, 0.0) / longest, 2) if math.isfinite(value) and longest > 0 else 0.0)
@@ -86,10 +108,10 @@ def _rows(challenger: Pixels, champion: Pixels | None, classes: Sequence[str]) -
         }
 
 
-def _picture(pixels: Pixels) -> str:
+def _picture(pixels: Pixels, side: int = SIDE) -> str:
     from ..gan.dataset import to_image
 
     image = to_image(pixels)
-    if max(image.size) > SIDE:
-        image.thumbnail((SIDE, SIDE))
+    if max(image.size) > side:
+        image.thumbnail((side, side))
     return image_uri(image)

@@ -292,6 +292,19 @@ class Promote(Options):
     min_unseen: int = Field(
         200, ge=2, description="held-out images that neither has seen, to compare on; of fewer than twice so many half"
     )
+    perceptual_margin: float = Field(
+        0.0,
+        ge=0,
+        description="of image tasks, in place of margin: by how much of the champion's perceptual distance the "
+        "challenger's must be lower",
+    )
+    max_psnr_loss: float = Field(0.3, ge=0, description="of image tasks: dB by which PSNR may be below the champion's")
+    max_known_changed: float = Field(
+        0.0, ge=0, le=1, description="of image tasks: share of the pixels that were to stay as they are that may change"
+    )
+    min_unseen_files: int = Field(
+        20, ge=2, description="of image tasks: held-out files that neither has seen, below which the gate abstains"
+    )
 
 
 class Retrain(Options):

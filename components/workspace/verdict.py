@@ -86,6 +86,12 @@ class Verdict(Options):
     look_at_holdout: int | None = _later("number of this look among those at this holdout, whoever was compared")
     power: float | None = _later("probability of promotion if the challenger's KID were lower by a third")
     power_needed: int | None = _later("samples with which that would be 90 %; None where no number is enough")
+    # Of image tasks.
+    measure: Literal["perceptual"] | None = _later(
+        "what was compared in place of KID: perceptual distances to originals, on as many held-out files as `samples`; "
+        "the floor is then that of the best baseline, and power that of a distance lower by a twentieth"
+    )
+    baseline: str | None = _later("which is the best that is made of the same inputs without a network")
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -117,17 +123,33 @@ class Verdict(Options):
         return f"Version {self.champion} stays champion{' for now' if self.answer == 'abstain' else ''}"
 
     @property
+    def distance(self) -> str:
+        """What was compared, in words."""
+        return "KID" if self.measure is None else "perceptual distance"
+
+    @property
     def command(self) -> str | None:
         """What would let an undecided gate decide."""
         if self.answer == "abstain" and self.unsure:
             return "ganflow promote --accept REASON"
-        return None if self.needed is None else f"ganflow promote --set promote.samples={self.needed}"
+        # Of an image task it takes more files, which no command brings.
+        if self.needed is None or self.measure is not None:
+            return None
+        return f"ganflow promote --set promote.samples={self.needed}"
 
     @property
     def power_words(self) -> str | None:
         """How likely a much better challenger would have been seen, in half a sentence, and what would raise that."""
         if self.power is None:
             return None
+        if self.measure is not None:
+            words = f"a perceptual distance lower by 5% would have been promoted with a probability of {self.power:.0%}"
+            if self.power_needed == self.samples:
+                return words
+            enough = (
+                "no number of files is enough" if self.power_needed is None else f"it takes {self.power_needed:,} files"
+            )
+            return f"{words}, for 90% {enough} (preprocess.holdout)"
         words = f"a KID lower by a third would have been promoted with a probability of {self.power:.0%}"
         if self.power_needed == self.samples:
             return words

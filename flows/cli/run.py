@@ -42,7 +42,6 @@ from flows.cli.shared import (
     workspace_at,
 )
 from flows.cli.stages import DiscardOption, discard_trainings
-from flows.runner import refuse_to_publish
 from flows.supervisor import supervisor
 from flows.supervisor.ephemeral_server import end_orphans
 
@@ -90,8 +89,6 @@ def run(
     due = [step for step in steps if step.reason]
     judged = not due and Verdict.of(workspace) is not None
     half = None if discard else begun.unfinished(params, workspace)
-    # Before servers and processes are started for it.
-    refuse_to_publish(half.options.task if half else params.train.task, half=half is not None)
     if dry_run or not (due or half):
         _show_plan(steps, judged)
     if dry_run:

@@ -15,7 +15,8 @@ from .champions import current_champion, written_champion
 from .connection import address, ensure_experiment, open_client, registry_lock, server_errors
 from .database import check_schema, rename_model, rename_run, renumber_version
 from .names import Names
-from .registry import FILES_TAG, files_hash, is_version, version_of
+from .packing import files_hash
+from .registry import FILES_TAG, is_version, version_of
 from .runs import DESCRIPTION, log_metrics, log_params, run_name_of
 
 # --- what the ledger keeps, and how the registry is made from it again ---

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
+import json
 import shutil
 import tempfile
 import warnings
@@ -12,17 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packaging.version import Version
-
 from ...gan.errors import DamagedError, NotThereError, RefusedError
 from ...workspace.artifacts import Evaluation, Gallery, Model
-from ...workspace.files import sha256_of
 from ...workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 from .connection import address, open_client, registry_lock, server_errors
 from .database import EXPERIMENT, read_rows
+from .packing import SERVING_CODE, files_hash, packed_code, requirements, signature
 from .places import files_of_version
 from .runs import DESCRIPTION, complete_run, dataset_facts, ensure_run, log_params, run_name_of
 
@@ -32,12 +29,8 @@ SHOWN = 10
 FILES_TAG = "files"
 # And the truncation with which its samples are nearest to the training split.
 TRUNCATION_TAG = "truncation"
-# Whenever MLflow loads a model it writes into this file as what. It is hashed as after loading by the model's own id,
-# which is how a version's files are read when it is registered.
-_LOADED_AS, _LOADED_BY_ID = Path("registered_model_meta"), b"model_name: null\nmodel_version: null\n"
-_SERVING_CODE = Path(__file__).with_name("serving_model.py")
-_PACKED_CODE = Path(__file__).parents[2] / "gan"
-_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
+# Of a model of an image task: which task, with its options.
+TASK_TAG = "task"
 
 
 class ModelVersion(NamedTuple):
@@ -149,6 +142,8 @@ def register(
         # What an evaluation with it chose stays when the model is evaluated again without.
         if evaluation.truncation is not None:
             tags[TRUNCATION_TAG] = repr(evaluation.truncation)
+        if model.training.task.name != "generate":
+            tags[TASK_TAG] = json.dumps(model.training.task.model_dump(mode="json"))
         for tag, value in tags.items():
             client.set_model_version_tag(name, str(version), tag, value)
         client.set_registered_model_alias(name, "challenger", str(version))
@@ -211,22 +206,6 @@ def _wrong_files(client: MlflowClient, version: Any, workspace: Workspace) -> st
     return None
 
 
-def files_hash(folder: Path) -> str:
-    """Hash of the names and bytes of all files of a logged model, however it was loaded last.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    # Python leaves its caches beside code that it loads.
-    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"]
-    if not files:
-        raise FileNotFoundError(f"there are none in {folder}")
-    hashes = {file: sha256_of(folder / file) for file in files}
-    hashes[_LOADED_AS] = hashlib.sha256(_LOADED_BY_ID).hexdigest()
-    described = [f"{file.as_posix()}\0{sha256}\n" for file, sha256 in sorted(hashes.items())]
-    return hashlib.sha256("".join(described).encode()).hexdigest()
-
-
 def _version_with_key(client: MlflowClient, name: str, key: str) -> int | None:
     """Return the version of the registered model with the model's key; of several the oldest."""
     found = client.search_model_versions(f"name = '{name}' and tags.key = '{key}'")
@@ -247,7 +226,7 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # MLflow misses type hints and an example of the input: there is no input, and the signature says so.
+    # MLflow misses type hints and an example of the input: the signature says what it is.
     with (
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryDirectory() as code,
@@ -258,15 +237,15 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
         # So that a later gate can tell what this model has seen.
         seen = (evaluation.folder / name for name in Evaluation.seen if name in evaluation.files)
         files = [*Path(folder).iterdir(), *seen]
-        package = _packed_code(Path(code))
+        package = packed_code(Path(code))
         logged = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(shutil.copyfile(_SERVING_CODE, Path(code) / _SERVING_CODE.name)),
+            python_model=str(shutil.copyfile(SERVING_CODE, Path(code) / SERVING_CODE.name)),
             # MLflow takes a path for an address, in which %20 is a space.
             artifacts={file.name: file.absolute().as_uri() for file in files},
             code_paths=[str(package)],
-            signature=_signature(model),
-            pip_requirements=_requirements(),
+            signature=signature(model),
+            pip_requirements=requirements(model.training.task),
         )
     # With the tag from the start: a version without a key would be made a second time.
     version = client.create_model_version(
@@ -278,41 +257,6 @@ def _version(client: MlflowClient, name: str, model: Model, evaluation: Evaluati
         client.delete_model_version(name, version.version)
         client.delete_logged_model(logged.model_id)
     return kept
-
-
-def _packed_code(folder: Path) -> Path:
-    """Copy the code that makes images into `folder`, as a package whose name says which code it is."""
-    package = folder / f"ganflow_{files_hash(_PACKED_CODE)[:16]}"
-    for file in _PACKED_CODE.rglob("*.py"):
-        copy = package / file.relative_to(_PACKED_CODE)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        # Not with its mode: as open to others as the user's umask says.
-        shutil.copyfile(file, copy)
-    return package
-
-
-def _requirements() -> list[str]:
-    """Return the packages that the model needs, in versions that everybody can install."""
-    # A build such as 2.13.0+cpu is the version 2.13.0.
-    return [f"{package}=={Version(importlib.metadata.version(package)).public}" for package in _REQUIREMENTS]
-
-
-def _signature(model: Model) -> Any:
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-
-    return ModelSignature(
-        outputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *model.image.shape))]),
-        params=ParamSchema(
-            [
-                ParamSpec("n", DataType.long, 1),
-                ParamSpec("seed", DataType.long, 0),
-                ParamSpec("truncation", DataType.double, 1.0),
-                ParamSpec("class", DataType.string, ""),
-            ]
-        ),
-    )
 
 
 def aliases(name: str, version: int, workspace: Workspace) -> list[str]:

@@ -6,7 +6,10 @@ several of them, and have a module `gan` of its own. So it imports nothing else 
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,24 @@ from typing import Any
 import mlflow
 
 MAX_IMAGES = 10_000
+# Of a request: pixels of all pictures that are given, and of all that are made.
+MAX_PIXELS, MAX_MADE = 16_000_000, 64_000_000
+# Kinds of pictures that are read.
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+# IPTC's terms for a picture that was enlarged, restored or coloured, and for one of which a part was painted.
+_TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_MARK = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+    "<Iptc4xmpExt:DigitalSourceType>{}</Iptc4xmpExt:DigitalSourceType></rdf:Description></rdf:RDF></x:xmpmeta>"
+)
 
 
 class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Images by the parameters n, seed, truncation and class; the input is not used."""
+    """Images by the parameters n, seed, truncation and class, without an input; or of an image task pictures.
+
+    A picture is the bytes of its file, and so is what is made of it, a PNG.
+    """
 
     def load_context(self, context: Any) -> None:
         # Beside the folder of the artifacts MLflow keeps the code, which it has made importable.
@@ -25,6 +42,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         package = folder.name
         published = import_module(f"{package}.published")
         self._labels_by_name = import_module(f"{package}.sampling").labels_by_name
+        self._in_windows = import_module(f"{package}.tasks.windows").in_windows
         described = json.loads(Path(context.artifacts[published.MANIFEST]).read_text())
         described.pop("seal")
         manifest = published.Manifest.model_validate(described)
@@ -35,10 +53,18 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """(n, H, W, C) uint8: image i has the seed `seed + i`, and the class asked for or the classes in turn.
 
+        Of an image task a table with the column `image`: for each row of the table that is given what is made of its
+        `image`, of which a repair repaints what is white in its `mask`. `strength` 0 is what is made without a network.
+
         Raises:
-            MlflowException: a parameter is out of its range (answered as 400 by a server).
+            MlflowException: a parameter or a picture is not what it must be (answered as 400 by a server).
         """
-        given = {"n": 1, "seed": 0, "truncation": 1.0, "class": "", **(params or {})}
+        if self._model.task.name == "generate":
+            return self._sampled(params or {})
+        return self._changed(model_input, float((params or {}).get("strength", 1.0)))
+
+    def _sampled(self, params: dict[str, Any]) -> Any:
+        given = {"n": 1, "seed": 0, "truncation": 1.0, "class": "", **params}
         n, seed, truncation = int(given["n"]), int(given["seed"]), float(given["truncation"])
         if not 1 <= n <= MAX_IMAGES:
             raise _invalid(f"n = {n} must be from 1 to {MAX_IMAGES}")
@@ -49,6 +75,114 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         except ValueError as error:
             raise _invalid(str(error)) from None
         return self._model.sample(range(seed, seed + n), labels, truncation)
+
+    def _changed(self, table: Any, strength: float) -> Any:
+        import pandas as pd
+
+        if not 0 <= strength <= 1:
+            raise _invalid(f"strength = {strength} must be from 0 to 1")
+        if not isinstance(table, pd.DataFrame) or "image" not in table:
+            raise _invalid("the input is a table with the column image, whose values are the bytes of pictures' files")
+        repairs = self._model.network.task.given(3) == 4
+        rows, given = [], 0
+        for number, row in enumerate(table.to_dict("records")):
+            image = _opened(row["image"], f"the image of row {number}", MAX_PIXELS - given)
+            given += image.width * image.height
+            mask = row.get("mask")
+            if repairs != isinstance(mask, bytes | bytearray | str):
+                words = "has no mask, which says what to repaint" if repairs else "has a mask, which only repairs take"
+                raise _invalid(f"row {number} {words}")
+            rows.append((image, _mask(mask, image, number) if repairs else None))
+        if given * self._model.network.scale**2 > MAX_MADE:
+            raise _invalid(f"the pictures together would be made of more than {MAX_MADE:,} pixels: send fewer")
+        return pd.DataFrame({"image": [self._made(image, mask, strength) for image, mask in rows]})
+
+    def _made(self, image: Any, mask: Any, strength: float) -> bytes:
+        import numpy as np
+        from PIL import Image, PngImagePlugin
+
+        colours = image.convert("L" if image.mode in ("L", "LA") else "RGB")
+        pixels = np.asarray(colours).reshape(image.height, image.width, -1)
+        made = self._in_windows(self._model, pixels, mask, strength=strength)
+        result = Image.fromarray(made[:, :, 0] if made.shape[2] == 1 else made)
+        if image.mode in ("LA", "RGBA"):
+            result.putalpha(image.getchannel("A").resize(result.size, Image.Resampling.LANCZOS))
+        term = "algorithmicallyEnhanced" if mask is None else "compositeWithTrainedAlgorithmicMedia"
+        marked, file = PngImagePlugin.PngInfo(), io.BytesIO()
+        marked.add_itxt("XML:com.adobe.xmp", _MARK.format(_TERMS + term))
+        # A profile of grey levels says nothing of colours.
+        profile = image.info.get("icc_profile") if made.shape[2] == pixels.shape[2] else None
+        result.save(file, "PNG", pnginfo=marked, icc_profile=profile)
+        return file.getvalue()
+
+
+def _opened(content: Any, called: str, left: int) -> Any:
+    """Return a picture, upright and of 8 bits, in one of the modes L, LA, RGB and RGBA.
+
+    `left`: pixels that it has at most.
+
+    Raises:
+        MlflowException: it is none, or too large.
+    """
+    from PIL import Image, ImageOps
+
+    if not isinstance(content, bytes | bytearray | str):
+        raise _invalid(f"{called} is no bytes of a picture's file")
+    for raw in _readings(content):
+        try:
+            with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
+                if image.width * image.height > left:
+                    raise _invalid(
+                        f"{called} is too large: the pictures of a request have {MAX_PIXELS:,} pixels at most"
+                    )
+                if getattr(image, "n_frames", 1) > 1:
+                    raise _invalid(f"{called} is animated, or has several pages: send one of them")
+                return _eight_bits(ImageOps.exif_transpose(image))
+        except mlflow.MlflowException:
+            raise
+        # Whatever a decoder raises that met something odd.
+        except Exception:
+            continue
+    raise _invalid(f"{called} is no picture that can be read (of {', '.join(_FORMATS)})")
+
+
+def _readings(content: bytes | bytearray | str) -> Iterator[bytes]:
+    """Yield what the bytes may be: a file, or one in base64, which MLflow does not decode in every kind of request."""
+    raw = content.encode(errors="replace") if isinstance(content, str) else bytes(content)
+    yield raw
+    try:
+        yield base64.b64decode(b"".join(raw.split()), validate=True)
+    except ValueError:
+        return
+
+
+def _eight_bits(image: Any) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        image.load()
+        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("levels of no known range")
+    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    grey = image.mode in ("1", "L", "LA", "La")
+    made = image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB"))
+    # A profile of other colours than these says nothing of them.
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        made.info.pop("icc_profile", None)
+    return made
+
+
+def _mask(content: Any, image: Any, number: int) -> Any:
+    """Return (H, W) of 0 and 1: 1 where the mask is at least half white, whatever its transparency."""
+    import numpy as np
+
+    mask = _opened(content, f"the mask of row {number}", MAX_PIXELS)
+    if mask.size != image.size:
+        sizes = f"{mask.width}x{mask.height}, and its image {image.width}x{image.height}"
+        raise _invalid(f"the mask of row {number} is {sizes}: make them one size")
+    return (np.asarray(mask.convert("RGB").convert("L")) >= 128).astype(np.uint8)
 
 
 def _invalid(message: str) -> Exception:

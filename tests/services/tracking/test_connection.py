@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy
 
 from components.gan.errors import RefusedError, UnreachableError
-from components.services.tracking import database, registry
+from components.gan.options import GENERATE
+from components.services.tracking import database, packing
 from components.services.tracking.connection import ensure_experiment, open_client, server_errors
 from components.workspace.workspace import Workspace
 
@@ -65,5 +66,5 @@ def test_signs_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_registered_model_needs_versions_that_everybody_can_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda package: "2.13.0+cpu")
-    assert "torch==2.13.0" in registry._requirements()
-    assert not [line for line in registry._requirements() if "+" in line]
+    assert "torch==2.13.0" in packing.requirements(GENERATE)
+    assert not [line for line in packing.requirements(GENERATE) if "+" in line]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.services.tracking import registry
+from components.services.tracking import packing, registry
 from components.workspace.artifacts import Evaluation, Gallery, Model
 from components.workspace.workspace import Workspace
 from tests.conftest import environment, succeeded, unpack_old_workspace
@@ -33,21 +33,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     other_code = workspace.root.parent / "gan"
-    shutil.copytree(registry._PACKED_CODE, other_code)
+    shutil.copytree(packing.PACKED_CODE, other_code)
     published = other_code / "published.py"
     code = published.read_text()
     inverted = code.replace("return made[: len(inputs)]", "return 255 - made[: len(inputs)]")
     assert inverted != code
     published.write_text(inverted)
-    own = registry._PACKED_CODE
+    own = packing.PACKED_CODE
     try:
         for number, packed in ((NEW, own), (OTHER, other_code)):
-            registry._PACKED_CODE = packed
+            packing.PACKED_CODE = packed
             key = model.key.model_copy(update={"code": f"{number:064x}"})
             again = model.model_copy(update={"key": key})
             assert registry.register("ganflow", again, evaluation, gallery, None, workspace) == number
     finally:
-        registry._PACKED_CODE = own
+        packing.PACKED_CODE = own
     return workspace.root
 
 

@@ -78,6 +78,8 @@ def details(made: Artifact, workspace: Workspace) -> Iterator[str]:
                 yield f"{found.word}: {found.reason}"
             for row in score_rows(Scores.of(made)):
                 real = f" (real images {row.real})" if row.real else ""
+                if row.beside:
+                    real = f" ({', '.join(f'{name} {value}' for name, value, _ in row.baselines)})"
                 yield f"{row.name} {row.value}{real}{': ' if row.standing else ''}{row.standing}"
         case Gallery():
             yield f"{len(made.pictures):,} finished pictures; the report is {made.folder / 'report.html'}"

@@ -88,20 +88,25 @@ def result(outcome: Outcome, made: Sequence[Artifact], reasons: Mapping[str, str
 
 def scores(evaluation: Evaluation) -> None:
     """Show the table of scores, each with its interval beside what real images get, and how it is read."""
+    found = score_rows(Scores.of(evaluation))
+    of_task = any(row.beside for row in found)
+    beside = "without a network" if of_task else "real images"
     rows = [
         {
             "score": row.title,
             "value": row.value,
             "95 %": " to ".join(row.interval),
-            "real images": row.real,
+            beside: ", ".join(f"{name} {value}" for name, value, _ in row.baselines) or row.real,
             "standing": row.standing,
             "how to read it": f"{row.better}. {row.text}".removeprefix(". "),
             "name": row.name,
         }
-        for row in score_rows(Scores.of(evaluation))
+        for row in found
     ]
     words = "real images: what they get in place of samples, so what a perfect generator would get"
-    create_table_artifact(rows, "scores", f"{evaluation.samples:,} samples; {words}")
+    if of_task:
+        words = "without a network: what is made of the same inputs"
+    create_table_artifact(rows, "scores", f"{evaluation.samples:,} {'images' if of_task else 'samples'}; {words}")
 
 
 def verdict(judged: Verdict, workspace: Workspace) -> None:
@@ -126,11 +131,10 @@ def _evidence(judged: Verdict) -> str:
     rows = [(f"version {judged.challenger} (challenger)", judged.kid_challenger)]
     if judged.kid_champion is not None:
         rows.append((f"version {judged.champion} (champion)", judged.kid_champion))
-    rows.append(("real images", judged.floor))
+    rows.append(("real images" if judged.baseline is None else f"{judged.baseline}, without a network", judged.floor))
     table = "\n".join(f"| {name} | {number(value)} |" for name, value in rows)
-    text = (
-        f"| distance to held-out images (KID, lower is better; {judged.samples:,} samples) | |\n|---|---|\n{table}\n\n"
-    )
+    of = "KID, lower is better; {:,} samples" if judged.measure is None else "perceptual, lower is better; {:,} files"
+    text = f"| distance to held-out images ({of.format(judged.samples)}) | |\n|---|---|\n{table}\n\n"
     if judged.kid_champion is None:
         return f"{text}There was no champion to compare with."
     text += (

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from ..gan.tasks.options import AnyTask, Generate, Inpaint
+
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
 
@@ -40,6 +42,16 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="r"?>"""
+
+
+def mark_of(task: AnyTask) -> str:
+    """Return IPTC's term for what a model of the task makes."""
+    match task:
+        case Generate():
+            return GENERATED
+        case Inpaint():
+            return COMPOSITE
+    return ENHANCED
 
 
 def xmp(facts: Mapping[str, str], source: str = GENERATED) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from ..pictures.metadata import GENERATED
+from ..pictures.metadata import COMPOSITE, ENHANCED, GENERATED
 from ..services import versioning
 from ..services.tracking import registry
 from ..training.cost import Cost, spent
@@ -24,7 +24,8 @@ from ..workspace.verdict import Verdict
 from ..workspace.workspace import Workspace
 from .dataset_card import CLASSES, sections_of
 from .markdown import bare, to_markdown
-from .scores import ScoreRow, score_rows
+from .scores import ScoreRow, rating, score_rows
+from .task_words import TaskWords, words_of
 
 WEAKEST = 3
 # The Hub's identifier for images that lie in folders here, not on the Hub.
@@ -81,6 +82,12 @@ class Subject:
         return "ganflow" if found is None else f"{found.name}, version {found.version}"
 
     @property
+    def words(self) -> TaskWords | None:
+        """What a model of an image task does; None of one that makes images from noise."""
+        task = self.model.training.task
+        return None if task.name == "generate" else words_of(task)
+
+    @property
     def conditional(self) -> bool:
         """Whether the network is told which class to make."""
         return self.model.image.labelled and self.model.training.network.conditional
@@ -95,6 +102,8 @@ def model_card(subject: Subject) -> str:
     return to_markdown(
         "model_card.md.jinja",
         facts=_facts(subject),
+        words=subject.words,
+        rating=rating(Scores.of(evaluation), subject.conditional),
         title=subject.title,
         model=subject.model,
         evaluation=evaluation,
@@ -122,23 +131,35 @@ def model_card(subject: Subject) -> str:
 def _facts(subject: Subject) -> dict[str, object]:
     dataset, net = subject.dataset, _net(subject.evaluation)
     results: list[dict[str, object]] = []
-    for score, floor, _ in Scores.of(subject.evaluation).compared():
+    scores = Scores.of(subject.evaluation)
+    for score, floor, _ in scores.compared():
         if math.isfinite(score.value) and score.images == "samples":
             result = {"type": _metric_type(score, net), "value": score.value, "name": score.name}
-            # The format has no place for what real images get, and leaves `args` to the metric.
-            results.append(result | ({"args": {"real_images": floor.value}} if floor else {}))
-    task = {"type": "unconditional-image-generation", "name": "Image generation"}
+            # The format has no place for what others get, and leaves `args` to the metric.
+            others = {"real_images": floor.value} if floor else {}
+            others |= {baseline.images: baseline.value for baseline in scores.baselines(score)}
+            results.append(result | ({"args": others} if others else {}))
+    words = subject.words
+    kind, name = ("unconditional-image-generation", "Image generation")
+    if words is not None:
+        kind, name = "image-to-image", bare(words.does)
+    task = {"type": kind, "name": name}
     data = {"type": LOCAL_IMAGES, "name": f"{dataset.splits['training']:,} images", "revision": dataset.content}
     index = {"name": bare(subject.title), "results": [{"task": task, "dataset": data, "metrics": results}]}
     return {
         "license": "unknown",
         "library_name": "ganflow",
-        "pipeline_tag": "unconditional-image-generation",
-        "tags": ["ganflow", "gan", "image-generation", subject.model.training.network.name],
+        "pipeline_tag": kind,
+        "tags": ["ganflow", "gan", *_tags(subject.model), subject.model.training.network.name],
         "datasets": [LOCAL_IMAGES],
         "metrics": sorted({str(result["type"]) for result in results}),
         "model-index": [index],
     }
+
+
+def _tags(model: Model) -> list[str]:
+    task = model.training.task.name
+    return ["image-generation"] if task == "generate" else [task.replace("_", "-")]
 
 
 def _symptoms(model: Model) -> list[str]:
@@ -190,10 +211,12 @@ def _sections(subject: Subject) -> tuple[dict[str, Mapping[str, JsonValue]], lis
 
 
 def _mark(gallery: Gallery) -> str | None:
-    """Return how the first finished image says that it is generated, if it does."""
-    if not gallery.pictures or GENERATED.encode() not in (gallery.folder / gallery.pictures[0].file).read_bytes():
+    """Return how the first finished image says that it is generated, or changed, if it does."""
+    if not gallery.pictures:
         return None
-    return GENERATED.rpartition("/")[2]
+    content = (gallery.folder / gallery.pictures[0].file).read_bytes()
+    found = (term for term in (GENERATED, ENHANCED, COMPOSITE) if term.encode() in content)
+    return next((term.rpartition("/")[2] for term in found), None)
 
 
 def _net(evaluation: Evaluation) -> str:

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from ..pictures.metadata import png_text
+from ..gan.options import GENERATE
+from ..gan.tasks.options import AnyTask, Inpaint
+from ..pictures.metadata import mark_of, png_text
 from ..pictures.opening import opened
 from ..pictures.tiles import grid, tile_size
 from ..services.tracking import pages
@@ -24,7 +26,7 @@ from .scores import ScoreRow, rating, score_rows
 # MLflow keeps 5,000 characters of a description.
 LONGEST = 4_800
 # In the order of the table.
-METRICS = ("agreement", "kid", "fd", "precision", "recall", "copied")
+METRICS = ("agreement", "perceptual", "psnr", "ssim", "kid", "fd", "precision", "recall", "copied")
 ROWS = 8
 # A picture that leaves room for words: so many columns, one for each class, with so many rows.
 PREVIEW, COLUMNS, LINES, SIDE = "preview.png", 10, 2, 64
@@ -70,8 +72,9 @@ def model_description(subject: Subject, place: Place) -> str:
         "model_description.md.jinja",
         image=subject.model.image,
         picture=place.picture,
-        usage=usage(f"models:/{place.name}@champion"),
-        command="ganflow generate --n 16 --out pictures",
+        words=subject.words,
+        usage=usage(f"models:/{place.name}@champion", subject.model.training.task),
+        command=command(subject.model.training.task, ""),
     ).rstrip()
 
 
@@ -97,13 +100,29 @@ def preview(subject: Subject) -> bytes | None:
             pixels.append(np.atleast_3d(np.asarray(image)))
     columns_used = min(COLUMNS, len(pixels) if len(by_label) == 1 else len(by_label))
     buffer = io.BytesIO()
-    made_by = png_text({"model": subject.model.key.id})
+    made_by = png_text({"model": subject.model.key.id}, mark_of(subject.model.training.task))
     grid(pixels, columns_used, tile_size(pixels[0], SIDE)).save(buffer, "png", optimize=True, pnginfo=made_by)
     return buffer.getvalue()
 
 
-def usage(address: str) -> str:
+def command(task: AnyTask, model: str) -> str:
+    """Return the command that makes images, by the `model` that an option names."""
+    if task.name == "generate":
+        return f"ganflow generate {model}--n 16 --out pictures"
+    mask = "--mask mask.png " if isinstance(task, Inpaint) else ""
+    return f"ganflow apply {model}{mask}photo.jpg --out results"
+
+
+def usage(address: str, task: AnyTask = GENERATE) -> str:
     """Return the lines of Python that make images by a registered model."""
+    if task.name != "generate":
+        mask = ', "mask": [open("mask.png", "rb").read()]' if isinstance(task, Inpaint) else ""
+        return (
+            "import mlflow, pandas\n"
+            f"model = mlflow.pyfunc.load_model({json.dumps(address)})\n"
+            f'photos = pandas.DataFrame({{"image": [open("photo.jpg", "rb").read()]{mask}}})\n'
+            'open("result.png", "wb").write(model.predict(photos)["image"][0])'
+        )
     return (
         "import mlflow\n"
         f"model = mlflow.pyfunc.load_model({json.dumps(address)})\n"
@@ -122,8 +141,11 @@ def _summary(subject: Subject, place: Place | None, rows: Sequence[ScoreRow]) ->
         training_images=subject.dataset.splits["training"],
         scores=rows,
         verdict=verdict,
-        usage=usage(f"models:/{place.name}/{version}" if place else "models:/ganflow@champion"),
-        command=f"ganflow generate --model {version or 'workspace'} --n 16 --out pictures",
+        words=subject.words,
+        usage=usage(
+            f"models:/{place.name}/{version}" if place else "models:/ganflow@champion", subject.model.training.task
+        ),
+        command=command(subject.model.training.task, f"--model {version or 'workspace'} "),
         commit=subject.commit,
         data_version=subject.data_version,
         cost=subject.cost and f"{subject.cost.words} (energy estimated)",
@@ -133,7 +155,7 @@ def _summary(subject: Subject, place: Place | None, rows: Sequence[ScoreRow]) ->
 
 def _rows(subject: Subject) -> list[ScoreRow]:
     """Return rows of the scores that decide, those with a floor of as many images."""
-    rows = [row for row in score_rows(Scores.of(subject.evaluation)) if row.compared.floor]
+    rows = [row for row in score_rows(Scores.of(subject.evaluation)) if row.compared.floor or row.beside]
     rows = [row for row in rows if row.compared.score.metric in METRICS and not row.compared.score.split]
     return sorted(rows, key=lambda row: METRICS.index(row.compared.score.metric))[:ROWS]
 

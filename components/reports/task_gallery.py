@@ -8,7 +8,6 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from ..gan.errors import UserError
-from ..gan.tasks.options import AnyTask, Inpaint
 from ..pictures import metadata
 from ..pictures.finishing import Draft
 from ..pictures.lettering import lettering
@@ -46,7 +45,7 @@ def postprocess_task(
         "gallery": key.id,
         "task": model.training.task.name,
     }
-    source = mark_of(model.training.task)
+    source = metadata.mark_of(model.training.task)
     shown = examples(evaluation, model, dataset, options.images)
     extremes = extremes_of(evaluation, model, dataset)
     baseline = name_of_best(evaluation)
@@ -60,11 +59,6 @@ def postprocess_task(
         (folder / "report.html").write_text(page, encoding="utf-8")
         Gallery.describe(folder, key, pictures=pictures, model=model.content)
     return Gallery.load(workspace.gallery)
-
-
-def mark_of(task: AnyTask) -> str:
-    """Return IPTC's term for what a model of the task makes."""
-    return metadata.COMPOSITE if isinstance(task, Inpaint) else metadata.ENHANCED
 
 
 def _saved(

@@ -16,14 +16,14 @@ import typer
 from components.gan.errors import StoppedError
 from components.gan.options import DCGAN
 from components.provenance import ledger
-from components.reports.scores import score_rows
+from components.reports.scores import rating, score_rows
 from components.services import password, versioning
 from components.services.address import masked
 from components.services.cluster import placement, session
 from components.services.platform import running
 from components.services.tracking import connection, pages, registry
 from components.training import begun
-from components.workspace.artifacts import Evaluation, Registration
+from components.workspace.artifacts import Evaluation, Model, Registration
 from components.workspace.graph import STAGES, Step, plan
 from components.workspace.params import Params
 from components.workspace.presets import preset as preset_named
@@ -191,9 +191,16 @@ def _announce(workspace: Workspace, params: Params, due: Sequence[Step]) -> None
 
 def _summary(workspace: Workspace) -> None:
     evaluation, registration = Evaluation.load(workspace.evaluation), Registration.load(workspace.registration)
-    print("Scores (in brackets what real images get in their place, so what a perfect generator would get)")
-    for row in score_rows(Scores.of(evaluation)):
-        print(f"  {row.name:<36} {row.value:>8}   {f'({row.real})' if row.real else '':<28} {row.standing}".rstrip())
+    rows = score_rows(Scores.of(evaluation))
+    if any(row.beside for row in rows):
+        print("Scores (in brackets what is made of the same inputs without a network)")
+    else:
+        print("Scores (in brackets what real images get in their place, so what a perfect generator would get)")
+    for row in rows:
+        real = ", ".join(f"{name} {value}" for name, value, _ in row.baselines) or row.real
+        print(f"  {row.name:<36} {row.value:>8}   {f'({real})' if real else '':<28} {row.standing}".rstrip())
+    if found := rating(Scores.of(evaluation), False) if any(row.beside for row in rows) else None:
+        print(f"  {found.word}: {found.reason}")
     print("Results")
     print(f"  pictures     {shown(workspace.gallery / 'contact_sheet.png')}")
     print(f"  report       {shown(workspace.gallery / 'report.html')}")
@@ -210,7 +217,11 @@ def _next(workspace: Workspace) -> Iterator[tuple[str, str]]:
     server = pages.server_of(workspace)
     address = pages.version(server, registration.name, registration.version) if server else f"ganflow ui{where}"
     yield "open", address
-    yield "sample", f"ganflow generate --model {registration.version} --n 100 --out pictures{where}"
+    named = f"--model {registration.version}"
+    if Model.load(workspace.model).training.task.name == "generate":
+        yield "sample", f"ganflow generate {named} --n 100 --out pictures{where}"
+    else:
+        yield "apply", f"ganflow apply {named} photo.jpg --out results{where}"
     if verdict and verdict.champion is not None and verdict.champion != registration.version:
         yield "compare", f"ganflow compare {verdict.champion} {registration.version}{where}"
     if running(workspace) is None:

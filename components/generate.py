@@ -98,7 +98,10 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
     named = named_model(request.model, params.register.name, workspace)
     model, name, version, key = named
     if model.task.name != "generate":
-        raise UserError(f"{name} makes images of images, by the task {model.task.name}: it makes none of noise")
+        raise UserError(
+            f"{name} makes images of images, by the task {model.task.name}, and none of noise: `ganflow apply` gives it "
+            "photos"
+        )
     # What is made is known by the number.
     truncation = chosen_truncation(named, workspace) if request.truncation == "chosen" else request.truncation
     steps = request.steps

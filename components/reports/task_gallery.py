@@ -37,7 +37,7 @@ def postprocess_task(
     if options.steps:
         raise UserError(
             "postprocess.steps finish images that are made from noise, and would hide what a model of the task "
-            f"{model.training.task.name} makes: remove them from params.yaml"
+            f"{model.training.task.name} makes: set them to []"
         )
     facts = {
         "model": model.key.id,

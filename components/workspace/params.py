@@ -367,6 +367,15 @@ with warnings.catch_warnings():
         apply: Apply = Apply()
         clean: Clean = Clean()
 
+        @model_validator(mode="after")
+        def _finishes_what_is_made_from_noise(self) -> Self:
+            if self.postprocess.steps and self.train.task.name != "generate":
+                raise ValueError(
+                    "postprocess.steps finish images that are made from noise, and would hide what a model of the task "
+                    f"{self.train.task.name} makes: set them to []"
+                )
+            return self
+
         @classmethod
         def load(cls, path: Path, overrides: Sequence[str] = (), preset: Preset | None = None) -> Self:
             """Parameters from the YAML file `path`, changed by `overrides` such as `train.images=64000`.
@@ -427,7 +436,8 @@ def _sentence(schema: type[Options], error: ValidationError) -> str:
         hint = f"did you mean {close[0]}? Allowed here" if close else "allowed here"
         return f"{shortened(key)} is not a parameter; {hint}: {', '.join(known)}"
     if first["type"] == "value_error":
-        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+        # What concerns several sections names their keys itself.
+        return f"{f'{key}: ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
     if first["type"] in ("missing", "union_tag_not_found"):
         return f"{key}{'' if first['type'] == 'missing' else '.name'} is missing"
     value, allowed = first["input"], first["msg"]

@@ -99,8 +99,8 @@ def generate(request: GenerateRequest, params: Params, workspace: Workspace) -> 
     model, name, version, key = named
     if model.task.name != "generate":
         raise UserError(
-            f"{name} makes images of images, by the task {model.task.name}, and none of noise: `ganflow apply` gives it "
-            "photos"
+            f"{name} makes images of images, by the task {model.task.name}, and none of noise: "
+            "`ganflow apply` gives it photos"
         )
     # What is made is known by the number.
     truncation = chosen_truncation(named, workspace) if request.truncation == "chosen" else request.truncation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -23,13 +24,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from components.apply import ApplyRequest, apply
 from components.evaluation.contenders import load_rival
 from components.evaluation.task_contenders import TaskEvidence
 from components.evaluation.task_vetoes import task_vetoes
-from components.gan.errors import UserError
+from components.gan.errors import NotThereError, UserError
 from components.gan.options import ImageFormat
 from components.gan.tasks.options import Generate, SuperResolve
 from components.pictures import metadata
+from components.provenance import picture
+from components.provenance.trace import trace
+from components.reports.trace_page import chain_of, page
 from components.services.tracking import champions, registry
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model
 from components.workspace.params import Params, Promote
@@ -98,11 +103,11 @@ def test_a_model_that_is_no_better_than_its_baseline_is_not_promoted(root: Path)
     assert (verdict.answer, verdict.measure, verdict.champion) == ("keep", "perceptual", None)
     assert "baseline" in {check.name for check in verdict.failed}
     named = {check.name for check in verdict.checks}
-    assert {"finite", "baseline", "PSNR of the smallest error", "unseen files"} <= named
+    assert {"finite", "baseline", "smallest error", "unseen files"} <= named
     assert ("known pixels" in named) is (task_of(root) == "inpaint")
     assert all(check.passed for check in verdict.checks if check.name in ("known pixels", "unseen files", "finite"))
     # Of enlarging there is a better baseline than the network's own, and what learned nothing is below that.
-    behind = "PSNR of the smallest error" in {check.name for check in verdict.failed}
+    behind = "smallest error" in {check.name for check in verdict.failed}
     assert behind is (task_of(root) == "super_resolve")
     page = text_of(root / "mlruns" / "verdict" / "verdict.html")
     assert "Given Challenger, version 1 Original" in page
@@ -149,6 +154,37 @@ def test_what_makes_images_from_noise_names_the_command_that_does_not(root: Path
     assert "postprocess.steps" in refused(root, "run", "--set", "postprocess.steps=[{name: sharpen}]")
 
 
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_a_result_leads_to_its_input_its_model_and_its_data(
+    form: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if task_of(root) == "inpaint":
+        pytest.skip("one task is enough: all write the same marks")
+    workspace, photo = Workspace(root), root / "data" / "coffee" / "000.png"
+    request = ApplyRequest.model_validate({"model": "1", "format": form})
+    apply([photo], str(tmp_path / "made"), request, None, Params.load(workspace.params), workspace)
+    (result,) = (file for file in (tmp_path / "made").iterdir() if file.suffix != ".jsonl")
+    found = trace(result, workspace)
+    assert found.image.input == hashlib.sha256(photo.read_bytes()).hexdigest()
+    assert found.image.task == "super_resolve"
+    assert found.model.key == Model.load(workspace.model).key.id
+    assert found.data is not None and found.data.nearest is None
+    lines = dict(chain_of(found))
+    assert "nearest" not in lines and "known by what is written in it" in lines["image"][-1]
+    # Too large to be decoded, it is known by its marks alone.
+    with monkeypatch.context() as patch:
+        patch.setattr(picture, "MAX_PIXELS", 100)
+        large = trace(result, workspace)
+        assert (large.image.pixels, large.image.input) == (None, found.image.input)
+        assert "too many pixels" in dict(chain_of(large))["image"][-1]
+        assert "data:image" not in page(large, result, workspace).partition("<dl>")[0]
+    # What somebody saved again has lost them.
+    with Image.open(result) as image:
+        image.convert("RGB").save(tmp_path / "again.jpg")
+    with pytest.raises(NotThereError, match="was not made in"):
+        trace(tmp_path / "again.jpg", workspace)
+
+
 def evidence_of(root: Path, evaluation: Evaluation | None = None) -> TaskEvidence:
     workspace = Workspace(root)
     model, dataset = Model.load(workspace.model), Dataset.load(workspace.dataset)
@@ -192,7 +228,7 @@ def test_a_training_without_scores_before_the_game_is_said_to_be_unchecked(root:
     history.to_csv(tmp_path / "model" / "history.csv", index=False)
     model = evidence.model.model_copy(update={"folder": tmp_path / "model"})
     unchecked = TaskEvidence(**{**vars(evidence), "model": model})
-    found = checks(unchecked)["PSNR of the smallest error"]
+    found = checks(unchecked)["smallest error"]
     assert found.result == "UNSURE" and found.words.startswith("not checked")
 
 

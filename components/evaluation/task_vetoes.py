@@ -43,7 +43,7 @@ def _psnr(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
         return
     own, champion = psnr(evidence.challenger.squared), psnr(evidence.champion.squared)
     words = f"its PSNR is {own:.2f} dB, the champion's {champion:.2f} dB"
-    yield Veto("PSNR of the champion", words, own, at_least=champion - options.max_psnr_loss)
+    yield Veto("error of the champion", words, own, at_least=champion - options.max_psnr_loss)
 
 
 def _smallest_error(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
@@ -60,7 +60,7 @@ def _smallest_error(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
     resting = scored[[at(training.adversarial_weight, int(images), training) == 0 for images in scored["images"]]]
     if not len(resting):
         words = "not checked: no checkpoint was scored before the discriminator began to work (train.checkpoint_every)"
-        yield Veto("PSNR of the smallest error", words, 0.0, at_least=0.0, tells=False)
+        yield Veto("smallest error", words, 0.0, at_least=0.0, tells=False)
         return
     last = resting.iloc[-1]
     scores = Scores.of(evidence.evaluation)
@@ -71,7 +71,7 @@ def _smallest_error(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
         f"after {int(last['images']):,} images, before the discriminator worked, its PSNR was {gain:+.2f} dB against "
         f"{_plain(own.images)}, the best without a network ({_plain(best.images)}) is {wanted:+.2f} dB"
     )
-    yield Veto("PSNR of the smallest error", words, gain, at_least=wanted)
+    yield Veto("smallest error", words, gain, at_least=wanted)
 
 
 def _known_pixels(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:

@@ -54,6 +54,11 @@ def mark_of(task: AnyTask) -> str:
     return ENHANCED
 
 
+def mark_in(content: bytes) -> str | None:
+    """Return the term of IPTC's that a marked file has, if it has one."""
+    return next((term for term in (GENERATED, ENHANCED, COMPOSITE) if term.encode() in content), None)
+
+
 def xmp(facts: Mapping[str, str], source: str = GENERATED) -> bytes:
     """XMP (ISO 16684-1) with IPTC's digital source type (Photo Metadata Standard) and the facts as `ganflow:<name>`."""
     lines = (f"   <ganflow:{name}>{escape(_written(value))}</ganflow:{name}>" for name, value in facts.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -10,7 +12,7 @@ from pydantic import Field
 
 from ..gan.errors import NotThereError, UserError
 from ..gan.options import ImageFormat
-from ..pictures.opening import NotReadError, hush, opened
+from ..pictures.opening import MAX_PIXELS, NotReadError, hush, opened
 from ..workspace.artifacts import Dataset, Evaluation
 from ..workspace.text import printable
 from ..workspace.workspace import Workspace
@@ -24,15 +26,25 @@ if TYPE_CHECKING:
     from ..gan.dataset import Pixels
 
 NEAREST = 5
+# Of a larger picture not even the marks are read.
+MARKED_PIXELS = 2**31
 _MARK = "ganflow:"
+# Where a TIFF has its XMP, how a mark is written in such, and how much of it is looked at.
+_XMP_TAG, _LONGEST = 700, 65_536
+_IN_XMP = re.compile(r"<ganflow:([a-z]{1,20})>([^<]{0,400})</ganflow:\1>")
 
 
 class TracedPicture(NamedTuple):
-    """What a file says: its picture, and by name what ganflow wrote into it (`seed`, `model`, ...)."""
+    """What a file says: its picture, and by name what ganflow wrote into it (`seed`, `model`, `input`, ...).
 
-    image: Image.Image
+    One that is too large to be decoded has no picture and no hash of its pixels.
+    """
+
+    width: int
+    height: int
+    image: Image.Image | None
     marks: Mapping[str, str]
-    pixels: str
+    pixels: str | None
 
 
 class NearestImage(Answer):
@@ -55,19 +67,35 @@ def read_picture(file: Path) -> TracedPicture:
         raise NotThereError(f"there is no picture {file}: name a file")
     hush()
     try:
+        # Its size and its marks stand before its pixels.
+        with opened(file, MARKED_PIXELS) as image:
+            width, height, marks = image.width, image.height, _marks_of(image)
+        if width * height > MAX_PIXELS:
+            return TracedPicture(width, height, None, marks, None)
         with opened(file) as image:
             image.load()
-            # Whoever wrote them: nothing that a terminal takes for a command.
-            marks = {
-                name.removeprefix(_MARK): printable(value)[:200]
-                for name, value in image.info.items()
-                if isinstance(name, str) and name.startswith(_MARK) and isinstance(value, str)
-            }
-            return TracedPicture(image.copy(), marks, pixels_of(image))
+            return TracedPicture(width, height, image.copy(), _marks_of(image), pixels_of(image))
     # Whatever a decoder raises that met something odd.
     except Exception as error:
         reason = f" ({error})" if isinstance(error, NotReadError) else ""
         raise UserError(f"{file} is not a picture that can be read{reason}: name a PNG that ganflow made") from None
+
+
+def _marks_of(image: Image.Image) -> dict[str, str]:
+    """Return what ganflow wrote, in texts of a PNG, else in XMP.
+
+    Whoever wrote them: nothing that a terminal takes for a command.
+    """
+    texts = {
+        name.removeprefix(_MARK): value
+        for name, value in image.info.items()
+        if isinstance(name, str) and name.startswith(_MARK) and isinstance(value, str)
+    }
+    if not texts:
+        xmp = image.info.get("xmp") or getattr(image, "tag_v2", {}).get(_XMP_TAG) or b""
+        found = _IN_XMP.findall(xmp[:_LONGEST].decode(errors="replace") if isinstance(xmp, bytes) else "")
+        texts = {name: html.unescape(value) for name, value in found}
+    return {name: printable(value)[:200] for name, value in texts.items()}
 
 
 def nearest_images(
@@ -140,7 +168,7 @@ def _reduced(picture: TracedPicture, image: ImageFormat) -> Pixels | None:
     from PIL import Image
 
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(image.channels)
-    if mode is None:
+    if mode is None or picture.image is None:
         return None
     small = picture.image.convert(mode).resize((image.width, image.height), Image.Resampling.LANCZOS)
     pixels: Pixels = np.asarray(small).reshape(image.shape)

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..gan.errors import UserError
-from ..pictures.metadata import GENERATED
+from ..pictures import metadata
 from ..workspace.artifacts import Gallery
 from ..workspace.files import disk_errors
 
@@ -54,7 +54,9 @@ def sign(gallery: Gallery, certificate: Path, key: Path, out: Path, timestamp: s
         with c2pa.Signer.from_info(info) as signer, c2pa.Context.from_dict(_SETTINGS) as context:
             for file in tqdm(files, desc="sign", disable=None, leave=False):
                 signed = io.BytesIO()
-                with c2pa.Builder(_manifest(file), context) as builder, (gallery.folder / file).open("rb") as source:
+                term = metadata.mark_in((gallery.folder / file).read_bytes()) or metadata.GENERATED
+                described = _manifest(file, term)
+                with c2pa.Builder(described, context) as builder, (gallery.folder / file).open("rb") as source:
                     builder.sign(signer, _MIME[Path(file).suffix], source, signed)
                 with disk_errors(out / file):
                     (out / file).parent.mkdir(parents=True, exist_ok=True)
@@ -70,9 +72,9 @@ def sign(gallery: Gallery, certificate: Path, key: Path, out: Path, timestamp: s
     return len(files)
 
 
-def _manifest(file: str) -> dict[str, Any]:
-    """C2PA's claim that the picture was created by a model that had been trained."""
-    created = {"action": "c2pa.created", "digitalSourceType": GENERATED}
+def _manifest(file: str, term: str) -> dict[str, Any]:
+    """C2PA's claim that the picture was created by a model that had been trained, or as IPTC's `term` says."""
+    created = {"action": "c2pa.created", "digitalSourceType": term}
     return {
         "claim_generator_info": [{"name": "ganflow", "version": importlib.metadata.version("ganflow")}],
         "title": Path(file).name,

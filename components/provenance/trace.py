@@ -34,13 +34,16 @@ class ImageTrace(Answer):
 
     file: str
     sha256: str
-    pixels: str
+    pixels: str | None
     width: int
     height: int
     found_by: FoundBy
     seed: int | None
     label: str | None = Field(alias="class")
     steps: Sequence[str]
+    # Of a picture that was made of another one: what was done to it, and the sha256 of that other file.
+    task: str | None = Field(None, exclude_if=lambda value: value is None)
+    input: str | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class GalleryTrace(Head):
@@ -141,7 +144,10 @@ def trace(file: Path, workspace: Workspace) -> Trace:
     image = _image(file, picture, chain)
     gallery, evaluation, dataset, model = chain.gallery, chain.evaluation, chain.dataset, chain.model.facts
     version = _version(chain.model, ledger, workspace)
-    nearest = nearest_images(picture, image.seed, dataset, evaluation, workspace) if dataset else None
+    # A photo that was changed comes from that photo, and not from images that look like it.
+    nearest = None
+    if dataset and image.input is None:
+        nearest = nearest_images(picture, image.seed, dataset, evaluation, workspace)
     return Trace(
         image=image,
         gallery=gallery
@@ -190,13 +196,15 @@ def _image(file: Path, picture: TracedPicture, chain: _Chain) -> ImageTrace:
         file=str(file),
         sha256=sha256_of(file),
         pixels=picture.pixels,
-        width=picture.image.width,
-        height=picture.image.height,
+        width=picture.width,
+        height=picture.height,
         found_by=chain.found_by,
         # What a stranger wrote into a picture may be longer than any seed.
         seed=int(seed) if re.fullmatch("[0-9]{1,20}", seed) else None,
         label=known.label if known else marks.get("class"),
         steps=known.steps if known else [step for step in marks.get("steps", "").split(", ") if step],
+        task=marks.get("task"),
+        input=marks.get("input") if re.fullmatch("[0-9a-f]{64}", marks.get("input", "")) else None,
     )
 
 
@@ -211,7 +219,8 @@ def _in_galleries(picture: TracedPicture, ledger: Ledger) -> tuple[GalleryEntry 
     Of several the one that it names, else the newest.
     """
     marks = picture.marks
-    holding = sorted(ledger.find_picture(picture.pixels), key=lambda entry: entry.key != marks.get("gallery"))
+    found = ledger.find_picture(picture.pixels) if picture.pixels else ()
+    holding = sorted(found, key=lambda entry: entry.key != marks.get("gallery"))
     for gallery in holding:
         return gallery, next(p for p in gallery.facts.pictures if p.pixels == picture.pixels), "pixels"
     for gallery in _named_galleries(marks, ledger):
@@ -241,6 +250,11 @@ def _unknown(file: Path, picture: TracedPicture, workspace: Workspace) -> NotThe
         return NotThereError(
             f"{file} says that model {picture.marks['model'][:40]} made it, which {workspace.root} does not know: name "
             "the folder where it was made by --workspace"
+        )
+    if picture.pixels is None:
+        return NotThereError(
+            f"nothing is known of {file}: it has too many pixels to be known by them, and nothing of ganflow is "
+            "written in it; name the picture as it was made"
         )
     return NotThereError(
         f"{file} was not made in {workspace.root}, or was changed since: its pixels are in no gallery and nothing of "

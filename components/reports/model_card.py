@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from ..pictures.metadata import COMPOSITE, ENHANCED, GENERATED
+from ..pictures.metadata import mark_in
 from ..services import versioning
 from ..services.tracking import registry
 from ..training.cost import Cost, spent
@@ -214,9 +214,8 @@ def _mark(gallery: Gallery) -> str | None:
     """Return how the first finished image says that it is generated, or changed, if it does."""
     if not gallery.pictures:
         return None
-    content = (gallery.folder / gallery.pictures[0].file).read_bytes()
-    found = (term for term in (GENERATED, ENHANCED, COMPOSITE) if term.encode() in content)
-    return next((term.rpartition("/")[2] for term in found), None)
+    term = mark_in((gallery.folder / gallery.pictures[0].file).read_bytes())
+    return None if term is None else term.rpartition("/")[2]
 
 
 def _net(evaluation: Evaluation) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from pydantic import JsonValue
 
-SHOWN_METRICS = ("agreement", "fd", "kid")
+SHOWN_METRICS = ("agreement", "fd", "kid", "perceptual", "psnr", "ssim")
 _FOUND_BY = {"pixels": "known by its pixels", "marks": "known by what is written in it; its pixels are not known"}
 
 
@@ -29,7 +29,7 @@ def page(found: Trace, file: Path, workspace: Workspace) -> str:
     return to_html(
         "trace.html.jinja",
         name=file.name,
-        picture=_inline(read_picture(file).image),
+        picture=_inline(picture) if (picture := read_picture(file).image) else None,
         nearest=list(zip(_pictures(nearest, workspace), nearest, strict=True)) if nearest else [],
         chain=list(chain_of(found)),
     )
@@ -49,17 +49,20 @@ def chain_of(found: Trace) -> Iterator[tuple[str, list[str]]]:
     yield "params", _params(found.params.train)
     yield "commit", [found.commit or "not known"]
     yield "data", _data(found.data) if found.data else ["not known"]
-    if found.data:
+    if found.data and found.image.input is None:
         missing = "artifacts/dataset is not that data set any more: `dvc checkout` brings it back"
         yield "nearest", [_near(one) for one in found.data.nearest or ()] or [missing]
 
 
 def _image(image: ImageTrace) -> list[str]:
     made = [f"{image.width}x{image.height}"]
+    made += [f"task {image.task}"] if image.task else []
     made += [f"class {image.label}"] if image.label else []
     made += [f"seed {image.seed}"] if image.seed is not None else []
     made += [f"steps {', '.join(image.steps)}"] if image.steps else []
-    return [", ".join(made), _FOUND_BY[image.found_by]]
+    of = [f"made of the picture with the sha256 {image.input}"] if image.input else []
+    unseen = "known by what is written in it; it has too many pixels to be known by them"
+    return [", ".join(made), *of, unseen if image.pixels is None else _FOUND_BY[image.found_by]]
 
 
 def _gallery(gallery: GalleryTrace) -> list[str]:

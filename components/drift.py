@@ -5,25 +5,34 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
-from .evaluation.reference import load_reference
+from .evaluation.given import features_of, load_given, seen_of
+from .evaluation.reference import Reference, load_reference
 from .gan.dataset import Pixels
 from .gan.errors import DamagedError, NotThereError, UserError
 from .gan.options import ImageFormat, Options
+from .gan.tasks.options import AnyTask
 from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.inbox.inbox import arrived
+from .ingest.kinds import kind_of_file
 from .ingest.parts import read, thinned
+from .measures.distances import Features
 from .measures.two_sample import one_of_each, two_sample
+from .pictures.opening import hush, reads_heic
+from .pictures.photo import read_photo
 from .services.cluster import tasks
 from .services.tracking import champions, registry
 from .workspace.artifacts import Dataset
 from .workspace.params import Params
+from .workspace.published import load_published
 from .workspace.workspace import Workspace
 
 # The least p-value is a tenth of the false-alarm rate, or less.
@@ -42,16 +51,96 @@ class DriftResult(Options):
     p_value: float | None = None
     alpha: float
     drifted: bool = False
+    # Not new data, but photos that the champion is applied to.
+    given: bool = Field(False, exclude_if=lambda given: not given)
 
     @property
     def message(self) -> str:
         """What was found, in half a sentence."""
+        if self.given:
+            return self._of_photos
         if self.p_value is None:
             return f"{self.new} new images are too few to be judged against those of version {self.champion}"
         told = f"p = {self.p_value:.2g}, alarm below {self.alpha:.2g}"
         if self.drifted:
             return f"{self.new} new images differ from what version {self.champion} learned from ({told})"
         return f"{self.new} new images look like what version {self.champion} learned from ({told})"
+
+    @property
+    def _of_photos(self) -> str:
+        usable = f"{self.used} of {self.new} photos can be compared"
+        if self.p_value is None:
+            return f"{usable}, too few to be judged against what version {self.champion} was given in training"
+        told = f"p = {self.p_value:.2g}, alarm below {self.alpha:.2g}"
+        if self.drifted:
+            return (
+                f"{usable}, and look unlike what version {self.champion} was given in training ({told}): what it makes "
+                "of them may be worse than its scores say"
+            )
+        return f"{usable}, and look like what version {self.champion} was given in training ({told})"
+
+
+def given_drift(photos: Sequence[Path], params: Params, workspace: Workspace) -> DriftResult:
+    """Judge whether photos, also those in folders, look like what the champion was given of its training's images.
+
+    Raises:
+        UserError: there is no champion of an image task, no photo, or nothing is known any more of what it was given.
+    """
+    champion = champions.champion(params.register.name, workspace)
+    if champion is None:
+        raise NotThereError("there is no champion to compare with: run `ganflow run`")
+    task = load_published(champion.folder, str(champion)).task
+    if task.name == "generate":
+        raise UserError(f"{champion} makes images of noise, and is given no photos: `ganflow drift` looks at its inbox")
+    files = list(_photos(photos))
+    if not files:
+        raise UserError("there is no picture in what was named: name photos, or folders of them")
+    data = registry.tags(champion.name, champion.version, workspace).get("data", "")
+    options, alpha = params.drift, min(1.0, params.drift.false_alarms / params.drift.ticks)
+    reference = load_given(data, task, workspace)
+    hush()
+    pieces: dict[str, Pixels] = {}
+    # Any of them, and not those of the first folder.
+    for file in np.random.default_rng(0).permutation(np.array(sorted(files), object)):
+        if len(pieces) < options.max_images and (piece := _piece(file, task, reference, params)):
+            # The same photo twice says the same again.
+            pieces.setdefault(*piece)
+    found = DriftResult(champion=champion.version, new=len(files), used=len(pieces), alpha=alpha, given=True)
+    if len(pieces) < options.min_images:
+        return found
+    return _judged(found, features_of([*pieces.values()], reference), reference.held, sorted(pieces))
+
+
+def _photos(named: Sequence[Path]) -> Iterator[Path]:
+    for path in named:
+        if path.is_dir():
+            below = (file for file in sorted(path.rglob("*")) if file.is_file())
+            yield from (file for file in below if kind_of_file(file, file.name)[0] == "picture")
+        elif path.is_file():
+            yield path
+        else:
+            raise NotThereError(f"there is no {path}: name photos, or folders of them")
+
+
+def _piece(file: Path, task: AnyTask, reference: Reference, params: Params) -> tuple[str, Pixels] | None:
+    """Return the hash of a photo and what it is compared by; None where it cannot be read, or is too small."""
+    try:
+        content = file.read_bytes()
+        photo = read_photo(content, params.apply.max_input_pixels, "first", reads_heic())
+    # Whatever a decoder raises that met something odd.
+    except Exception:
+        return None
+    seen = seen_of(photo.colours, content, task, reference)
+    return None if seen is None else (hashlib.sha256(content).hexdigest(), seen)
+
+
+def _judged(found: DriftResult, features: Features, held: Features, named: Sequence[str]) -> DriftResult:
+    """Return the result with that of the test, whose permutations are drawn by what is `named`."""
+    seed = int.from_bytes(hashlib.sha256("".join(named).encode()).digest()[:8], "big")
+    permutations = max(1000, round(PERMUTATIONS_PER_ALARM / found.alpha))
+    test = two_sample(features, held, permutations, np.random.default_rng(seed))
+    told = {"statistic": test.statistic, "p_value": test.p_value, "drifted": test.p_value <= found.alpha}
+    return found.model_copy(update=told)
 
 
 def drift(params: Params, workspace: Workspace) -> DriftResult:

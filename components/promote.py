@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .evaluation import reference
 from .evaluation.contenders import Evidence, shown_on_the_page
 from .evaluation.gate import AnyEvidence, conclude
+from .evaluation.given import keep_given
 from .evaluation.task_contenders import TaskEvidence
 from .gan.errors import UserError
 from .provenance import ledger
@@ -53,7 +54,7 @@ def promote(
         evidence = gather(options, model, evaluation, dataset, rival, workspace, feature_net)
         verdict = _decided(conclude(options, registration, rival, evidence, accepted), is_champion, workspace)
         _write(verdict, evidence, workspace)
-    _follow_up(verdict, evaluation, dataset, workspace, flow_run)
+    _follow_up(verdict, model, evaluation, dataset, workspace, flow_run)
     return verdict
 
 
@@ -94,10 +95,16 @@ def _page(verdict: Verdict, evidence: AnyEvidence, history: Sequence[champions.C
 
 
 def _follow_up(
-    verdict: Verdict, evaluation: Evaluation, dataset: Dataset, workspace: Workspace, flow_run: str | None
+    verdict: Verdict,
+    model: Model,
+    evaluation: Evaluation,
+    dataset: Dataset,
+    workspace: Workspace,
+    flow_run: str | None,
 ) -> None:
     """Do what follows from a verdict, as far as an interrupted command has not done it."""
     if verdict.answer == "promote":
         reference.keep_reference(dataset, evaluation, workspace)
+        keep_given(dataset, model.training.task, workspace)
     cards.attach(workspace)
     ledger.record(workspace, verdict, flow_run)

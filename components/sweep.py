@@ -137,14 +137,15 @@ def parse(text: str) -> list[Values]:
 def around(train: Train) -> list[list[Values]]:
     """Half and double the gradient penalties that there are, and the same of both learning rates.
 
-    Of an image task also the weight of the adversarial loss, which trades errors for texture.
+    Of an image task the weights of the adversarial loss and of the discriminator's layers instead, which trade errors
+    for texture.
     """
     together: list[tuple[str, ...]] = [
         ("r1_gamma", "r2_gamma"),
         ("learning_rate_generator", "learning_rate_discriminator"),
     ]
     if train.task.name != "generate":
-        together.append(("adversarial_weight",))
+        together = [("adversarial_weight",), ("feature_weight",)]
     present = [[name for name in names if getattr(train, name)] for names in together]
     return [
         [{f"train.{name}": scaled(getattr(train, name), factor) for name in names} for factor in FACTORS]

@@ -25,9 +25,11 @@ import pytest
 from PIL import Image
 
 from components.apply import ApplyRequest, apply
+from components.drift import given_drift
 from components.evaluation.contenders import load_rival
 from components.evaluation.task_contenders import TaskEvidence
 from components.evaluation.task_vetoes import task_vetoes
+from components.gan.dataset import Split
 from components.gan.errors import NotThereError, UserError
 from components.gan.options import ImageFormat
 from components.gan.tasks.options import Generate, SuperResolve
@@ -365,6 +367,30 @@ def test_one_that_learned_becomes_champion_by_files_of_which_both_were_given_the
     # Asked again it answers the same.
     again = run_gate(Params.load(workspace.params, list(LEARNS)), workspace)
     assert again == verdict
+
+
+def test_photos_unlike_those_of_the_training_are_told_from_those_that_are_like_them(
+    better: Path, tmp_path: Path
+) -> None:
+    workspace = Workspace(better)
+    params = Params.load(workspace.params, ["drift.min_images=25"])
+    held = Split(workspace.dataset, "holdout", Dataset.load(workspace.dataset).image)
+    rng = np.random.default_rng(0)
+    for name in ("like", "unlike"):
+        (tmp_path / name).mkdir()
+    for number, pixels in enumerate(held.pixels(np.arange(len(held)))[:30]):
+        Image.fromarray(pixels).save(tmp_path / "like" / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "unlike" / f"{number}.png")
+    (tmp_path / "unlike" / "broken.png").write_bytes(b"\x89PNG broken")
+    Image.new("RGB", (3, 3)).save(tmp_path / "unlike" / "small.png")
+    like = given_drift([tmp_path / "like"], params, workspace)
+    assert (like.new, like.used, like.drifted) == (30, 30, False)
+    assert "look like what version" in like.message
+    unlike = given_drift([tmp_path / "unlike"], params, workspace)
+    assert (unlike.new, unlike.used, unlike.drifted) == (32, 30, True)
+    assert "look unlike what version" in unlike.message
+    few = given_drift([tmp_path / "like" / "0.png"], params, workspace)
+    assert few.p_value is None and "too few to be judged" in few.message
 
 
 def test_another_task_or_factor_needs_another_name(better: Path) -> None:

@@ -45,14 +45,14 @@ def keep_reference(dataset: Dataset, evaluation: Evaluation | None, workspace: W
     folder = workspace.state / "drift" / dataset.content[:16]
     if folder.exists():
         return
-    net = _net_of(dataset, workspace)
+    net = net_of(dataset, workspace)
     if evaluation is not None and evaluation.feature_net == net.sha256:
         held, rows = held_features(evaluation), held_rows(evaluation)
     else:
         holdout = Split(dataset.folder, "holdout", dataset.image)
         rows = np.arange(len(holdout))
         held = net.read(holdout.pixels(rows)).features
-    held = held[one_of_each(_groups(dataset)[rows])]
+    held = held[one_of_each(groups_of(dataset)[rows])]
     chosen = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE)).astype(int)
     with staging(folder) as staged:
         np.save(staged / "held.npy", held[chosen].astype(np.float32))
@@ -103,13 +103,13 @@ def _read_reference(folder: Path) -> Reference:
     return Reference(image, FeatureNet(name, net_of, "", held[:0]), held)
 
 
-def _groups(dataset: Dataset) -> npt.NDArray[np.int64]:
+def groups_of(dataset: Dataset) -> npt.NDArray[np.int64]:
     """Return the group of each held-out image; an earlier data set knows none."""
     file = dataset.folder / "holdout-groups.npy"
     return np.load(file, allow_pickle=False) if file.exists() else np.arange(dataset.splits["holdout"])
 
 
-def _net_of(dataset: Dataset, workspace: Workspace) -> FeatureNet:
+def net_of(dataset: Dataset, workspace: Workspace) -> FeatureNet:
     """Return the net that judges images of this data set."""
     training = Split(dataset.folder, "training", dataset.image)
     return load_feature_net(training, dataset.content, workspace.state / "features")

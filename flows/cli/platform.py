@@ -31,6 +31,7 @@ from flows.cli.shared import (
     check_servers,
     existing_workspace,
     ready,
+    typed,
     workspace_at,
 )
 from flows.cli.status import lines_of, next_lines, next_runs, status_of
@@ -108,15 +109,28 @@ def status(
             print(f"{'' if number else part:<10} {line}")
 
 
-def drift(folder: WorkspaceOption = None, overrides: SetOption = []) -> None:  # noqa: B006
+def drift(
+    given: Annotated[
+        list[Path],
+        typer.Option(
+            "--given",
+            metavar="PHOTO_OR_FOLDER",
+            help="photos for `ganflow apply`, to be compared with what the champion was given in training",
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    folder: WorkspaceOption = None,
+    overrides: SetOption = [],  # noqa: B006
+) -> None:
     """Compare new images with what the champion was trained on.
 
     They are read from `retrain.inbox`; nothing is started.
     """
+    named = [typed(photo) for photo in given]
     workspace, params = ready(folder, overrides)
     from components.drift import drift as compare
+    from components.drift import given_drift
 
-    print(compare(params, workspace).message)
+    print((given_drift(named, params, workspace) if named else compare(params, workspace)).message)
 
 
 def _tell(line: str, workspace: Workspace) -> None:

@@ -28,7 +28,7 @@ def sweep(
             "--over",
             metavar="KEY=VALUE,VALUE",
             help="values to try, all combinations of several: --over train.r1_gamma=0.5,1,2; default: half and double "
-            "the gradient penalty and both learning rates",
+            "the gradient penalty and both learning rates, of an image task the adversarial and the feature weight",
         ),
     ] = [],  # noqa: B006 - typer copies it
     trials: Annotated[

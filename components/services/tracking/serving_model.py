@@ -132,14 +132,14 @@ def _opened(content: Any, called: str, left: int) -> Any:
         try:
             with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
                 if image.width * image.height > left:
-                    raise _invalid(
-                        f"{called} is too large: the pictures of a request have {MAX_PIXELS:,} pixels at most"
-                    )
+                    raise Image.DecompressionBombError
                 if getattr(image, "n_frames", 1) > 1:
                     raise _invalid(f"{called} is animated, or has several pages: send one of them")
                 return _eight_bits(ImageOps.exif_transpose(image))
         except mlflow.MlflowException:
             raise
+        except Image.DecompressionBombError:
+            raise _invalid(f"{called} is too large: pictures of a request have {MAX_PIXELS:,} pixels at most") from None
         # Whatever a decoder raises that met something odd.
         except Exception:
             continue

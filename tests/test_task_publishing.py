@@ -375,11 +375,13 @@ def test_photos_unlike_those_of_the_training_are_told_from_those_that_are_like_t
     workspace = Workspace(better)
     params = Params.load(workspace.params, ["drift.min_images=25"])
     held = Split(workspace.dataset, "holdout", Dataset.load(workspace.dataset).image)
-    rng = np.random.default_rng(0)
+    # What is enlarged in training are shrunk pictures.
+    rng, size = np.random.default_rng(0), 12 if task_of(better) == "super_resolve" else 24
     for name in ("like", "unlike"):
         (tmp_path / name).mkdir()
     for number, pixels in enumerate(held.pixels(np.arange(len(held)))[:30]):
-        Image.fromarray(pixels).save(tmp_path / "like" / f"{number}.png")
+        small = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+        small.save(tmp_path / "like" / f"{number}.png")
         Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "unlike" / f"{number}.png")
     (tmp_path / "unlike" / "broken.png").write_bytes(b"\x89PNG broken")
     Image.new("RGB", (3, 3)).save(tmp_path / "unlike" / "small.png")

@@ -192,6 +192,10 @@ def _pictures(compared: Comparison) -> tuple[list[dict[str, Any]], str]:
     if a is None or b is None:
         who = " and ".join(side for side, model in (("A", a), ("B", b)) if model is None)
         return [], f"no pictures of {who}: its networks are not kept, because it was not registered"
+    if "generate" not in (a.task.name, b.task.name):
+        return [], "no pictures side by side: models of image tasks make pictures of pictures; report.html shows theirs"
+    if a.task.name != b.task.name:
+        return [], "no pictures side by side: one of the two makes pictures of pictures"
     if a.image.classes != b.image.classes:
         return [], "no pictures side by side: the two models have other classes"
     classes = a.image.classes[:CLASSES]

@@ -184,6 +184,8 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
             "resolution": (image.height, image.width),
             "channels": image.channels,
             "bits": _bits(params, workspace),
+            # Of a photo one piece is compared.
+            "patches_per_file": 1,
             # Whatever lies there is looked at, of any kind and without its label.
             **{"source": "all", "labels": "none", "splits": "none", "strict": False},
         }

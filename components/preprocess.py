@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from .ingest.formats import find_raw_images
 from .ingest.identity import VIEWS, Pixels
 from .ingest.parts import Part, Source, read
 from .ingest.shards import write_header, write_rows, write_shards
-from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Known, Named, Shares, Sides, decide, file_pairs
+from .ingest.splits import LEFT_OUT, SPLIT_NAMES, Known, Named, Shares, Sides, decide, file_pairs, files_of
 from .ingest.summary import summary
 from .services.cluster import tasks
 from .workspace.artifacts import Dataset, Key
@@ -58,8 +58,9 @@ def preprocess(options: Preprocess, data: str, key: Key, workspace: Workspace) -
         scratch.mkdir(parents=True, exist_ok=True)
         height, width = options.shape
         images = max(64, PIXEL_BYTES // (3 * height * width))
-        # Files may then hold many images each.
-        size = images if options.frames == "first" else max(1, images // FRAMES)
+        # Files may hold many images each.
+        of_a_file = options.patches_per_file if options.fit == "patches" else FRAMES if options.frames == "all" else 1
+        size = max(1, images // of_a_file)
         source = find_raw_images(workspace.data, scratch, size, options)
         print("\n".join(summary(source)), flush=True)
         _make_parts(source, options, scratch)
@@ -199,20 +200,29 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
     `known`: what the workspace's data set held before.
     """
     tables = [table for part in source.parts if (table := _load_table(scratch, part))]
+    _require_any(source, tables)
     channels = _channels(tables)
     signatures = _load_signatures(scratch, source)
-    first_of = _first_of_equal(tables)
+    files = files_of(tables)
+    patches = options.fit == "patches"
+    first_of = _first_of_equal_photos(tables, files) if patches else _first_of_equal(tables)
+    repeated = _repeated(tables, first_of) if patches else np.zeros(len(files), bool)
     labels = np.concatenate([part.labels[table.rows] for part, table in zip(source.parts, tables, strict=True)])
     rivals = _rivals(first_of, labels)
-    distinct = (first_of == np.arange(len(first_of))) & (rivals < 0)
+    distinct = (first_of == np.arange(len(first_of))) & (rivals < 0) & ~repeated
     classes = large_enough(source.classes, labels, distinct, options.min_class_images)
     kept = distinct & ~classes.dropped
-    near = near_pairs(signatures) if options.near_duplicates else np.empty((0, 2), np.int64)
+    near = np.empty((0, 2), np.int64)
+    if options.near_duplicates:
+        # All pieces of a photo have its signature.
+        shown = _firsts(files) if patches else np.arange(len(files))
+        near = shown[near_pairs(signatures[shown] if patches else signatures)]
     copies = np.stack([first_of, np.arange(len(first_of))], 1)[~distinct]
     named = Named.of(source, tables)
     shares = Shares(options.holdout, options.development)
-    sides = decide(tables, named, kept, np.concatenate([file_pairs(tables), copies, near]), known, shares)
+    sides = decide(tables, named, kept, np.concatenate([file_pairs(files), copies, near]), known, shares)
     rejected = _rejected(source, tables, first_of, rivals, sides, classes)
+    rejected.left_out += _of_pieces(source, tables, repeated)
     rejected.write(folder)
     total = len(source) + len(source.rejected)
     if rejected.unreadable > options.max_rejected * total:
@@ -223,7 +233,7 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
     sides, moved = with_every_class(sides, classes, kept, named, shares)
     _say(classes.small, moved, options)
     chosen = {name: kept & (sides.codes == code) for code, name in SPLIT_NAMES.items()}
-    alike = _alike(tables, near, kept)
+    alike = _alike(files, near, kept)
     counts = counted(classes, chosen, sides.groups, None if named.holdout else options.holdout, alike.largest)
     shape = (*options.shape, channels)
     for name, mask in chosen.items():
@@ -238,6 +248,7 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
     return {
         "image": image,
         "splits": {split: int(mask.sum()) for split, mask in chosen.items()},
+        "photos": {split: len(np.unique(files[mask])) for split, mask in chosen.items()} if patches else {},
         "class_counts": counts,
         "mean": mean,
         "std": std,
@@ -247,6 +258,20 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
         "near_groups": alike.groups,
         "between_sides": rejected.between_sides,
     }
+
+
+def _require_any(source: Source, tables: Sequence[PartTable]) -> None:
+    if any(len(table.rows) for table in tables):
+        return
+    told = [*source.rejected]
+    told += [
+        (part.name(row), why)
+        for part, table in zip(source.parts, tables, strict=True)
+        for row, why in table.reasons.items()
+    ]
+    raise UserError(
+        f"none of {len(told):,} files can be used (the first: {told[0][0]}: {told[0][1]}): put others into data/"
+    )
 
 
 def _channels(tables: Sequence[PartTable]) -> int:
@@ -265,6 +290,30 @@ def _first_of_equal(tables: Sequence[PartTable]) -> Index:
     identities = np.concatenate([table.identities for table in tables])
     first = _first_with(digests)
     return first[_first_with(identities)[first]]
+
+
+def _first_of_equal_photos(tables: Sequence[PartTable], files: Index) -> Index:
+    """Return for each piece itself, or the same piece of the first photo that is the same as its own."""
+    firsts = _firsts(files)
+    earliest = _first_with(np.concatenate([table.identities for table in tables])[firsts])
+    return firsts[earliest[files]] + np.arange(len(files)) - firsts[files]
+
+
+def _repeated(tables: Sequence[PartTable], first_of: Index) -> npt.NDArray[np.bool_]:
+    """Whether a piece of a photo that counts equals an earlier one, as those of a black border do.
+
+    That connects no photos: a white sky is in many.
+    """
+    counted = np.flatnonzero(first_of == np.arange(len(first_of)))
+    first = _first_with(np.concatenate([table.digests for table in tables])[counted])
+    repeated = np.zeros(len(first_of), bool)
+    repeated[counted] = first != np.arange(len(counted))
+    return repeated
+
+
+def _firsts(files: Index) -> Index:
+    """Return the place of the first image of each file."""
+    return np.flatnonzero(np.diff(files, prepend=-1))
 
 
 def _first_with(keys: npt.NDArray[np.uint64]) -> Index:
@@ -345,6 +394,19 @@ def _rejected(
     return rejected
 
 
+def _of_pieces(
+    source: Source, tables: Sequence[PartTable], repeated: npt.NDArray[np.bool_]
+) -> Iterator[tuple[str, str]]:
+    """Yield the photos that have pieces which equal others, and how many."""
+    start = 0
+    for part, table in zip(source.parts, tables, strict=True):
+        rows, counts = np.unique(table.rows[repeated[start : start + len(table.rows)]], return_counts=True)
+        for row, count in zip(rows.tolist(), counts.tolist(), strict=True):
+            of = int((table.rows == row).sum())
+            yield part.name(row), f"{count} of its {of} pieces: same pixels as other pieces"
+        start += len(table.rows)
+
+
 class _Alike(NamedTuple):
     """How many images have near-duplicates, in how many groups, and how many the largest of these has."""
 
@@ -353,15 +415,13 @@ class _Alike(NamedTuple):
     largest: int
 
 
-def _alike(tables: Sequence[PartTable], near: Index, kept: npt.NDArray[np.bool_]) -> _Alike:
-    """Count what is alike among the images kept, beyond frames of one file."""
-    ends = np.cumsum([0, *(len(table.rows) for table in tables)])
-    pairs = near[kept[near].all(1)]
-    part = np.searchsorted(ends, pairs, side="right") - 1
-    rows = np.concatenate([table.rows for table in tables])[pairs]
-    of_two_files = (part[:, 0] != part[:, 1]) | (rows[:, 0] != rows[:, 1])
-    sizes = np.bincount(groups_of(pairs[of_two_files], len(kept)))
-    sizes = sizes[sizes > 1]
+def _alike(files: Index, near: Index, kept: npt.NDArray[np.bool_]) -> _Alike:
+    """Count the images kept of files (N,) that are alike, and of one file only with those of others."""
+    images = np.bincount(files[kept], minlength=int(files.max(initial=-1)) + 1)
+    pairs = files[near]
+    pairs = pairs[(images[pairs] > 0).all(1) & (pairs[:, 0] != pairs[:, 1])]
+    groups = groups_of(pairs, len(images))
+    sizes = np.bincount(groups, images)[np.bincount(groups) > 1].astype(np.int64)
     return _Alike(int(sizes.sum()), len(sizes), int(sizes.max(initial=0)))
 
 

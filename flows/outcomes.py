@@ -55,10 +55,9 @@ def details(made: Artifact, workspace: Workspace) -> Iterator[str]:
     """Yield sentences on what a stage made, and at last where it is."""
     match made:
         case Dataset():
-            splits = ", ".join(f"{count:,} {name}" for name, count in made.splits.items())
             height, width, channels = made.image.shape
             classes = f"{len(made.image.classes)} classes" if made.image.labelled else "no classes"
-            yield f"{splits} images of {width}x{height}x{channels}, {classes}"
+            yield f"{made.sizes}; images of {width}x{height}x{channels}, {classes}"
             yield made.near_duplicates_found
             if made.rejected:
                 yield f"{made.rejected:,} files could not be read: {made.folder / 'rejected.csv'} names them"

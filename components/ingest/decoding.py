@@ -17,6 +17,7 @@ from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened
 from .identity import SIDE, VIEWS, Pixels, Traits, in_8_bits, traits_of, traits_of_array
 from .parts import Part
+from .patches import patches
 
 _ARRAY = b"\x93NUMPY"
 # The header of an array of three axes has about a hundred.
@@ -49,7 +50,8 @@ class PartTable(NamedTuple):
 class Decoded(NamedTuple):
     """One image (H, W, C) as options ask for it, and what it is whatever they ask for.
 
-    `largest`: the largest value of its source where that has 16 bits, else 0.
+    A piece of a photo has the traits of the photo. `largest`: the largest value of its source where that has 16 bits,
+    else 0.
     """
 
     pixels: Pixels
@@ -144,14 +146,24 @@ def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None =
     decoders and NumPy raise whatever they happen to meet.
     """
     try:
-        if shape is not None:
-            yield _made(Image.frombytes("L", shape[::-1], content), options)
-        elif content.startswith(_ARRAY):
-            yield _array(content, options)
-        else:
-            yield from _pictures(content, options)
+        for image in _fitting(content, options, shape):
+            if options.fit != "patches" or isinstance(image, str):
+                yield image
+                continue
+            for piece in patches(image.pixels, image.traits.identity, options):
+                yield image._replace(pixels=piece)
     except Exception as error:
         yield _reason(error)
+
+
+def _fitting(content: bytes, options: Preprocess, shape: tuple[int, int] | None) -> Iterator[Decoded | str]:
+    """Yield the images in a file, made to fit or, of those that are to be cut, whole."""
+    if shape is not None:
+        yield _made(Image.frombytes("L", shape[::-1], content), options)
+    elif content.startswith(_ARRAY):
+        yield _array(content, options)
+    else:
+        yield from _pictures(content, options)
 
 
 def look(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Look | str:
@@ -224,7 +236,7 @@ def _large_photo(content: bytes, options: Preprocess) -> Decoded:
 
 def _shrinks_on_load(image: Image.Image, options: Preprocess) -> bool:
     """Whether a photo is so much larger than needed that the JPEG decoder may halve it."""
-    return image.format == "JPEG" and _halvings(image, options) >= 2
+    return options.fit != "patches" and image.format == "JPEG" and _halvings(image, options) >= 2
 
 
 def _halvings(image: Image.Image, options: Preprocess) -> float:
@@ -301,6 +313,8 @@ def _in_8_bits(values: npt.NDArray[np.integer], options: Preprocess) -> Pixels:
 def _fitted(image: Image.Image, options: Preprocess) -> Pixels:
     """`image` at the wanted size (H, W, C), by Lanczos; colour of equal channels becomes grey in `auto`."""
     height, width = options.shape
+    if options.fit == "patches":
+        width, height = (max(1, side // options.reduce) for side in image.size)
     if image.size != (width, height):
         image = _scaled(image, width, height, options)
     pixels = np.atleast_3d(np.asarray(image))
@@ -311,7 +325,7 @@ def _fitted(image: Image.Image, options: Preprocess) -> Pixels:
 
 def _scaled(image: Image.Image, width: int, height: int, options: Preprocess) -> Image.Image:
     lanczos = Image.Resampling.LANCZOS
-    if options.fit == "stretch":
+    if options.fit in ("stretch", "patches"):
         return image.resize((width, height), lanczos)
     if options.fit == "pad":
         scale = min(width / image.width, height / image.height)

@@ -114,14 +114,19 @@ class Shares(NamedTuple):
         return side.astype(np.uint8)
 
 
-def file_pairs(tables: Sequence[PartTable]) -> Index:
-    """Return pairs (P, 2) of images of one file: frames of one animation are too alike to be parted."""
-    start, pairs = 0, [np.empty((0, 2), np.int64)]
-    for table in tables:
-        same = start + np.flatnonzero(table.rows[1:] == table.rows[:-1])
-        pairs.append(np.stack([same, same + 1], 1))
-        start += len(table.rows)
-    return np.concatenate(pairs)
+def files_of(tables: Sequence[PartTable]) -> Index:
+    """Return the number of the file of each image (N,), in order from 0."""
+    new = [np.diff(table.rows, prepend=-1) != 0 for table in tables]
+    return np.cumsum(np.concatenate([np.empty(0, bool), *new])) - 1
+
+
+def file_pairs(files: Index) -> Index:
+    """Return pairs (P, 2) of images of one of the files (N,).
+
+    Frames of one animation are too alike to be parted, and pieces of one photo tell what is beside them.
+    """
+    same = np.flatnonzero(files[1:] == files[:-1])
+    return np.stack([same, same + 1], 1)
 
 
 def decide(

@@ -117,14 +117,17 @@ class Dataset(Artifact):
 
     For each image of a split `<split>-identities.npy` (N, 2) and `<split>-signatures.npy` (N, views, values), by which
     it is known whatever the options (`ingest.identity`), `<split>-places.npy` (N,), which decides its side, and
-    `<split>-groups.npy` (N,): images with the same number belong together. Earlier data sets have two splits of pixels
-    and labels alone.
+    `<split>-groups.npy` (N,): images with the same number belong together, as all pieces of one photo do. Identity,
+    signature and place of a piece are those of its photo. Earlier data sets have two splits of pixels and labels alone.
     """
 
     manifest = "dataset.json"
 
     image: ImageFormat
     splits: dict[str, int] = Field(description="images in each split")
+    photos: dict[str, int] = Field(
+        {}, exclude_if=lambda photos: not photos, description="of images that are pieces: photos in each split"
+    )
     class_counts: dict[str, dict[str, int]] = Field(description="images of each class in each split")
     mean: tuple[float, ...] = Field(description="of each channel of the training split, in [0, 1]")
     std: tuple[float, ...]
@@ -135,6 +138,22 @@ class Dataset(Artifact):
     between_sides: int = Field(0, description="images left out as near-duplicates of images on two sides")
     bits: int = Field(16, description="how many bits of images of 16 bits were used, if there were any")
     source: str = Field(description="hash of the raw data")
+
+    @property
+    def sizes(self) -> str:
+        """How many images there are in each split, and of how many photos where they are pieces of some."""
+        if not self.photos:
+            return ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
+        listed = ", ".join(
+            f"{self.photos[name]:,} {words}"
+            for name, words in (
+                ("training", "to train on"),
+                ("development", "for development"),
+                ("holdout", "held out"),
+            )
+        )
+        total = sum(self.splits.values())
+        return f"{total:,} pieces of {sum(self.photos.values()):,} photos: {listed}"
 
     @property
     def near_duplicates_found(self) -> str:

@@ -88,6 +88,7 @@ STAGES = (
             "ingest/names.py",
             "ingest/parquet.py",
             "ingest/parts.py",
+            "ingest/patches.py",
             "ingest/shards.py",
             "ingest/split_names.py",
             "ingest/splits.py",

@@ -74,8 +74,16 @@ class Preprocess(Options):
     resolution: Side | tuple[Side, Side] = Field(
         28, description="height and width of the images in pixels; [height, width] where they differ"
     )
-    fit: Literal["crop", "pad", "stretch"] = Field(
-        "crop", description="how other shapes are made to fit: the centre cut out, bars added, or distorted"
+    fit: Literal["crop", "pad", "stretch", "patches"] = Field(
+        "crop",
+        description="how other shapes are made to fit: the centre cut out, bars added, distorted, or cut into patches "
+        "of the resolution without any scaling",
+    )
+    patches_per_file: Annotated[PositiveInt, AddedWith(64)] = Field(
+        64, description="patches at most of one photo, drawn evenly by its hash"
+    )
+    reduce: Annotated[int, AddedWith(1)] = Field(
+        1, ge=1, le=16, description="how many times smaller photos are made before patches are cut from them"
     )
     channels: Literal["auto"] | PositiveInt = Field(
         "auto", description="1 grey, 3 RGB, 4 RGBA; auto: grey or RGB by the images, of arrays as many as they have"
@@ -119,6 +127,16 @@ class Preprocess(Options):
     limits: Annotated[Limits, AddedWith({})] = Field(
         Limits(), description="what raw data may hold at most; beyond it, they are rejected"
     )
+
+    @model_validator(mode="after")
+    def _cuts_single_pictures(self) -> Self:
+        if self.fit == "patches" and self.frames == "all":
+            raise ValueError("fit: patches cuts one picture of each file: set frames to first")
+        if self.fit != "patches" and self.reduce > 1:
+            raise ValueError(
+                f"reduce is for fit: patches, and fit: {self.fit} scales to the resolution as it is: set it to 1"
+            )
+        return self
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -37,8 +37,7 @@ def preprocess(
     """Turn the raw images in data/ into artifacts/dataset."""
     dataset = _stage("preprocess", *ready(folder, [*overrides, *([STRICT] if strict else [])]))
     assert isinstance(dataset, Dataset)
-    sizes = ", ".join(f"{count:,} {name}" for name, count in dataset.splits.items())
-    print(f"{sizes}. {dataset.near_duplicates_found}")
+    print(f"{dataset.sizes}. {dataset.near_duplicates_found}")
 
 
 def train(

@@ -166,6 +166,16 @@ def _fitting(content: bytes, options: Preprocess, shape: tuple[int, int] | None)
         yield from _pictures(content, options)
 
 
+def whole_photo(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Pixels | str:
+    """Return the first picture of a file (H, W, C), upright and not scaled, or why there is none."""
+    whole = options.model_copy(update={"fit": "patches", "frames": "first", "reduce": 1})
+    try:
+        image = next(_fitting(content, whole, shape))
+    except Exception as error:
+        return _reason(error)
+    return image if isinstance(image, str) else image.pixels
+
+
 def look(content: bytes, options: Preprocess, shape: tuple[int, int] | None = None) -> Look | str:
     """Tell what a file holds, or why it cannot be told; its pixels are not decoded."""
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,12 +47,20 @@ SHEET_IMAGES = 80
 LEAST_STEPS, MEASURED_SECONDS = 4, 5.0
 
 
+class Distinct(NamedTuple):
+    """A distinct image: its place, by which its side is decided unless that is stated (`splits`), (width, height)."""
+
+    place: int
+    size: tuple[int, int]
+
+    def is_held_out(self, share: float) -> bool:
+        """Whether `preprocess.holdout` of this `share` would hold it out."""
+        return self.place < int(share * 2**64)
+
+
 @dataclass
 class Survey:
-    """What was seen in `looked_at` of `images` images.
-
-    `places`: where each distinct image stands from 0 to 1, by which its side is decided unless that is stated.
-    """
+    """What was seen in `looked_at` of `images` images; `held_out`: how many the data name so, None where none."""
 
     kind: str
     images: int
@@ -67,8 +75,8 @@ class Survey:
     understood: list[str] = field(default_factory=list)
     broken: list[tuple[str, str]] = field(default_factory=list)
     largest: int = 0
-    splits_stated: bool = False
-    places: list[float] = field(default_factory=list)
+    held_out: int | None = None
+    distinct: list[Distinct] = field(default_factory=list)
     samples: list[tuple[bytes, tuple[int, int] | None]] = field(default_factory=list)
 
     @property
@@ -79,9 +87,9 @@ class Survey:
     def lacking(self) -> str:
         """What has to be mended before anything is run, in a sentence; empty where nothing is."""
         least = MIN_TRAINING_IMAGES + MIN_HELD_OUT
-        if self.looked_at < self.images or len(self.places) >= least:
+        if self.looked_at < self.images or len(self.distinct) >= least:
             return ""
-        return f"{len(self.places)} distinct images are too few: at least {least} are needed, so add some to data/"
+        return f"{len(self.distinct)} distinct images are too few: at least {least} are needed, so add some to data/"
 
 
 @dataclass(frozen=True)
@@ -111,10 +119,10 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
         class_counts(source),
         understood=summary(source),
         broken=list(source.rejected),
-        splits_stated=any((part.splits == HOLDOUT).any() for part in source.parts),
+        held_out=sum(int((part.splits == HOLDOUT).sum()) for part in source.parts) or None,
     )
     seen: set[bytes] = set()
-    every = max(1, LOOKED_AT // SHEET_IMAGES)
+    every = max(1, min(found.images, LOOKED_AT) // SHEET_IMAGES)
     unreadable: Counter[str] = Counter()
     for name, label, shape, content in tqdm(
         _contents(source), desc="look at images", unit="img", disable=None, leave=False
@@ -129,14 +137,14 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
         digest = hashlib.sha256(made.pixels.tobytes()).digest()
         found.duplicates += digest in seen
         if digest not in seen:
-            found.places.append(int.from_bytes(made.traits.identity[:8]) / 2**64)
+            found.distinct.append(Distinct(int.from_bytes(made.traits.identity[:8]), looked.size))
         found.largest = max(found.largest, made.largest)
         seen.add(digest)
         found.sizes[looked.size] += 1
         found.modes[looked.mode] += 1
         found.animated += looked.animated
         found.heic |= is_heic(content)
-        if len(found.samples) < SHEET_IMAGES and (found.looked_at % every == 0 or found.images <= LOOKED_AT):
+        if len(found.samples) < SHEET_IMAGES and found.looked_at % every == 0:
             found.samples.append((content, shape))
     if found.looked_at == found.images:
         # Only then it is known of each file whether it is an image.
@@ -174,9 +182,9 @@ def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:
 
 def propose(found: Survey, name: str, cpus: int, gpus: int) -> Proposal:
     """Parameters for such images, with a training of about ten minutes on this machine's processors."""
-    shape = _shape(found, GPU_SIDE if gpus else CPU_SIDE)
+    shape = shape_of(found, GPU_SIDE if gpus else CPU_SIDE)
     image = ImageFormat(
-        height=shape[0], width=shape[1], channels=_channels(found), classes=tuple(found.class_counts) or ("image",)
+        height=shape[0], width=shape[1], channels=channels_of(found), classes=tuple(found.class_counts) or ("image",)
     )
     few = found.images < FEW_IMAGES
     train: dict[str, Any] = {
@@ -187,7 +195,7 @@ def propose(found: Survey, name: str, cpus: int, gpus: int) -> Proposal:
         "r1_gamma": 5.0 if few else 1.0,
         "seed": 0,
     }
-    speed = _images_per_second(TrainingOptions(**train), image, cpus, gpus)
+    speed = images_per_second(TrainingOptions(**train), image, cpus, gpus)
     images = int(min(max(speed * TRAINING_SECONDS, 20_000), 4_000_000) // 1_000 * 1_000)
     train |= {"images": images, "log_every": max(images // 100, 500), "checkpoint_every": max(images // 8, 4_000)}
     samples = 8_000 if found.labelled else 5_000
@@ -202,33 +210,38 @@ def propose(found: Survey, name: str, cpus: int, gpus: int) -> Proposal:
         "train": train,
         "evaluate": {"samples": samples},
         "postprocess": {"images": 250 if found.labelled else 100, "steps": steps},
-        "register": {"name": _model_name(name)},
+        "register": {"name": model_name(name)},
     }
     if found.heic:
         params["preprocess"]["heic"] = True
     if found.broken:
-        share = len(found.broken) / max(1, found.looked_at + len(found.broken))
-        params["preprocess"]["max_rejected"] = float(min(1.0, max(0.01, np.ceil(share * 150) / 100)))
+        params["preprocess"]["max_rejected"] = max_rejected(len(found.broken), found)
     pixels = shape[0] * shape[1] * image.channels
     # The data set and, while it is made, its parts; samples; some checkpoints.
     disk = 2 * found.images * pixels + samples * pixels + 200 * 2**20
     return Proposal(params, image, speed, images / speed, disk)
 
 
+def max_rejected(rejected: int, found: Survey) -> float:
+    """Return a limit that so many rejected ones of the images looked at do not reach."""
+    share = rejected / max(1, found.looked_at + len(found.broken))
+    return float(min(1.0, max(0.01, np.ceil(share * 150) / 100)))
+
+
 def _holdout(found: Survey) -> float:
     """Return the share to hold out: a fifth, or of few images one by which enough stand on either side."""
-    if found.splits_stated or found.looked_at < found.images:
+    if found.held_out is not None or found.looked_at < found.images:
         return HOLDOUT_SHARE
-    count = len(found.places)
+    count = len(found.distinct)
     shares = sorted((share / 100 for share in range(5, 96)), key=lambda share: abs(share - HOLDOUT_SHARE))
     for share in shares:
-        held = sum(place < share for place in found.places)
+        held = sum(image.is_held_out(share) for image in found.distinct)
         if held >= MIN_HELD_OUT and count - held >= MIN_TRAINING_IMAGES:
             return share
     return HOLDOUT_SHARE
 
 
-def _shape(found: Survey, largest: int) -> tuple[int, int]:
+def shape_of(found: Survey, largest: int) -> tuple[int, int]:
     """(height, width): what nearly all images have if it can be made, else a side that few images fall short of."""
     (most, count), *_ = found.sizes.most_common(1) or [((28, 28), 1)]
     if count >= 0.9 * found.sizes.total() and max(most) <= largest and _can_be_made(most[1], most[0]):
@@ -255,7 +268,7 @@ def _can_be_made(height: int, width: int) -> bool:
     return True
 
 
-def _channels(found: Survey) -> int:
+def channels_of(found: Survey) -> int:
     grey = {"grey", "L", "1", "I;16", "I", "array of 1 channels"}
     if found.modes.keys() <= grey:
         return 1
@@ -263,7 +276,7 @@ def _channels(found: Survey) -> int:
     return max([3, *arrays])
 
 
-def _images_per_second(options: TrainingOptions, image: ImageFormat, cpus: int, gpus: int) -> float:
+def images_per_second(options: TrainingOptions, image: ImageFormat, cpus: int, gpus: int) -> float:
     """Measure a few steps of the proposed training on noise."""
     steps = 12
     options = options.model_copy(update={"images": steps * options.batch, "log_every": options.batch})
@@ -289,5 +302,5 @@ def _images_per_second(options: TrainingOptions, image: ImageFormat, cpus: int, 
     return 0.9 * options.batch / min(b - a for a, b in pairwise(times)) * max(1, gpus)
 
 
-def _model_name(name: str) -> str:
+def model_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.").lower() or "ganflow"

@@ -398,7 +398,8 @@ with warnings.catch_warnings():
         def load(cls, path: Path, overrides: Sequence[str] = (), preset: Preset | None = None) -> Self:
             """Parameters from the YAML file `path`, changed by `overrides` such as `train.images=64000`.
 
-            A `preset` takes the place of the file's section `train`, and overrides change the preset.
+            A `preset` takes the place of the file's section `train` and of the keys of `preprocess` that it needs, and
+            overrides change the preset.
 
             Raises:
                 UserError: the file cannot be read, or a key or value is not allowed.
@@ -412,7 +413,7 @@ with warnings.catch_warnings():
             if not isinstance(values, dict):
                 raise UserError(f"{path} must hold the sections {', '.join(cls.model_fields)}")
             if preset is not None:
-                values["preprocess"] = {**(values.get("preprocess") or {}), "resolution": preset.resolution}
+                values["preprocess"] = {**(values.get("preprocess") or {}), **preset.preprocess}
                 values["train"] = dict(preset.train)
             for override in overrides:
                 _set(values, override)

@@ -32,7 +32,7 @@ class Preset(NamedTuple):
     """Parameters for one kind of data: a whole section `train`, and what `preprocess` must have for it."""
 
     data: str
-    resolution: int
+    preprocess: Mapping[str, Any]
     train: Mapping[str, Any]
     measured: Measured | None = None
 
@@ -63,16 +63,41 @@ def _r3gan(gamma: float, batch: int, half_life: float, augment: float) -> Mappin
     }
 
 
+def _for_task(
+    data: str, task: Mapping[str, Any], network: str, images: int, *, rest: float, whole: int | None = None
+) -> Preset:
+    """Return a preset for an image task, on pieces of 64x64 or on `whole` pictures of that side.
+
+    First the smallest error alone, for the share `rest` of the training, then a little of the discriminator.
+    """
+    return Preset(
+        data,
+        {"resolution": whole, "fit": "crop"} if whole else {"resolution": 64, "fit": "patches"},
+        {
+            "task": task,
+            "network": {"name": network},
+            "images": images,
+            "batch": 32,
+            "mirror": True,
+            "pixel_weight": 1.0,
+            "feature_weight": 1.0,
+            "adversarial_weight": {"start": 0.0, "end": 0.02, "rest": rest},
+            "log_every": images // 32,
+            "checkpoint_every": images // 4,
+        },
+    )
+
+
 PRESETS: Mapping[str, Preset] = {
     "digits": Preset(
         "the digits of the repository",
-        28,
+        {"resolution": 28},
         {"network": {"name": "dcgan"}},
         Measured(192_000, 1.8, TWO_CORES, "fd_classifier_2k 1.71 (real images 3.88), agreement 0.986"),
     ),
     "fashion-mlp": Preset(
         "Fashion-MNIST",
-        28,
+        {"resolution": 28},
         {
             "network": {
                 "name": "mlp",
@@ -90,13 +115,13 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "fashion-dcgan": Preset(
         "Fashion-MNIST",
-        28,
+        {"resolution": 28},
         {"network": {"name": "dcgan"}, "images": 384_000},
         Measured(384_000, 3.0, TWO_CORES, "fd_classifier_8k 1.60 (real images 0.28), agreement 0.921"),
     ),
     "fashion-biggan": Preset(
         "Fashion-MNIST",
-        28,
+        {"resolution": 28},
         {
             "network": {"name": "biggan", "width": 32},
             "images": 128_000,
@@ -108,7 +133,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "fashion-stylegan2": Preset(
         "Fashion-MNIST",
-        28,
+        {"resolution": 28},
         {
             # Without mixing and path lengths, as the paper's configuration for small images.
             "network": {"name": "stylegan2", "width": 16, "style": 64, "mapping_layers": 2, "style_mixing": 0},
@@ -123,7 +148,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "fashion-r3gan": Preset(
         "Fashion-MNIST",
-        28,
+        {"resolution": 28},
         {
             "network": {"name": "r3gan", "width": 128, "full_width_to": 7, "blocks": 1},
             "images": 102_400,
@@ -135,10 +160,12 @@ PRESETS: Mapping[str, Preset] = {
         },
         Measured(102_400, 11.4, TWO_CORES, "fd_classifier_8k 23.3 (real images 0.28), agreement 0.915"),
     ),
-    "cifar10-r3gan": Preset("CIFAR-10", 32, _r3gan(gamma=0.05, batch=512, half_life=5_000_000, augment=0.55)),
+    "cifar10-r3gan": Preset(
+        "CIFAR-10", {"resolution": 32}, _r3gan(gamma=0.05, batch=512, half_life=5_000_000, augment=0.55)
+    ),
     "cifar10-stylegan2": Preset(
         "CIFAR-10",
-        32,
+        {"resolution": 32},
         {
             "network": {
                 "name": "stylegan2",
@@ -161,9 +188,36 @@ PRESETS: Mapping[str, Preset] = {
             "checkpoint_every": 500_000,
         },
     ),
-    "photos64-r3gan": Preset("photographs", 64, _r3gan(gamma=2, batch=256, half_life=500_000, augment=0.3)),
-    "photos256-r3gan": Preset("photographs", 256, _r3gan(gamma=150, batch=256, half_life=500_000, augment=0.3)),
+    "photos-x4": _for_task("photographs", {"name": "super_resolve", "factor": 4}, "edsr", 128_000, rest=0.75),
+    "photos-inpaint": _for_task("photographs", {"name": "inpaint"}, "unet", 40_000, rest=0.2),
+    "photos-restore": _for_task("photographs", {"name": "restore"}, "unet", 60_000, rest=0.75),
+    "cifar-colorize": _for_task("CIFAR-10", {"name": "colorize"}, "unet", 160_000, rest=0.5, whole=32),
+    "photos64-r3gan": Preset(
+        "photographs", {"resolution": 64}, _r3gan(gamma=2, batch=256, half_life=500_000, augment=0.3)
+    ),
+    "photos256-r3gan": Preset(
+        "photographs", {"resolution": 256}, _r3gan(gamma=150, batch=256, half_life=500_000, augment=0.3)
+    ),
 }
+
+
+# What `ganflow init --task` proposes for photos, but for the length of the training.
+FOR_TASKS: Mapping[str, str] = {
+    "super_resolve": "photos-x4",
+    "inpaint": "photos-inpaint",
+    "restore": "photos-restore",
+    "colorize": "cifar-colorize",
+}
+
+
+def require_task(name: str) -> None:
+    """Check that there is a preset for an image task of this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in FOR_TASKS:
+        raise UserError(f"--task {name}: choose one of {', '.join(FOR_TASKS)}")
 
 
 def preset(name: str) -> Preset:

@@ -19,11 +19,13 @@ from components.gan.errors import NotThereError, UserError
 from components.services import versioning
 from components.workspace.files import disk_errors, write_whole
 from components.workspace.params import Limits, Promote
+from components.workspace.presets import require_task
 from components.workspace.workspace import Workspace
 from flows.cli.shared import JsonOption, typed
 
 if TYPE_CHECKING:
     from components.ingest.survey import Proposal, Survey
+    from components.ingest.task_proposal import TaskProposal
 
 data_app = typer.Typer(help="List and fetch public data sets.", no_args_is_help=True)
 
@@ -34,6 +36,12 @@ def init(
         Path, typer.Option("--workspace", metavar="DIR", help="folder for params.yaml, data/ and results")
     ] = Path(),
     link: Annotated[bool, typer.Option("--link", help="make data/ a link to PATH instead of a copy")] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", metavar="TASK", help="make pictures from pictures: super_resolve, inpaint, restore, colorize"
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="refuse data of which anything is lost or guessed, before anything is made")
     ] = False,
@@ -42,6 +50,8 @@ def init(
 
     The proposal suits the images and this machine; edit params.yaml as you like.
     """
+    if task is not None:
+        require_task(task)
     workspace, data = Workspace(typed(folder)), typed(data)
     if not data.exists():
         raise NotThereError(f"there is no {data}: name a folder or a file with images by --data")
@@ -53,6 +63,7 @@ def init(
         if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
     import components.ingest.survey as survey
+    import components.ingest.task_proposal as for_task
     from components.ingest.names import IMAGE_ENDINGS
     from components.services.cluster import placement
 
@@ -65,14 +76,19 @@ def init(
             found = survey.survey(data, Path(scratch), strict)
         _show_survey(data, found)
         name = workspace.root.name if data == workspace.data else data.stem
-        proposal = survey.propose(found, name, *placement.local_resources())
+        here = placement.local_resources()
+        proposal = for_task.propose_task(found, task, name, *here) if task else survey.propose(found, name, *here)
         _place(data, workspace, found, link)
-        survey.sample_sheet(found, proposal).save(sheet)
+        shown_images = (for_task.given_sheet if task else survey.sample_sheet)(found, proposal)
+        shown_images.save(sheet)
         write_whole(workspace.params, _yaml(data, found, proposal))
-    _show_proposal(workspace, found, proposal)
-    if found.lacking:
+    if isinstance(proposal, for_task.TaskProposal):
+        _show_task(workspace, found, proposal)
+    else:
+        _show_proposal(workspace, found, proposal)
+    if found.lacking and not task:
         print(f"\nBefore you run: {found.lacking}")
-    if not found.labelled:
+    if not found.labelled or task:
         from components.measures.features import require_feature_net
 
         try:
@@ -83,7 +99,8 @@ def init(
         print(f"Versions: {versioning.add(workspace)}")
     where = "" if workspace.root == Path.cwd() else f" --workspace {shown(workspace.root)}"
     print(f"\nLook at {shown(sheet)}, edit {shown(workspace.params)} if you like, then:\n")
-    print(f"  ganflow run{where}")
+    for command in ("preprocess", "train", "evaluate") if task else ("run",):
+        print(f"  ganflow {command}{where}")
 
 
 @data_app.command("fetch", epilog="Example: ganflow data fetch fashion-mnist --into ~/fashion")
@@ -223,6 +240,41 @@ def _show_proposal(workspace: Workspace, found: Survey, proposal: Proposal) -> N
     power = expected_power(held, Promote())
     print(f"  gate         {held:,} held-out images; a KID lower by a third would be promoted with about {power:.0%}")
     print("               at the first look (by errors of digits); more images and promote.feature_nets raise that")
+    print(f"  disk         about {_size(proposal.disk_bytes)}; {_size(free)} are free")
+    print(f"  model        {proposal.params['register']['name']}")
+
+
+def _show_task(workspace: Workspace, found: Survey, proposal: TaskProposal) -> None:
+    from components.ingest.task_proposal import GATE_PHOTOS
+
+    image, train = proposal.image, proposal.params["train"]
+    free = shutil.disk_usage(workspace.root).free
+    size, photos = f"{image.width}x{image.height}", f"{proposal.photos:,} photos"
+    name, *options = train["task"].values()
+    print("\nProposed (in params.yaml)")
+    print(f"  task         {' '.join(map(str, (name, *options)))}, by the network {train['network']['name']}")
+    if proposal.pieces is None:
+        print(f"  images       {photos}, each whole at {size}: what colour a thing has is told by all around it")
+    else:
+        print(f"  pieces       {proposal.pieces:,} of {size}, of {photos}, {_size(proposal.pieces_bytes)}")
+    if proposal.soft:
+        factor = proposal.params["preprocess"].get("reduce", 1)
+        done = (
+            f"all are made {factor} times smaller before" if factor > 1 else "most are sharp, so none is made smaller"
+        )
+        print(f"  sharpness    {proposal.soft} of {proposal.measured} photos are soft at full size:")
+        print(f"               {done} (preprocess.reduce)")
+    if proposal.too_small:
+        print(f"  too small    {proposal.too_small:,} photos, of which rejected.csv will tell")
+    if found.labelled:
+        print("  classes      are not used (preprocess.labels: none)")
+    print(f"  training     {train['images']:,} images, about {max(1, round(proposal.training_seconds / 60))} min")
+    print(f"               at {proposal.images_per_second:,.0f} images/s, measured here by a few steps")
+    print("  judged by    EfficientNet-Lite0 features, beside what is made without a network")
+    few = (
+        "" if proposal.held >= GATE_PHOTOS else f": with fewer than {GATE_PHOTOS} the gate will abstain, so add photos"
+    )
+    print(f"  gate         {proposal.held:,} held-out photos{few}")
     print(f"  disk         about {_size(proposal.disk_bytes)}; {_size(free)} are free")
     print(f"  model        {proposal.params['register']['name']}")
 

@@ -23,14 +23,16 @@ def presets(
     """
     if name is not None:
         chosen = preset(name)
-        sections = {"preprocess": {"resolution": chosen.resolution}, "train": dict(chosen.train)}
+        sections = {"preprocess": dict(chosen.preprocess), "train": dict(chosen.train)}
         print(json.dumps(sections, indent=2) if as_json else yaml.safe_dump(sections, sort_keys=False).rstrip())
         return
     if as_json:
         print(json.dumps({each: found._asdict() for each, found in PRESETS.items()}, indent=2))
         return
-    for each, (data, resolution, train, measured) in PRESETS.items():
-        print(f"{each:<18} {data}, {resolution}x{resolution}: {train['network']['name']}")
+    for each, (data, preprocess, train, measured) in PRESETS.items():
+        side = preprocess["resolution"]
+        pieces = "pieces of " if preprocess.get("fit") == "patches" else ""
+        print(f"{each:<18} {data}, {pieces}{side}x{side}: {train['network']['name']}")
         if measured is None:
             print(f"{'':<18} made for GPUs; not measured yet")
         else:

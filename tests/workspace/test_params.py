@@ -65,7 +65,7 @@ def test_a_preset_replaces_train_and_overrides_change_it(tmp_path: Path, name: s
     assert params.train.images == PRESETS[name].train.get("images", 192_000)
     image = ImageFormat(height=params.preprocess.shape[0], width=params.preprocess.shape[1], channels=3, classes=("a",))
     with torch.device("meta"):
-        build(params.train.network, image)
+        build(params.train.network, image, params.train.task)
 
 
 def test_an_unknown_preset_is_named_with_the_nearest() -> None:

@@ -23,6 +23,8 @@ from .table_files import SEEN, Table, parsed
 _OUTSIDE, _GONE = "lies outside the data", "there is no such file"
 _SUBMISSION = re.compile(r"(sample|example|gender).?submission|submission.?(sample|example|format)", re.I)
 
+_LICENCES = re.compile(r"licen[cs]es?\.[ct]sv", re.I)
+
 
 class Text(NamedTuple):
     """A file that may be such a table: its name below the data, and how its content is read."""
@@ -141,6 +143,9 @@ def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int) ->
             continue
         if _SUBMISSION.search(text.name.rpartition("/")[2]):
             tables.left[text.name] = "an example of what a contest asks for, whose labels say nothing"
+            continue
+        if _LICENCES.fullmatch(text.name.rpartition("/")[2]):
+            tables.left[text.name] = "licences of the pictures"
             continue
         table = parsed(text.name, text.read)
         if isinstance(table, str):

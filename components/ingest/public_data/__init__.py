@@ -36,8 +36,13 @@ def fetch(name: str, into: Path, source: str | None = None) -> Path:
     if data_set is None:
         raise UserError(f"there is no data set `{name}`: choose one of {', '.join(DATA_SETS)}")
     _refuse_unfit(into)
-    tried = candidates(data_set, source)
     data = Workspace(into).data
+    if data_set.collect is not None:
+        with staging(data) as out:
+            print(data_set.collect(source, out))
+            _write_licence(data_set, out)
+        return data
+    tried = candidates(data_set, source)
     with staging(data) as out, tempfile.TemporaryDirectory(prefix=".data-", dir=into) as scratch:
         reasons = []
         for distribution, place in tried:
@@ -52,9 +57,13 @@ def fetch(name: str, into: Path, source: str | None = None) -> Path:
             break
         else:
             raise UserError(_what_to_do(data_set, into, reasons))
-        text = f"{data_set.title}: {data_set.content}\n\n{data_set.licence}\n\n{data_set.origin}\n"
-        (out / "LICENSE.txt").write_text(text)
+        _write_licence(data_set, out)
     return data
+
+
+def _write_licence(data_set: DataSet, out: Path) -> None:
+    text = f"{data_set.title}: {data_set.content}\n\n{data_set.licence}\n\n{data_set.origin}\n"
+    (out / "LICENSE.txt").write_text(text)
 
 
 def _refuse_unfit(into: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .conversions import IDX, cifar10_from_records, cifar10_from_strips, copy, copy_members, emoji
 from .distribution import DataSet, Distribution, NeededFile
+from .landscapes import collect
 
 
 def _idx_files(*hashes: str) -> tuple[NeededFile, ...]:
@@ -133,6 +134,18 @@ _ALL = (
                 brought_by="`npm pack emoji-datasource-google@16.0.0` brings it",
             ),
         ),
+    ),
+    DataSet(
+        name="landscapes",
+        title="Landscapes of Endless Sky",
+        content="273 colour photographs of landscapes, 720x360, without classes",
+        megabytes=0,
+        licence=(
+            "Public domain, or Creative Commons Attribution-Share Alike 3.0 or 4.0: LICENSES.csv says which holds for "
+            "each photograph, and whom to name."
+        ),
+        origin="Debian's package endless-sky-data, which is not downloaded: https://packages.debian.org/endless-sky-data",
+        collect=collect,
     ),
 )
 DATA_SETS = {data_set.name: data_set for data_set in _ALL}

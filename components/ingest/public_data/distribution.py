@@ -40,7 +40,11 @@ class Distribution:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What `fetch` can bring; `megabytes` to download at most."""
+    """What `fetch` can bring; `megabytes` to download at most.
+
+    `collect` takes what the user names by --from and the folder to fill, and returns what was done: for what has no
+    distributions, because not all of its files are needed.
+    """
 
     name: str
     title: str
@@ -48,4 +52,5 @@ class DataSet:
     megabytes: int
     licence: str
     origin: str
-    distributions: tuple[Distribution, ...]
+    distributions: tuple[Distribution, ...] = ()
+    collect: Callable[[str | None, Path], str] | None = None

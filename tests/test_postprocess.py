@@ -445,12 +445,24 @@ GOOD |= {"recall_x_1k": 0.85, "recall_x_1k_floor": 0.9, "copied_pixels_500": 0.0
     ("change", "word", "words"),
     [
         ({}, "Good", "no sign of copies"),
-        ({"agreement_x_1k": 0.85}, "Fair", "85.0% of the samples"),
-        ({"precision_x_1k": 0.3}, "Poor", "unrealistic (precision 30%, real images 89%)"),
-        ({"recall_x_1k": 0.6}, "Fair", "less varied (recall 60%, real images 90%)"),
-        ({"recall_x_1k": 0.0, "recall_x_1k_floor": 0.0}, "Poor", "with little variety"),
+        (
+            {"agreement_x_1k": 0.85},
+            "Fair",
+            "85.0% of the samples show the class asked for (real images 96.0%), below what",
+        ),
+        (
+            {"precision_x_1k": 0.3},
+            "Poor",
+            "realism far below what real images get (precision 30.0%, real images 89.0%)",
+        ),
+        ({"recall_x_1k": 0.6}, "Fair", "variety below what real images get (recall 60.0%, real images 90.0%)"),
+        (
+            {"recall_x_1k": 0.0, "recall_x_1k_floor": 0.0},
+            "Poor",
+            "variety within what real images get, as far as so few",
+        ),
         ({"copied_pixels_500": 0.3}, "Poor", "copies of training images (30.0% of"),
-        ({"recall_x_8k": 0.0}, "Good", "about as varied"),
+        ({"recall_x_8k": 0.0}, "Good", "variety a little below what real images get (recall 85.0%"),
     ],
 )
 def test_the_verdict_is_that_of_the_worst_answer(change: dict[str, float], word: str, words: str) -> None:

@@ -157,8 +157,9 @@ class Rating(NamedTuple):
 def rating(scores: Scores, conditional: bool) -> Rating | None:
     """Rate a model by its scores beside those of unseen real images; None without such scores.
 
-    Four questions, each answered well, fairly or badly; the word is the worst answer's. `conditional`: the network was
-    told the classes. A model of an image task is rated by its baselines.
+    Four questions, each answered well, fairly or badly by how far the samples are from real images; the word is the
+    worst answer's. How they stand is said as in the table, with what chance may do. `conditional`: the network was told
+    the classes. A model of an image task is rated by its baselines.
     """
     if compared := best_baseline(scores):
         return _against(compared, scores)
@@ -215,35 +216,37 @@ def _against(best: Beaten, scores: Scores) -> Rating:
     return Rating("Good", f"it beats what is made without a network: {nearer}; PSNR {error}")
 
 
-_SHARES = (
-    ("precision", (0.9, 0.7), ("about as realistic as real images", "less realistic than real images", "unrealistic")),
-    ("recall", (0.8, 0.5), ("about as varied", "less varied", "with little variety")),
-)
-
-
 def _answers(scores: Scores, conditional: bool) -> Iterator[tuple[int, str]]:
     """Yield a level from 0 (good) to 2 (poor) with half a sentence, for each question that has scores."""
-    if conditional and (pair := _with_floor(scores, "agreement")):
-        value, floor = pair
-        level = _level(value / max(floor, 1e-9), 0.97, 0.85)
-        at_least = f", which is {WITHIN}" if value >= floor else ""
-        yield level, f"{value:.1%} of the samples show the class asked for (real images {floor:.1%}){at_least}"
-    for metric, bounds, texts in _SHARES:
-        if pair := _with_floor(scores, metric):
-            value, floor = pair
-            level = _level(value / max(floor, 1e-9), *bounds)
-            yield level, f"{texts[level]} ({metric} {value:.0%}, real images {floor:.0%})"
-    if pair := _with_floor(scores, "copied"):
-        value, floor = pair
-        level = _level(floor - value, -0.02, -0.05)
-        likeness = ("no sign of copies", "some copies of training images", "copies of training images")[level]
-        yield level, f"{likeness} ({value:.1%} of the samples, {floor:.1%} of unseen real images)"
+    if conditional and (row := _row(scores, "agreement")):
+        level, stands = _stands(row, 0.97, 0.85)
+        yield level, f"{row.value} of the samples show the class asked for (real images {row.floor}), {stands}"
+    for metric, asked, bounds in (("precision", "realism", (0.9, 0.7)), ("recall", "variety", (0.8, 0.5))):
+        if row := _row(scores, metric):
+            level, stands = _stands(row, *bounds)
+            yield level, f"{asked} {stands} ({metric} {row.value}, real images {row.floor})"
+    if (row := _row(scores, "copied")) and row.compared.floor:
+        level = _level(row.compared.floor.value - row.compared.score.value, -0.02, -0.05)
+        few = (
+            "no sign of copies" if row.standing == WITHIN else "more look-alikes of training images than real ones have"
+        )
+        likeness = (few, "some copies of training images", "copies of training images")[level]
+        yield level, f"{likeness} ({row.value} of the samples, {row.floor} of unseen real images)"
 
 
-def _with_floor(scores: Scores, metric: str, features: str | None = None) -> tuple[float, float] | None:
-    """Return the first score by this metric that has a floor, with it."""
-    pairs = ((s.value, floor.value) for s, floor, _ in scores.of_metric(metric, features) if floor)
-    return next(pairs, None)
+def _row(scores: Scores, metric: str) -> ScoreRow | None:
+    """Return the row of the first score by this metric that has a floor."""
+    compared = [found for found in scores.of_metric(metric) if found.floor][:1]
+    return next(iter(score_rows(scores, compared)), None)
+
+
+def _stands(row: ScoreRow, good: float, fair: float) -> tuple[int, str]:
+    """Return the level of a share of which more is better, by its ratio to that of real images, and how it stands."""
+    score, floor = row.compared.score, row.compared.floor
+    level = _level(score.value / max(floor.value if floor else 0.0, 1e-9), good, fair)
+    if row.standing != WITHIN:
+        return level, f"{('a little ', '', 'far ')[level]}{row.standing}"
+    return level, f"{WITHIN}, as far as so few samples tell" if level else WITHIN
 
 
 def _level(value: float, good: float, fair: float) -> int:

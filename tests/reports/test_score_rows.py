@@ -61,7 +61,33 @@ def test_planted_copies_are_told_beside_each_number_of_samples() -> None:
 def test_the_rating_calls_nothing_better_than_real() -> None:
     found = rating(Scores.read({"agreement_x_2k": 0.99, "agreement_x_2k_floor": 0.97}), conditional=True)
     assert found is not None
-    assert found.reason.endswith("(real images 97.0%), which is within what real images get")
+    assert found.reason.endswith("(real images 97.0%), within what real images get")
+
+
+@pytest.mark.parametrize(
+    ("value", "reading"),
+    [
+        ((0.9, 0.86, 0.92), "realism within what real images get"),
+        ((0.88, 0.87, 0.895), "realism a little below what real images get"),
+        ((0.7, 0.68, 0.72), "realism below what real images get"),
+        ((0.3, 0.28, 0.32), "realism far below what real images get"),
+        ((0.7, 0.3, 0.95), "realism within what real images get, as far as so few samples tell"),
+    ],
+)
+def test_rating_and_table_read_a_score_alike(value: Pair, reading: str) -> None:
+    name, floor = "precision_x_2k", (0.91, 0.9, 0.92)
+    scores = Scores.read({name: value[0], f"{name}_floor": floor[0]}, {name: value[1:], f"{name}_floor": floor[1:]})
+    found, (row,) = rating(scores, conditional=False), score_rows(scores)
+    assert found is not None
+    assert found.reason.startswith(f"{reading} (precision ")
+    assert row.standing in found.reason
+
+
+def test_more_look_alikes_than_real_images_have_are_not_called_no_sign_of_copies() -> None:
+    values, ends = {"copied_x_500": 0.02, "copied_x_500_floor": 0.004}, {"copied_x_500": (0.015, 0.03)}
+    found = rating(Scores.read(values, ends | {"copied_x_500_floor": (0.0, 0.01)}), conditional=False)
+    assert found is not None
+    assert found.reason.startswith("more look-alikes of training images than real ones have")
 
 
 def test_no_text_speaks_of_better_than_real() -> None:

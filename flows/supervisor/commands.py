@@ -56,7 +56,8 @@ def mlflow_pages(workspace: Workspace, port: int) -> Part:
         UserError: its database is of another version of MLflow, or there is no space left.
     """
     relocate(workspace)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    server = [sys.executable, "-m", "components.services.tracking.server"]
+    command = [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--app-name", "basic-auth", "--backend-store-uri", connection.uri(workspace)]
     command += ["--artifacts-destination", f"{workspace.mlruns}/artifacts"]
     guard = password.for_mlflow_server(password.ensure(workspace), workspace)

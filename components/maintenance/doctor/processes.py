@@ -13,7 +13,9 @@ import psutil
 _TOOLS = {
     "Ray": re.compile(r"(?:^ray::|/ray/core/src/ray/|/ray/dashboard/|/ray/_private/|/ray/autoscaler/)"),
     "Prefect": re.compile(r"\bprefect(?:\.server| server start| worker start|\.(?:flow_)?engine)\b"),
-    "MLflow": re.compile(r"\bmlflow(?:\.server| server| ui| models serve)\b"),
+    "MLflow": re.compile(
+        r"\bmlflow(?:\.server| server| ui| models serve)\b|\bcomponents\.services\.tracking\.server\b"
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -34,7 +35,9 @@ def source_tags() -> dict[str, str]:
 def _command() -> str:
     program, *arguments = sys.argv or ["python"]
     stage = " (dvc repro)" if "DVC_STAGE" in os.environ else ""
-    command = masked(" ".join([Path(program).name, *map(shlex.quote, arguments)]))
+    # Its pages show what stands behind the last slash, and would cut the command within a path.
+    short = [re.sub(r"[^=,]*/", "", argument) for argument in map(masked, arguments)]
+    command = " ".join([Path(program).name, *map(shlex.quote, short)])
     return (command if len(command) <= _LONGEST else f"{command[:_LONGEST]}...") + stage
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from .gan.options import Execution
 from .measures.features import require_feature_net
 from .services.cluster import placement, session, trainer
 from .services.storage import Storage
-from .training import begun, shared_data
+from .training import begun, profiling, shared_data
 from .training.checkpoints import KEPT, Checkpoint, TrainingFolder
 from .training.mirror import TrainingMirror
 from .training.progress import shown
@@ -29,11 +30,16 @@ from .workspace.workspace import Workspace
 SPARE_BYTES = 20_000_000
 
 
-def train(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> Model:
+def train(
+    options: Train, dataset: Dataset, key: Key, workspace: Workspace, profile: profiling.Steps | None = None
+) -> Model:
     """Train on `dataset`, going on from the last checkpoint of the same training, and publish its best networks.
 
+    `profile`: steps to look at; what is found stands in a folder of `profiles`.
+
     Raises:
-        UserError: the networks cannot make such images, the data is damaged, training diverged or kept failing.
+        UserError: the networks cannot make such images, the data is damaged, training diverged or kept failing; or
+            there is nothing to profile.
     """
     require_feature_net(dataset.image)
     dataset.verified()
@@ -44,12 +50,14 @@ def train(options: Train, dataset: Dataset, key: Key, workspace: Workspace) -> M
     if mirror:
         mirror.pull()
     newest = run.newest()
+    if profile:
+        _check_profile(profile, options, newest.state.images if newest else 0)
     if newest is None or newest.state.images < options.images:
         begun.begin(options, dataset, key, workspace)
         averages = 1 + len(options.ema_half_lives)
         # Weights, their averages, and two moments of Adam's for each.
         _check_space(run.path, 4 * ((3 + averages) * parameters.generator + 3 * parameters.discriminator))
-        _run(options, dataset, key, run, mirror, newest, workspace)
+        _run(options, dataset, key, run, mirror, newest, workspace, profile)
     return publish(run, options.loop, dataset, key, workspace.model)
 
 
@@ -74,6 +82,7 @@ def _run(
     mirror: TrainingMirror | None,
     newest: Checkpoint | None,
     workspace: Workspace,
+    profile: profiling.Steps | None,
 ) -> None:
     """Train until the end, from the checkpoint `newest` if there is one, and show how far it is.
 
@@ -95,8 +104,11 @@ def _run(
     threading.Thread(target=_make_feature_net, args=(dataset, workspace), daemon=True).start()
     job = TrainingJob.of(options, execution, dataset, workspace)
     run.begin()
+    task = partial(work, job, key.id)
+    if profile:
+        task = partial(profiling.profiled, task, profile, profiling.folder_of(key.id, profile, workspace).absolute())
     with shown(run, mirror, options.loop, dataset, key.id, workspace):
-        _fit(job, key.id, span, run)
+        _fit(task, job.execution, span, run)
     session.release()
     if mirror:
         mirror.pull()
@@ -107,8 +119,8 @@ def _run(
         raise UserError(run.failure)
 
 
-def _fit(job: TrainingJob, key: str, workers: tuple[int, int], run: TrainingFolder) -> None:
-    """Train in Ray's workers; whatever happens to them, as long as checkpoints are made in between.
+def _fit(task: Callable[[], None], execution: Execution, workers: tuple[int, int], run: TrainingFolder) -> None:
+    """Do the task in Ray's workers; whatever happens to them, as long as checkpoints are made in between.
 
     Raises:
         UserError: workers kept failing without getting anywhere.
@@ -116,7 +128,7 @@ def _fit(job: TrainingJob, key: str, workers: tuple[int, int], run: TrainingFold
     while True:
         reached = run.reached
         try:
-            return trainer.fit(partial(work, job, key), job.execution, workers, run.path.absolute(), run.request_stop)
+            return trainer.fit(task, execution, workers, run.path.absolute(), run.request_stop)
         except StoppedError:
             raise
         except UserError:
@@ -125,6 +137,17 @@ def _fit(job: TrainingJob, key: str, workers: tuple[int, int], run: TrainingFold
                 return
             if run.reached == reached:
                 raise
+
+
+def _check_profile(profile: profiling.Steps, options: Train, seen: int) -> None:
+    """Check that the steps will be done, by a worker that writes where this process reads.
+
+    Raises:
+        UserError: they will not.
+    """
+    if options.storage:
+        raise UserError("--profile needs workers that see this folder: it does not work with train.storage")
+    profile.check(options.loop, seen)
 
 
 def _check_space(folder: Path, state: int) -> None:

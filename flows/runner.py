@@ -6,7 +6,7 @@ What is heavy is imported when it is run.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from components.gan.options import ImageFormat
 from components.provenance import ledger
@@ -50,23 +50,23 @@ class Work(NamedTuple):
         found = self.stage.find(self.workspace, self.key)
         return found if found and _holds(found, self.workspace) else None
 
-    def run(self, flow_run: str | None = None) -> Artifact:
+    def run(self, flow_run: str | None = None, **asked: Any) -> Artifact:
         """Make the result unless it is there, and write down in the ledger what came from what.
 
-        `flow_run`: the id of Prefect's, where one calls.
+        `flow_run`: the id of Prefect's, where one calls. `asked`: what the stage is to do beside its result.
 
         Raises:
             UserError: what the stage raises.
         """
-        made = self.done() or self._made()
+        made = self.done() or self._made(**asked)
         ledger.record(self.workspace, made, flow_run)
         return made
 
-    def _made(self) -> Artifact:
+    def _made(self, **asked: Any) -> Artifact:
         if self.stage.artifact is Dataset:
             _check_size(self.params)
         verb = getattr(import_module(f"components.{self.stage.name}"), self.stage.name)
-        made: Artifact = verb(getattr(self.params, self.stage.name), *self.inputs, self.key, self.workspace)
+        made: Artifact = verb(getattr(self.params, self.stage.name), *self.inputs, self.key, self.workspace, **asked)
         return made
 
 

@@ -36,7 +36,11 @@ COMMANDS: Mapping[str, Listed] = {
         "ganflow run --preset fashion-dcgan",
     ),
     "preprocess": Listed(PIPELINE, "stages.preprocess", "Example: ganflow preprocess"),
-    "train": Listed(PIPELINE, "stages.train", "Example: ganflow train --set train.images=64000"),
+    "train": Listed(
+        PIPELINE,
+        "stages.train",
+        "Examples: ganflow train --set train.images=64000 | ganflow train --profile 20..30",
+    ),
     "evaluate": Listed(PIPELINE, "stages.evaluate", "Examples: ganflow evaluate | ganflow evaluate --full"),
     "postprocess": Listed(PIPELINE, "stages.postprocess", "Example: ganflow postprocess"),
     "register": Listed(PIPELINE, "stages.register", "Example: ganflow register"),
@@ -97,6 +101,7 @@ COMMANDS: Mapping[str, Listed] = {
     "login": Listed(SCHEDULE, "login.login", "Examples: ganflow login | ganflow login --open"),
     "env": Listed(SCHEDULE, "login.env", 'Example: eval "$(ganflow env)" && prefect deployment ls'),
     "drift": Listed(SCHEDULE, "platform.drift", "Example: ganflow drift --set retrain.inbox=~/incoming"),
+    "tensorboard": Listed(SCHEDULE, "tensorboard.tensorboard", "Example: ganflow tensorboard --workspace ~/faces"),
     "ui": Listed(SCHEDULE, "platform.ui", "Examples: ganflow ui | ganflow ui --port 5001"),
     "verify": Listed(MAINTENANCE, "maintenance.verify", "Exit code 0: all is as it was written; 1: something is not."),
     "clean": Listed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from components.workspace.workspace import Workspace
 from flows.cli.data import shown
 from flows.cli.shared import STRICT, QuietOption, SetOption, StrictOption, WorkspaceOption, away, ready
 from flows.runner import Work, run_gate
+
+if TYPE_CHECKING:
+    from components.training.profiling import Steps
 
 DiscardOption = Annotated[
     bool,
@@ -45,8 +48,21 @@ def train(
     overrides: SetOption = [],  # noqa: B006
     quiet: QuietOption = False,
     discard: DiscardOption = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST..LAST",
+            help="look at these steps, counted from the start: times, memory and a trace for Perfetto, in "
+            ".ganflow/profiles and MLflow",
+        ),
+    ] = None,
 ) -> None:
     """Train artifacts/model; continue a training that was stopped."""
+    steps = None
+    if profile is not None:
+        from components.training.profiling import Steps
+
+        steps = Steps.read(profile)
     workspace, params = ready(folder, overrides)
     if discard:
         discard_trainings(params, workspace)
@@ -59,8 +75,10 @@ def train(
         print(f"ganflow is {half.finishing(workspace)}.", flush=True)
         params = half.resumed(params)
         begun.restore_dataset(half, workspace)
-    model = _stage("train", workspace, params)
+    model = _stage("train", workspace, params, **({"profile": steps} if steps else {}))
     begun.end(model.key, workspace)
+    if steps:
+        _show_profile(model.key.id, steps, workspace)
 
 
 def evaluate(
@@ -138,12 +156,31 @@ def discard_trainings(params: Params, workspace: Workspace) -> None:
         begun.end(half.key, workspace)
 
 
-def _stage(name: str, workspace: Workspace, params: Params) -> Artifact:
+def _show_profile(key: str, steps: Steps, workspace: Workspace) -> None:
+    from components.services.tracking.live import send_folder
+    from components.training import profiling
+
+    folder = profiling.folder_of(key, steps, workspace)
+    found = profiling.read(folder)
+    first, last = found.steps
+    print(f"Steps {first} to {last} took {1000 * found.step_seconds:,.1f} ms each. Where the time of all steps went:")
+    for line in found.lines:
+        print(f"  {line}")
+    sent = send_folder(workspace, key, folder, f"profiles/{first}-{last}")
+    print(f"Profile  {shown(folder)}{f', and in MLflow under {sent}' if sent else ''}")
+    print(f"         {profiling.TABLE}: the dearest operators; {profiling.TRACE}: open it in https://ui.perfetto.dev")
+
+
+def _stage(name: str, workspace: Workspace, params: Params, **asked: Any) -> Artifact:
     work = Work.of(name, params, workspace)
+    if asked and work.done():
+        from components.training.profiling import NOTHING_LEFT
+
+        raise UserError(NOTHING_LEFT)
     with away(workspace):
         if name == "train" and not work.done():
             # Ray takes as long to start as the imports.
             session.start()
-        artifact = work.run()
+        artifact = work.run(**asked)
     print(f"{type(artifact).__name__.lower()} {artifact.key.id} in {shown(artifact.folder)}")
     return artifact

@@ -43,6 +43,7 @@ LEFT_OUT = {
     "training/checkpoints.py": ("KEPT = 2", "KEPT = 3"),
     "training/cost.py": ("WATTS_PER_CORE = 10.0", "WATTS_PER_CORE = 12.5"),
     "training/mirror.py": ("is damaged ({error}) and is not used", "is not used, because it is damaged ({error})"),
+    "training/profiling.py": ("OPERATORS = 25", "OPERATORS = 30"),
     "training/progress.py": ("LOG_SECONDS = 5", "LOG_SECONDS = 1"),
     "training/shared_data.py": ("delete it and run again", "delete it, then run again"),
     "workspace/artifacts.py": ("delete that folder and run", "delete the folder, then run"),

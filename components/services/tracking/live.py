@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from .connection import open_client, uri
 from .names import Names
-from .runs import NOTE, REPORT, begin_note, claim, ensure_run, finish, log_metrics, log_params, run_name_of
+from .runs import NOTE, REPORT, begin_note, claim, ensure_run, finish, log_metrics, log_params, run_name_of, run_of
 
 
 class TrainingLog:
@@ -110,6 +110,17 @@ class TrainingLog:
                 log_metrics(self._client, self._run_id, self._names.curves([row]))
                 self._sent = step
             del self._waiting[0]
+
+
+def send_folder(workspace: Workspace, key: str, folder: Path, place: str) -> str | None:
+    """Put a folder into the run of the model `key` and return `place`, its name there; None where that cannot be."""
+    try:
+        if run_id := run_of(key, workspace):
+            open_client(workspace).log_artifacts(run_id, str(folder), place)
+            return place
+    except Exception as error:
+        print(f"MLflow cannot be reached ({masked(' '.join(str(error).split()))[:200]})", file=sys.stderr)
+    return None
 
 
 def _note(training: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:

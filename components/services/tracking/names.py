@@ -46,7 +46,7 @@ class Names:
     def curves(self, rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
         """Return the points of curves, each at the images that were seen."""
         return [
-            _metric(self._named(_curve(name), name), value, int(row["images"]))
+            _metric(self._named(curve_name(name), name), value, int(row["images"]))
             for row in rows
             for name, value in _finite(row)
             if name != "images"
@@ -64,7 +64,7 @@ class Names:
 
     def last_step(self, client: MlflowClient, run_id: str) -> int:
         """Return how many images had been seen at the last point of the curves."""
-        logged = client.get_metric_history(run_id, self._named(_curve(ALWAYS), ALWAYS))
+        logged = client.get_metric_history(run_id, self._named(curve_name(ALWAYS), ALWAYS))
         return max((metric.step for metric in logged), default=0)
 
     def _named(self, grouped: str, name: str) -> str:
@@ -85,7 +85,8 @@ def scores_of(logged: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _curve(name: str) -> str:
+def curve_name(name: str) -> str:
+    """Return what a curve of `progress.jsonl` is called, with its group."""
     scored = name in ("score", "generalisation_gap") or name.startswith("score_")
     return f"{'score' if scored else 'training'}/{name}"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
+from pydantic import Field
 
 from components.maintenance.cleanup import cleanup
 from components.workspace.params import Clean, Params
@@ -15,20 +17,23 @@ from components.workspace.workspace import Workspace
 from flows.outcomes import Outcome
 from flows.runs import named, state_of, turn
 
+Days = Annotated[float, Field(ge=0)]
+
 
 @flow(flow_run_name=named)
 @state_of
-def clean(remove: bool = False, params: Clean | None = None, workspace: Path = Path()) -> Outcome:
+def clean(remove: bool = False, keep_days: Days | None = None, workspace: Path = Path()) -> Outcome:
     """List what nobody needs any more, and `remove` it.
 
     Args:
         remove: delete what is listed; without it, nothing is
-        params: how old it must be; None: as in params.yaml
+        keep_days: what is younger than that stays, 0 or more; None: as in params.yaml (7 where it says nothing)
         workspace: folder with params.yaml, data/ and the results, on the worker's machine
     """
     logger, opened = get_run_logger(), Workspace(workspace.absolute())
     with turn(opened) if remove else nullcontext():
-        found = cleanup(params or Params.load(opened.params).clean, opened, remove)
+        options = Params.load(opened.params).clean if keep_days is None else Clean(keep_days=keep_days)
+        found = cleanup(options, opened, remove)
     for sentence in found.kept:
         logger.warning("%s", printable(sentence))
     rows = [

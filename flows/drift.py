@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from components import drift as comparison
 from components.drift import DriftResult
 from components.workspace.journal import Journal
-from components.workspace.params import Params
+from components.workspace.params import Params, Place
 from components.workspace.workspace import Workspace
 from flows.outcomes import Outcome
 from flows.runs import named, state_of, turn
 
 RETRAIN = "retrain/retrain"
 SHOWN = 50
+Fewest = Annotated[int, Field(ge=20)]
 
 
 class Tick(DriftResult):
@@ -38,15 +41,25 @@ class Tick(DriftResult):
 
 @flow(flow_run_name=named)
 @state_of
-def drift(params: Params | None = None, workspace: Path = Path()) -> Outcome:
+def drift(
+    inbox: Place = "",
+    min_images: Fewest | None = None,
+    max_images: Fewest | None = None,
+    workspace: Path = Path(),
+) -> Outcome:
     """Compare new images with those that the champion learned from; an alarm starts retrain.
 
     Args:
-        params: all parameters at once; None: as in params.yaml
+        inbox: folder or s3://bucket/prefix with the new images; empty: retrain.inbox of params.yaml
+        min_images: fewer new images than that are not judged yet, 20 or more; None: as in params.yaml (50 where it says
+            nothing)
+        max_images: of more than that so many are drawn, 20 or more; None: as in params.yaml (500 where it says nothing)
         workspace: folder with params.yaml, data/ and the results, on the worker's machine
     """
     opened = Workspace(workspace.absolute())
-    chosen = params or Params.load(opened.params)
+    given = {"retrain.inbox": inbox or None, "drift.min_images": min_images, "drift.max_images": max_images}
+    overrides = [f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
+    chosen = Params.load(opened.params, overrides)
     if chosen.retrain.inbox is None:
         return Outcome("no inbox", "Nothing can arrive: params.yaml names no retrain.inbox")
     with turn(opened):

@@ -228,7 +228,7 @@ def test_clean_removes_what_is_left_over_when_told_to(running: Running) -> None:
     scratch = running.root / ".ganflow" / "preprocess" / "0123456789abcdef"
     scratch.mkdir(parents=True)
     (scratch / "part-000000.npy").write_bytes(bytes(2_000_000))
-    run = running.ended(running.started("clean", remove=True, params={"keep_days": 0}))
+    run = running.ended(running.started("clean", remove=True, keep_days=0))
     assert run["state"]["message"] == "1 thing, 2.0 MB, is removed"
     assert not scratch.exists()
 

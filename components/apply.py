@@ -1,57 +1,31 @@
-"""Photos through a model of an image task, into a folder; what is there already is not made again.
+"""Photos through a model of an image task, into a folder or bucket; what is there already is not made again.
 
 Not a stage: its results lie wherever the user wants them.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError
 from tqdm import tqdm
 
 from .gan.errors import NotThereError, StoppedError, UserError
-from .gan.options import Options
-from .gan.published import Published
-from .gan.tasks.windows import in_windows
-from .ingest.kinds import kind_of_file
-from .pictures import metadata
-from .pictures.opening import hush, reads_heic
-from .pictures.photo import Photo, read_photo
-from .pictures.photo_file import Format, encoded, ending_of, format_of, mask_of, side_by_side
+from .photos.maker import ApplyRequest, Job, Made, Maker
+from .photos.results import ResultFolder, ResultRow
+from .photos.sources import SourceFile, arrived_at, is_address, masks_at, photos_at
+from .pictures.opening import hush
 from .services import signals, versioning
-from .services.destination import Destination
-from .services.tracking.named_model import ModelName, NamedModel, named_model
-from .workspace.files import write_whole
+from .services.cluster import placement, session, tasks
+from .services.destination import Destination, lies_in
+from .services.tracking.named_model import NamedModel, named_model
 from .workspace.params import Apply, Params
-from .workspace.text import printable, shortened
+from .workspace.text import shortened
 from .workspace.workspace import Workspace
-
-# Says of each result what it was made of: a line for each, so that what was stopped is found again.
-JOURNAL = "apply.jsonl"
-_PREVIEW = "-compare.png"
-
-
-class ApplyRequest(Options):
-    """What is to be done to the photos, and by which model."""
-
-    model: ModelName = Field("champion", description="a version's number, champion, challenger or workspace")
-    strength: float = Field(
-        1.0, ge=0, le=1, description="0 is what is made without a network, 1 what the network makes"
-    )
-    grow: int = Field(4, ge=0, le=100, description="pixels around a mask that are repainted too")
-    frames: Literal["only", "first"] = Field("only", description="first: of an animation the first frame")
-    format: Format = Field("same", description="of the results: that of each photo, png, jpeg or webp")
-    compare: bool = Field(False, description="write before and after side by side, too")
-    strip_metadata: bool = Field(False, description="keep nothing of a photo but its pixels and its profile")
 
 
 class Result(NamedTuple):
@@ -76,68 +50,217 @@ class Applied:
         return f"{len(self.made):,} pictures in {self.place}{earlier}"
 
 
-class _Job(NamedTuple):
-    """A photo, its name for people, and the name of its result without its ending, below the folder of results."""
-
-    photo: Path
-    name: str
-    result: str
-
-
 def apply(
-    photos: Sequence[Path], out: str, request: ApplyRequest, mask: Path | None, params: Params, workspace: Workspace
+    photos: Sequence[str], out: str, request: ApplyRequest, mask: str | None, params: Params, workspace: Workspace
 ) -> Applied:
     """Make the results of all photos, and of those in folders, that are not there yet; each is whole or not there.
+
+    `photos`, `out` and `mask` are paths, or addresses such as s3://bucket/prefix. Where `RAY_ADDRESS` names a cluster,
+    its nodes share the work.
 
     Raises:
         UserError: there is no such model, photo or mask, the model makes images of noise, or `out` cannot be used; and
             before anything is made where two photos have one result.
         StoppedError: the user pressed Ctrl-C; what is made stays.
     """
-    named = named_model(request.model, params.register.name, workspace)
-    masked = named.published.network.task.given(3) == 4
-    if masked != (mask is not None):
-        raise UserError(
-            "this model repairs what a mask shows: name it, or a folder of masks, by --mask"
-            if masked
-            else "only a model that repairs pictures takes a --mask"
-        )
-    others = (params.retrain.inbox, params.train.storage, *versioning.remotes(workspace))
-    folder = Destination.of(out, workspace, filter(None, others)).folder
-    if folder is None:
-        raise UserError("apply writes into a folder of this machine: name one by --out, and copy its files from there")
+    named = _model_of(request, params, workspace, masked=mask is not None)
+    place = _destination(out, photos, params, workspace)
     applied = Applied(out)
-    jobs = _jobs(photos, folder, applied.left)
-    hush()
-    folder.mkdir(parents=True, exist_ok=True)
-    work = _Work(named, request, mask, params.apply, folder)
-    with tqdm(total=len(jobs), desc="apply", unit="photo", disable=None) as bar, _stopped():
-        for job in jobs:
-            bar.set_postfix_str(shortened(job.name, 40))
-            try:
-                result = work.of(job)
-            except _RefusedError as error:
-                applied.refused[job.name] = str(error)
-            else:
-                if result is None:
-                    applied.before += 1
-                else:
-                    applied.made.append(result)
-            bar.update()
+    found = [photo for named_place in photos for photo in photos_at(named_place, applied.left)]
+    if not found:
+        raise UserError("there is no picture in what was named: name photos, or folders of them")
+    _require_names(found)
+    masks = {} if mask is None else masks_at(mask)
+    with ResultFolder(place) as folder:
+        work = _Work(named, request, params.apply, folder, applied)
+        work.run(found, mask, masks)
     return applied
 
 
-class _Row(Options):
-    """A line of the journal: the results of a photo, by the hash of photo and mask, and of model and options."""
+def apply_to_arrived(request: ApplyRequest, params: Params, workspace: Workspace) -> Applied:
+    """Make the results of the photos in `apply.inbox` that none was made of yet, by whichever model, in `apply.out`.
 
-    result: str
-    files: tuple[str, ...]
-    input: str
-    key: str
+    A photo is known by its bytes. One that has the name of another gets a part of its hash into the name of its result.
+
+    Raises:
+        UserError: no inbox is named, the model repairs what a mask shows, or as `apply`.
+        StoppedError: as `apply`.
+    """
+    inbox = params.apply.inbox
+    if inbox is None:
+        raise UserError("no apply.inbox is named: name photos, or set apply.inbox to a folder or s3://bucket/prefix")
+    named = _model_of(request, params, workspace, masked=False)
+    source = inbox if is_address(inbox) else str(workspace.root / inbox)
+    place = _destination(params.apply.out, [source], params, workspace)
+    applied = Applied(params.apply.out)
+    with ResultFolder(place) as folder:
+        work = _Work(named, request, params.apply, folder, applied, arriving=True)
+        work.run(arrived_at(source, applied.left), None, {})
+    return applied
 
 
 class _RefusedError(Exception):
     """A photo of which nothing is made; the message says why."""
+
+
+class _Work:
+    """Makes results of photos, and writes down what came of each."""
+
+    def __init__(
+        self,
+        named: NamedModel,
+        request: ApplyRequest,
+        limits: Apply,
+        folder: ResultFolder,
+        applied: Applied,
+        arriving: bool = False,
+    ) -> None:
+        self._folder, self._applied, self._arriving = folder, applied, arriving
+        self._maker = Maker(
+            named.published, named.key, f"{named.name} {named.version}" if named.version else "", request, limits
+        )
+        options = request.model_dump(mode="json", exclude={"model"})
+        self._key = hashlib.sha256(json.dumps([named.key, options], sort_keys=True).encode()).hexdigest()[:16]
+        # Of results that are made now, to tell apart those of one name.
+        self._taken: set[str] = set()
+
+    def run(self, photos: Sequence[SourceFile], mask: str | None, masks: Mapping[str, SourceFile]) -> None:
+        """Make the results of `photos`; `mask` is what the user named, `masks` the files there."""
+        hush()
+        with tqdm(total=len(photos), desc="apply", unit="photo", disable=None) as bar, _stopped():
+            for made in self._results(self._jobs(photos, mask, masks, bar)):
+                try:
+                    self._keep(made)
+                except _RefusedError as error:
+                    self._applied.refused[made.name] = str(error)
+                bar.update()
+
+    def _results(self, jobs: Iterable[Job]) -> Iterator[Made]:
+        if session.address() is None:
+            # One after the other, each by all cores: two large photos at once would take twice the memory.
+            return map(self._maker.made, jobs)
+        gpu = any(node.gpus for node in placement.nodes())
+        return tasks.run_parts(self._maker, lambda job: (), jobs, gpu=gpu)
+
+    def _jobs(
+        self, photos: Sequence[SourceFile], mask: str | None, masks: Mapping[str, SourceFile], bar: tqdm[Any]
+    ) -> Iterator[Job]:
+        """Yield what is to be made; what is there, or cannot be read, is written down."""
+        for photo in photos:
+            bar.set_postfix_str(shortened(photo.name, 40))
+            try:
+                job = self._job(photo, mask, masks)
+            except _RefusedError as error:
+                self._applied.refused[photo.name] = str(error)
+            else:
+                if job is not None:
+                    yield job
+                    continue
+                self._applied.before += 1
+            bar.update()
+
+    def _job(self, photo: SourceFile, mask: str | None, masks: Mapping[str, SourceFile]) -> Job | None:
+        """Return what is to be made of a photo; None where its result is there.
+
+        Raises:
+            _RefusedError: it or its mask cannot be read, or a result of its name is of something else.
+        """
+        content = _read(photo)
+        holes = None
+        if mask is not None:
+            if (found := masks.get(photo.stem) or masks.get("")) is None:
+                raise _RefusedError(f"there is no mask of this name in {mask}")
+            holes = _read(found)
+        source = hashlib.sha256(content + b"\0" + (holes or b"")).hexdigest()
+        if self._arriving:
+            there = self._folder.made_of(source)
+            if there and all(map(self._folder.holds, there.files)):
+                return None
+            return Job(photo.name, self._free(photo.stem, source), source, content, holes)
+        there = self._folder.made(photo.stem)
+        held = [name for name in there.files if self._folder.holds(name)] if there else []
+        if there and (there.input, there.key) != (source, self._key):
+            if held:
+                raise _RefusedError(f"{held[0]} was made of another photo, or otherwise: use another --out")
+        elif there and len(held) == len(there.files):
+            return None
+        return Job(photo.name, photo.stem, source, content, holes)
+
+    def _free(self, stem: str, source: str) -> str:
+        """Return a name for the result of a photo that no other photo has, nor had."""
+        there = self._folder.made(stem)
+        name = f"{stem}-{source[:8]}" if (there and there.input != source) or stem.casefold() in self._taken else stem
+        self._taken.add(name.casefold())
+        return name
+
+    def _keep(self, made: Made) -> None:
+        """Put a result where it belongs.
+
+        Raises:
+            _RefusedError: there is none, or something else is in the way.
+        """
+        if made.refused:
+            raise _RefusedError(made.refused)
+        there = self._folder.made(made.result)
+        own = there.files if there and there.input == made.source else ()
+        for name in made.files:
+            if self._folder.holds(name) and name not in own:
+                raise _RefusedError(f"{name} is in the way, and was not made by this: move it, or use another --out")
+        row = ResultRow(result=made.result, files=tuple(made.files), input=made.source, key=self._key)
+        self._folder.put(row, made.files)
+        self._applied.made.append(Result(next(iter(made.files)), made.said))
+
+
+def _model_of(request: ApplyRequest, params: Params, workspace: Workspace, masked: bool) -> NamedModel:
+    """Return the model that is asked for.
+
+    Raises:
+        UserError: there is none, or it is none for photos with, or without, masks.
+    """
+    named = named_model(request.model, params.register.name, workspace)
+    repairs = named.published.network.task.given(3) == 4
+    if repairs != masked:
+        raise UserError(
+            "this model repairs what a mask shows: name it, or a folder of masks, by --mask"
+            if repairs
+            else "only a model that repairs pictures takes a --mask"
+        )
+    return named
+
+
+def _destination(out: str, photos: Sequence[str], params: Params, workspace: Workspace) -> Destination:
+    """Return where results go.
+
+    Raises:
+        UserError: something else is kept there, or it lies in what is to be changed.
+    """
+    others = (params.retrain.inbox, params.train.storage, *versioning.remotes(workspace))
+    place = Destination.of(out, workspace, filter(None, others))
+    for source in photos:
+        if lies_in(place, source):
+            raise UserError(f"{out} lies in {source}, whose pictures are to be changed: name another folder by --out")
+    return place
+
+
+def _require_names(photos: Sequence[SourceFile]) -> None:
+    """Raise UserError where two photos would have one result."""
+    results: dict[str, SourceFile] = {}
+    for photo in photos:
+        if (other := results.setdefault(photo.stem.casefold(), photo)).name != photo.name:
+            raise UserError(
+                f"{other.name} and {photo.name} would have one result, {photo.stem}: rename one, or use two folders"
+            )
+
+
+def _read(file: SourceFile) -> bytes:
+    try:
+        return file.read()
+    except NotThereError:
+        raise _RefusedError("it is not there any more") from None
+    except UserError as error:
+        raise _RefusedError(str(error)) from None
+    except OSError as error:
+        raise _RefusedError((error.strerror or "cannot be read").lower()) from None
 
 
 @contextmanager
@@ -147,166 +270,3 @@ def _stopped() -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         raise StoppedError("with what is lacking") from None
-
-
-def _jobs(photos: Sequence[Path], out: Path, left: dict[str, str]) -> list[_Job]:
-    """List the photos, those in folders with the folders between; what is none goes to `left`.
-
-    Raises:
-        UserError: there is none, `out` lies in one of the folders, or two have one result.
-    """
-    jobs: list[_Job] = []
-    for path in photos:
-        if path.is_dir():
-            if out.resolve().is_relative_to(path.resolve()):
-                raise UserError(f"{out} lies in {path}, whose pictures are to be changed: name another folder by --out")
-            for name in _files(path):
-                kind, why = kind_of_file(path / name, name)
-                if kind == "picture":
-                    jobs.append(_Job(path / name, f"{path}/{name}", str(Path(name).with_suffix(""))))
-                elif kind != "litter":
-                    left[f"{path}/{name}"] = why or "not a picture"
-        elif path.is_file():
-            jobs.append(_Job(path, str(path), path.stem))
-        else:
-            raise NotThereError(f"there is no {path}: name photos, or folders of them")
-    results: dict[str, str] = {}
-    for job in jobs:
-        if (other := results.setdefault(job.result.casefold(), job.name)) != job.name:
-            raise UserError(
-                f"{other} and {job.name} would have one result, {job.result}: rename one, or use two folders"
-            )
-    if not jobs:
-        raise UserError("there is no picture in what was named: name photos, or folders of them")
-    return jobs
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Yield the names of the files below a folder, in order; no link to a folder is followed."""
-    for above, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            yield str((Path(above) / name).relative_to(folder))
-
-
-class _Work:
-    """Makes results in `folder`, and keeps its journal."""
-
-    def __init__(
-        self, named: NamedModel, request: ApplyRequest, mask: Path | None, limits: Apply, folder: Path
-    ) -> None:
-        self._named, self._request, self._mask, self._limits, self._folder = named, request, mask, limits, folder
-        self._model: Published = named.published
-        options = request.model_dump(mode="json", exclude={"model"})
-        self._key = hashlib.sha256(json.dumps([named.key, options], sort_keys=True).encode()).hexdigest()[:16]
-        self._journal = folder / JOURNAL
-        self._known = self._read()
-
-    def of(self, job: _Job) -> Result | None:
-        """Make the result of a photo; None where it is there.
-
-        Raises:
-            _RefusedError: nothing can be made of it, or something else is in the way.
-        """
-        content = self._content(job.photo)
-        mask = None if self._mask is None else self._content(self._mask_of(job))
-        source = hashlib.sha256(content + b"\0" + (mask or b"")).hexdigest()
-        there = self._known.get(job.result)
-        same = there is not None and (there.input, there.key) == (source, self._key)
-        if there and same and all((self._folder / name).exists() for name in there.files):
-            return None
-        if there and not same and any((self._folder / name).exists() for name in there.files):
-            raise _RefusedError(f"{there.files[0]} was made of another photo, or otherwise: use another --out")
-        try:
-            photo = read_photo(content, self._limits.max_input_pixels, self._request.frames, reads_heic())
-            files, said = self._results(job, photo, mask, hashlib.sha256(content).hexdigest())
-        except _RefusedError:
-            raise
-        except MemoryError:
-            raise _RefusedError("there is not enough memory for it") from None
-        except UserError as error:
-            raise _RefusedError(str(error)) from None
-        # Whatever a decoder raises that met something odd.
-        except Exception as error:
-            raise _RefusedError(printable(" ".join(str(error).split())) or type(error).__name__) from None
-        for name in files:
-            if (self._folder / name).exists() and not (there and same and name in there.files):
-                raise _RefusedError(f"{name} is in the way, and was not made by this: move it, or use another --out")
-        # First, so that a result is never found without it.
-        self._write(_Row(result=job.result, files=tuple(files), input=source, key=self._key))
-        for name, made in files.items():
-            write_whole(self._folder / name, made)
-        return Result(next(iter(files)), said)
-
-    def _results(self, job: _Job, photo: Photo, mask: bytes | None, digest: str) -> tuple[dict[str, bytes], list[str]]:
-        scale = self._model.network.scale
-        height, width = photo.size
-        if height * width * scale**2 > self._limits.max_output_pixels:
-            raise _RefusedError(
-                f"{width}x{height} enlarged {scale} times has more than apply.max_output_pixels = "
-                f"{self._limits.max_output_pixels:,} pixels"
-            )
-        said = list(photo.said)
-        holes = None if mask is None else mask_of(mask, photo.size, self._request.grow)
-        if holes is not None and not holes.any():
-            said.append("its mask shows nothing to repaint")
-        form, why = format_of(photo, self._request.format, exact=holes is not None)
-        if why:
-            said.append(why)
-        with tqdm(
-            total=height * width, desc=job.photo.name, unit="pix", unit_scale=True, disable=None, leave=False
-        ) as bar:
-            made = in_windows(
-                self._model,
-                photo.colours,
-                holes,
-                side=self._limits.window,
-                strength=self._request.strength,
-                done=bar.update,
-            )
-        facts = {
-            "model": self._named.key,
-            **({"version": f"{self._named.name} {self._named.version}"} if self._named.version else {}),
-            "task": self._model.task.name,
-            "input": digest,
-            **({"strength": f"{self._request.strength:g}"} if self._request.strength < 1 else {}),
-        }
-        mark = metadata.ENHANCED if holes is None else metadata.COMPOSITE
-        name = f"{job.result}.{ending_of(form)}"
-        files = {name: encoded(photo, made, form, facts, mark, not self._request.strip_metadata)}
-        if self._request.compare:
-            files[f"{job.result}{_PREVIEW}"] = side_by_side(photo.colours, made)
-        return files, said
-
-    def _mask_of(self, job: _Job) -> Path:
-        assert self._mask is not None
-        if not self._mask.is_dir():
-            return self._mask
-        place = self._mask / job.result
-        found = sorted(place.parent.glob(f"{glob.escape(place.name)}.*")) if place.parent.is_dir() else []
-        if not found:
-            raise _RefusedError(f"there is no mask of this name in {self._mask}")
-        return found[0]
-
-    def _content(self, file: Path) -> bytes:
-        try:
-            return file.read_bytes()
-        except OSError as error:
-            raise _RefusedError((error.strerror or "cannot be read").lower()) from None
-
-    def _read(self) -> dict[str, _Row]:
-        rows: list[_Row] = []
-        if self._journal.exists():
-            for line in self._journal.read_text(errors="replace").splitlines():
-                # The last one may be cut short by a crash.
-                with suppress(ValidationError):
-                    rows.append(_Row.model_validate_json(line))
-        return {row.result: row for row in rows}
-
-    def _write(self, row: _Row) -> None:
-        self._known[row.result] = row
-        # After a line that was cut short, too.
-        with self._journal.open("a") as file:
-            file.write(f"\n{row.model_dump_json()}" if file.tell() else row.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())

@@ -18,10 +18,12 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from components.apply import Applied
 from components.generate import Generated, preview
 from components.pictures.opening import opened
 from components.reports.html import image_uri, number, sentence
 from components.reports.scores import score_rows
+from components.services.destination import local_path
 from components.services.picture_folder import MANIFEST
 from components.services.tracking import pages, runs
 from components.training.checkpoints import TrainingFolder
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 UPDATE_SECONDS = 5
 # Pictures travel inside of the artifact, as no server can be counted on to have the file.
 MAX_PIXELS = 640
+# Rows of the table of photos.
+PHOTOS = 100
 
 
 @contextmanager
@@ -191,6 +195,22 @@ def generated(done: Generated) -> None:
     )
     create_markdown_artifact(text, "render", "A batch of finished images")
     create_image_artifact(_inline(preview(done)), "rendered", "the first of them")
+
+
+def applied(done: Applied, workspace: Workspace) -> None:
+    """What was made of photos and where it is, what was refused and why, and the first result."""
+    rows = ["| photo | |", "|---|---|"]
+    rows += [f"| {_literal(made.name)} | {_literal('; '.join(('made', *made.said)))} |" for made in done.made]
+    rows += [f"| {_literal(name)} | refused: {_literal(why)} |" for name, why in done.refused.items()]
+    rows += [f"| {_literal(name)} | left: {_literal(why)} |" for name, why in done.left.items()]
+    more = len(rows) - 2 - PHOTOS
+    table = "\n".join(rows[: PHOTOS + 2]) + (f"\n\nand {more:,} more, in the log" if more > 0 else "")
+    create_markdown_artifact(f"## {_literal(str(done))}\n\n{table}", "apply", "Photos and what was made of them")
+    folder = local_path(done.place, workspace.root)
+    if folder is not None and done.made:
+        # A result may be too large to look at, and is none the less.
+        with suppress(Exception), opened(folder / done.made[0].name) as image:
+            create_image_artifact(_inline(image), "applied", "the first of them")
 
 
 def _follow(run: TrainingFolder, images: int, ids: dict[str, UUID], done: threading.Event) -> None:

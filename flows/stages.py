@@ -6,7 +6,7 @@ keys, so Prefect caches nothing. What a task made is written into the ledger, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
@@ -18,10 +18,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Crashed, Failed
 from prefect.tasks import Task
 
+import components.apply
 import components.generate
+from components.apply import Applied
 from components.gan.errors import StoppedError, UserError
 from components.generate import Generated, GenerateRequest
 from components.ingest.inbox import inbox
+from components.photos.maker import ApplyRequest
+from components.photos.sources import is_address
 from components.services import versioning
 from components.training.begun import Begun, restore_dataset
 from components.workspace.artifacts import Artifact, Evaluation
@@ -184,3 +188,35 @@ def render(batch: GenerateRequest, params: Params, workspace: Workspace) -> Done
     get_run_logger().info("%s", printable(str(generated)))
     prefect_artifacts.generated(generated)
     return Done(generated, f"{generated.made:,} pictures made")
+
+
+@_task
+def apply(
+    photos: Sequence[str], out: str, request: ApplyRequest, mask: str, params: Params, workspace: Workspace
+) -> Done[Applied]:
+    """Photos through a model of an image task; without any, those that are new in `apply.inbox`."""
+    logger = get_run_logger()
+    if photos and not out:
+        raise UserError("name a folder for the results as out")
+    if not photos and (out or mask):
+        raise UserError("name photos, or folders of them; without any, those in apply.inbox are taken to apply.out")
+    if photos:
+        places = [_of_workspace(photo, workspace) for photo in photos]
+        masked = _of_workspace(mask, workspace) if mask else None
+        found = components.apply.apply(places, out, request, masked, params, workspace)
+    else:
+        found = components.apply.apply_to_arrived(request, params, workspace)
+    for result in found.made:
+        logger.info("%s", printable("; ".join((result.name, *result.said))))
+    for name, reason in found.left.items():
+        logger.info("left: %s: %s", printable(name), printable(reason))
+    for name, reason in found.refused.items():
+        logger.warning("refused: %s: %s", printable(name), printable(reason))
+    logger.info("%s", printable(str(found)))
+    prefect_artifacts.applied(found, workspace)
+    return Done(found, f"{len(found.made):,} photos made")
+
+
+def _of_workspace(place: str, workspace: Workspace) -> str:
+    """Return an address as it is, and a path as one of the workspace."""
+    return place if is_address(place) else str(workspace.root / place)

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 import safetensors.torch
+from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from components import apply as verb
-from components.apply import JOURNAL, Applied, ApplyRequest, apply
+from components.apply import Applied, apply, apply_to_arrived
 from components.gan.errors import NotThereError, StoppedError, UserError
 from components.gan.options import TASK_NETWORKS, Execution, ImageFormat, TrainingOptions
 from components.gan.tasks.options import Inpaint, Restore, SuperResolve
+from components.photos import maker, results
+from components.photos.maker import ApplyRequest
+from components.photos.results import JOURNAL
 from components.pictures import metadata
 from components.workspace.artifacts import Key, Model
 from components.workspace.files import staging
 from components.workspace.params import Params
 from components.workspace.workspace import Workspace
-from tests.conftest import ganflow, refused
+from tests.conftest import environment, ganflow, refused
 from tests.gan.tasks.test_networks import NARROW, generator_of
 from tests.pictures.test_photo import saved
+from tests.services.test_cluster import running  # noqa: F401
 
 KEY = Key(options="0" * 64, inputs="1" * 64, code="2" * 64)
 
@@ -45,6 +55,40 @@ def workspace_with(root: Path, task: Any, network: str = "edsr") -> Workspace:
     return workspace
 
 
+class Bucket:
+    """A bucket of a server of this machine."""
+
+    def __init__(self) -> None:
+        self._client, self._name = boto3.client("s3"), f"bucket-{uuid.uuid4().hex[:8]}"
+        self._client.create_bucket(Bucket=self._name)
+
+    def address(self, prefix: str) -> str:
+        return f"s3://{self._name}/{prefix}".rstrip("/")
+
+    def put(self, name: str, content: bytes) -> None:
+        self._client.put_object(Bucket=self._name, Key=name, Body=content)
+
+    def get(self, name: str) -> bytes:
+        content: bytes = self._client.get_object(Bucket=self._name, Key=name)["Body"].read()
+        return content
+
+    def names(self, prefix: str) -> set[str]:
+        listed = self._client.list_objects_v2(Bucket=self._name, Prefix=f"{prefix}/").get("Contents", ())
+        return {each["Key"].removeprefix(f"{prefix}/") for each in listed}
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    address = f"http://127.0.0.1:{moto.get_host_and_port()[1]}"
+    values = {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "DEFAULT_REGION": "us-east-1"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    yield Bucket()
+    moto.stop()
+
+
 @pytest.fixture
 def larger(tmp_path: Path) -> Workspace:
     return workspace_with(tmp_path / "w", SuperResolve(factor=2))
@@ -57,7 +101,8 @@ def photo(seed: int = 0, size: tuple[int, int] = (12, 10)) -> Image.Image:
 def done(workspace: Workspace, photos: list[Path], mask: Path | None = None, **asked: Any) -> Applied:
     request = ApplyRequest.model_validate({"model": "workspace", **asked})
     out = workspace.root.parent / "out"
-    return apply(photos, str(out), request, mask, Params.load(workspace.params), workspace)
+    named, masked = [str(photo) for photo in photos], None if mask is None else str(mask)
+    return apply(named, str(out), request, masked, Params.load(workspace.params), workspace)
 
 
 def files(folder: Path) -> set[str]:
@@ -120,7 +165,7 @@ def test_what_was_stopped_goes_on(larger: Workspace, tmp_path: Path, monkeypatch
     given.mkdir()
     for i in range(3):
         photo(i).save(given / f"{i}.png")
-    write, calls = verb.write_whole, []
+    write, calls = results.write_whole, []
 
     def interrupted(file: Path, content: bytes) -> None:
         calls.append(file)
@@ -129,7 +174,7 @@ def test_what_was_stopped_goes_on(larger: Workspace, tmp_path: Path, monkeypatch
         write(file, content)
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError, match="what is lacking"):
-        patch.setattr(verb, "write_whole", interrupted)
+        patch.setattr(results, "write_whole", interrupted)
         done(larger, [given])
     assert files(tmp_path / "out") == {"0.png", JOURNAL}
     # As a crash leaves it.
@@ -152,11 +197,160 @@ def test_two_results_of_one_name_and_odd_places_are_refused_before_anything(larg
         done(larger, [tmp_path / "nowhere"])
     request, params = ApplyRequest(model="workspace"), Params()
     with pytest.raises(UserError, match="lies in"):
-        apply([given], str(given / "sub"), request, None, params, larger)
+        apply([str(given)], str(given / "sub"), request, None, params, larger)
     with pytest.raises(UserError, match="data/, which is not for pictures"):
-        apply([given / "a.png"], str(larger.data), request, None, params, larger)
-    with pytest.raises(UserError, match="a folder of this machine"):
-        apply([given / "a.png"], "s3://bucket/x", request, None, params, larger)
+        apply([str(given / "a.png")], str(larger.data), request, None, params, larger)
+
+
+def test_what_arrives_is_made_once_by_whichever_model(larger: Workspace, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    (inbox / "day").mkdir(parents=True)
+    # Two cameras, one name.
+    photo(1).save(inbox / "IMG_1.png")
+    photo(2).save(inbox / "day" / "IMG_1.png")
+    photo(3).save(inbox / "late.png")
+    (inbox / "notes.txt").write_text("notes")
+    outside = tmp_path / "secret.png"
+    photo(4).save(outside)
+    (inbox / "link.png").symlink_to(outside)
+    for file in inbox.rglob("*.*"):
+        os.utime(file, (1e9, 1e9), follow_symlinks=False)
+    (inbox / "late.png").touch()
+    request = ApplyRequest(model="workspace")
+    with pytest.raises(UserError, match=r"no apply\.inbox is named"):
+        apply_to_arrived(request, Params(), larger)
+
+    def arrive(**asked: Any) -> Applied:
+        params = Params.load(larger.params, [f"apply.inbox={inbox}", "apply.out=../out"])
+        return apply_to_arrived(request.model_copy(update=asked), params, larger)
+
+    out = tmp_path / "out"
+    first = arrive()
+    assert files(out) == {"IMG_1.png", "day/IMG_1.png", JOURNAL} and first.refused == {}
+    assert {Path(name).name for name in first.left} == {"notes.txt", "link.png"}
+    # Another model or other options make nothing again; another photo of a name that was there stands beside it.
+    before = (out / "IMG_1.png").read_bytes()
+    photo(5).save(inbox / "IMG_1.png")
+    os.utime(inbox / "IMG_1.png", (1e9, 1e9))
+    second = arrive(strength=0.5)
+    assert (len(second.made), second.before, second.refused) == (1, 1, {})
+    (beside,) = files(out) - {"IMG_1.png", "day/IMG_1.png", JOURNAL}
+    assert beside.startswith("IMG_1-") and (out / "IMG_1.png").read_bytes() == before
+    assert (arrive().made, arrive(strength=0).before) == ([], 2)
+
+
+def test_an_inbox_beside_its_results_and_one_that_is_not_there_are_refused(larger: Workspace, tmp_path: Path) -> None:
+    def arrive(inbox: str, out: str) -> None:
+        params = Params.load(larger.params, [f"apply.inbox={inbox}", f"apply.out={out}"])
+        apply_to_arrived(ApplyRequest(model="workspace"), params, larger)
+
+    with pytest.raises(UserError, match="lies in"):
+        (tmp_path / "in").mkdir()
+        arrive("../in", "../in/out")
+    with pytest.raises(NotThereError, match="create it"):
+        arrive("../nowhere", "../out")
+    with pytest.raises(UserError, match="by --mask"):
+        other = workspace_with(tmp_path / "masked", Inpaint(), "unet")
+        params = Params.load(other.params, [f"apply.inbox={tmp_path / 'in'}"])
+        apply_to_arrived(ApplyRequest(model="workspace"), params, other)
+
+
+def test_from_a_bucket_into_a_bucket(
+    larger: Workspace, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.photos.sources.SETTLED_SECONDS", -1)
+    for name in ("holiday/a.png", "holiday/sea/b.png"):
+        bucket.put(name, saved(photo(len(name))))
+    bucket.put("holiday/notes.txt", b"notes")
+    bucket.put("holiday/broken.png", b"x")
+    bucket.put("out/sea/b.png", b"mine")
+
+    def ran(*photos: str, **asked: Any) -> Applied:
+        request = ApplyRequest.model_validate({"model": "workspace", **asked})
+        named = [bucket.address(name) for name in photos]
+        return apply(named, bucket.address("out"), request, None, Params(), larger)
+
+    found = ran("holiday")
+    assert [made.name for made in found.made] == ["a.png"]
+    refused = {name.rpartition("/")[2]: why for name, why in found.refused.items()}
+    assert refused.keys() == {"b.png", "broken.png"} and "in the way" in refused["b.png"]
+    assert [name.rpartition("/")[2] for name in found.left] == ["notes.txt"]
+    assert bucket.get("out/sea/b.png") == b"mine"
+    # The result is that of a folder.
+    (tmp_path / "a.png").write_bytes(bucket.get("holiday/a.png"))
+    done(larger, [tmp_path / "a.png"])
+    assert bucket.get("out/a.png") == (tmp_path / "out" / "a.png").read_bytes()
+    again = ran("holiday/a.png")
+    assert (again.made, again.before, again.refused) == ([], 1, {})
+    assert "otherwise" in str(ran("holiday/a.png", strength=0).refused)
+    with pytest.raises(NotThereError, match="nothing at"):
+        ran("nowhere")
+    with pytest.raises(UserError, match="lies in"):
+        apply([bucket.address("")], bucket.address("out"), ApplyRequest(model="workspace"), None, Params(), larger)
+    params = Params.load(larger.params, [f"apply.inbox={bucket.address('holiday/sea')}", "apply.out=../arrived"])
+    assert len(apply_to_arrived(ApplyRequest(model="workspace"), params, larger).made) == 1
+    assert files(tmp_path / "arrived") == {"b.png", JOURNAL}
+
+
+def test_what_waits_for_a_bucket_is_written_on_ctrl_c(
+    larger: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        bucket.put(f"in/{i}.png", saved(photo(i)))
+    made, calls = maker.Maker.made, []
+
+    def interrupted(self: maker.Maker, job: maker.Job) -> maker.Made:
+        calls.append(job)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return made(self, job)
+
+    def ran() -> Applied:
+        return apply(
+            [bucket.address("in")], bucket.address("out"), ApplyRequest(model="workspace"), None, Params(), larger
+        )
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(maker.Maker, "made", interrupted)
+        ran()
+    assert bucket.names("out") == {"0.png", "1.png", JOURNAL}
+    found = ran()
+    assert (len(found.made), found.before) == (1, 2)
+
+
+def test_nodes_of_a_cluster_make_the_bytes_of_one_machine(
+    larger: Workspace,
+    tmp_path: Path,
+    running: dict[str, str],  # noqa: F811
+) -> None:
+    given = tmp_path / "in"
+    given.mkdir()
+    for i in range(5):
+        photo(i).save(given / f"{i}.png")
+    (given / "broken.png").write_bytes(b"\x89PNG")
+    done(larger, [given])
+    told = ganflow(larger.root, "apply", str(given), "--out", "../there", "--model", "workspace", **running)
+    assert told.returncode == 1 and "5 pictures" in told.stdout and "1 refused" in told.stderr
+    here, there = tmp_path / "out", tmp_path / "there"
+    assert {name: (here / name).read_bytes() for name in files(here)} == {
+        name: (there / name).read_bytes() for name in files(there)
+    }
+
+
+def test_the_flow_takes_what_arrived(larger: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    photo().save(tmp_path / "inbox" / "a.png")
+    (tmp_path / "inbox" / "b.png").write_bytes(b"x")
+    for file in (tmp_path / "inbox").iterdir():
+        os.utime(file, (1e9, 1e9))
+    larger.params.write_text("apply: {inbox: ../inbox, out: ../out}")
+    code = "import pathlib; from flows.apply import apply; apply(model='workspace', workspace=pathlib.Path())"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=larger.root, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert told.returncode == 0, told.stderr
+    assert "1 pictures in ../out" in told.stderr and "refused" in told.stderr and "b.png" in told.stderr
+    assert files(tmp_path / "out") == {"a.png", JOURNAL}
 
 
 def test_limits_are_parameters(larger: Workspace, tmp_path: Path) -> None:

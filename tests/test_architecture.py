@@ -26,6 +26,7 @@ FOLDERS = (
     "provenance",
     "evaluation",
     "training",
+    "photos",
     "ingest",
     "services",
     "workspace",

@@ -107,6 +107,14 @@ def _lies_in(folder: Path, kept: Path) -> bool:
     return kept.exists() and any(above.exists() and above.samefile(kept) for above in (folder, *folder.parents))
 
 
+def lies_in(place: Destination, other: str) -> bool:
+    """Whether a place is the folder or address `other`, or lies below it."""
+    if place.folder is None:
+        return _lies_in_bucket(place.named, other)
+    folder = local_path(other, Path.cwd())
+    return folder is not None and folder.is_dir() and _lies_in(place.folder, folder)
+
+
 def _lies_in_bucket(place: str, other: str) -> bool:
     """Whether an address is that of `other` or below it."""
     ours, theirs = (_parts(address) for address in (place, other))

@@ -132,6 +132,19 @@ class Storage:
                 part.unlink(missing_ok=True)
         return True
 
+    def read(self, name: str, count: int | None = None) -> bytes:
+        """Return the bytes of `name`, of a large file the first `count`.
+
+        Raises:
+            FileNotFoundError: there is no such name.
+        """
+        found = bytearray()
+        for chunk in self._chunks(name):
+            found += chunk
+            if count is not None and len(found) >= count:
+                break
+        return bytes(found[:count])
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Bytes of every name below `folder`; none if there is no such folder (or no such bucket)."""
         return {name: file.size for name, file in self.files(folder).items()}

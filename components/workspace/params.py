@@ -351,6 +351,10 @@ class Drift(Options):
 class Apply(Options):
     """Photos that a model of an image task is applied to."""
 
+    inbox: Place | None = Field(
+        None, description="folder or s3://bucket/prefix whose new photos `ganflow apply` takes where none are named"
+    )
+    out: Place = Field("applied", description="folder or s3://bucket/prefix for the results of the inbox's photos")
     max_input_pixels: PositiveInt = Field(89_478_485, description="of a photo; larger ones are refused")
     max_output_pixels: PositiveInt = Field(400_000_000, description="of a result, for which memory is taken")
     window: int = Field(

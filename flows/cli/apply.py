@@ -18,13 +18,21 @@ SHOWN = 20
 
 
 def apply(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO_OR_FOLDER...", help="folders keep their structure")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="folder for the results")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PHOTO_OR_FOLDER...]",
+            help="or s3://bucket/prefix; folders keep their structure; none: what is new in apply.inbox",
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="for the results, or s3://bucket/prefix; default: apply.out")
+    ] = "",
     model: ModelOption = "champion",
     mask: Annotated[
-        Path | None,
+        str,
         typer.Option(metavar="FILE_OR_FOLDER", help="white is repainted; in a folder by name"),
-    ] = None,
+    ] = "",
     grow: Annotated[int, typer.Option(min=0, max=100, help="pixels around a mask that are repainted too")] = 4,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: what is made without a network")] = 1.0,
     frames: Annotated[str, typer.Option(metavar="only|first", help="first: of an animation the first frame")] = "only",
@@ -39,8 +47,9 @@ def apply(
     By the champion unless --model names another; the same command again makes what is missing. Exit code 1: some photos
     were refused.
     """
-    from components.apply import ApplyRequest
     from components.apply import apply as applied
+    from components.apply import apply_to_arrived
+    from components.photos.maker import ApplyRequest
 
     try:
         request = ApplyRequest.model_validate(
@@ -50,14 +59,18 @@ def apply(
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from None
-    named = [typed(photo) for photo in photos]
-    masked = None if mask is None else typed(mask)
-    if masked is not None and not masked.exists():
-        raise UserError(f"there is no {masked}: name a mask, or a folder of masks, by --mask")
-    place = out if "://" in out else str(typed(Path(out)))
+    # As of here: `ready` may lead elsewhere.
+    named, place, masked = [_place(photo) for photo in photos], _place(out), _place(mask) if mask else None
+    if named and not out:
+        raise UserError("name a folder for the results by --out")
+    if not named and (out or masked):
+        raise UserError("name photos, or folders of them; without any, those in apply.inbox are taken to apply.out")
     workspace, params = ready(folder, overrides)
     with away(workspace):
-        found = applied(named, place, request, masked, params, workspace)
+        if named:
+            found = applied(named, place, request, masked, params, workspace)
+        else:
+            found = apply_to_arrived(request, params, workspace)
     for result in found.made:
         if result.said:
             print(f"{printable(result.name)}: {'; '.join(result.said)}")
@@ -66,6 +79,11 @@ def apply(
     _listed("refused", found.refused)
     if found.refused:
         sys.exit(1)
+
+
+def _place(named: str) -> str:
+    """Return an address as it is, and the path that is meant by what was typed."""
+    return named if "://" in named else str(typed(Path(named)))
 
 
 def _listed(head: str, reasons: dict[str, str]) -> None:

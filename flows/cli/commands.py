@@ -71,7 +71,8 @@ COMMANDS: Mapping[str, Listed] = {
         PICTURES,
         "apply.apply",
         "Examples: ganflow apply photo.jpg holiday/ --out restored | "
-        "ganflow apply wall.png --mask wall-mask.png --out repaired | ganflow apply scan.tif --out out --compare",
+        "ganflow apply wall.png --mask wall-mask.png --out repaired | ganflow apply scan.tif --out out --compare | "
+        "ganflow apply s3://bucket/photos --out s3://bucket/larger",
     ),
     "sample": Listed(PICTURES, "pictures.sample", "Example: ganflow sample --n 20 --class 7 --seed 1 --out sevens"),
     "render": Listed(PICTURES, "pictures.render", "Example: ganflow render --n 1000 --class 7 --out renders/sevens"),

@@ -17,7 +17,7 @@ DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployment
 
 
 def test_all_deployments_run_one_at_a_time_and_do_not_pile_up() -> None:
-    assert {deployment["name"] for deployment in DEPLOYMENTS} == {"retrain", "drift", "render", "clean"}
+    assert {deployment["name"] for deployment in DEPLOYMENTS} == {"retrain", "drift", "render", "apply", "clean"}
     for deployment in DEPLOYMENTS:
         assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
         assert deployment["work_pool"] == {"name": "ganflow"}
@@ -26,7 +26,7 @@ def test_all_deployments_run_one_at_a_time_and_do_not_pile_up() -> None:
 
 
 def test_drift_comes_before_training_and_clean_on_sundays() -> None:
-    """Pictures are rendered on demand alone."""
+    """Pictures are rendered on demand alone, and photos looked for where somebody says so."""
     schedules = {deployment["name"]: deployment.get("schedules") or [] for deployment in DEPLOYMENTS}
     monday = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -42,3 +42,4 @@ def test_drift_comes_before_training_and_clean_on_sundays() -> None:
     assert [date.weekday() for date in clean] == [6]
     assert retrain[-1] < clean[0]
     assert schedules["render"] == []
+    assert [schedule["active"] for schedule in schedules["apply"]] == [False]

@@ -6,7 +6,7 @@ import os
 import signal
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ R = TypeVar("R")
 def run_parts(
     work: Callable[[P, Iterable[C]], R],
     read: Callable[[P], Iterable[C]],
-    parts: Sequence[P],
+    parts: Iterable[P],
     *,
     processes: bool = False,
     gpu: bool = False,
@@ -74,7 +74,7 @@ def _read_and_work(work: Callable[[P, Iterable[C]], R], read: Callable[[P], Iter
 
 
 def _in_order(
-    submit: Callable[[Any], Any], result: Callable[[Any], Any], parts: Sequence[Any], width: int
+    submit: Callable[[Any], Any], result: Callable[[Any], Any], parts: Iterable[Any], width: int
 ) -> Iterator[Any]:
     waiting: deque[Any] = deque()
     for part in parts:

@@ -402,7 +402,7 @@ def test_pauses_and_changes_of_the_pages_stay_and_those_of_the_file_are_followed
     assert schedules("render/render") == {("7 7 7 7 *", True)}
     assert running.get("deployments/name/render/render")["paused"]
     deployed = running.post("deployments/filter", {}).json()
-    assert {each["name"] for each in deployed} == {"retrain", "drift", "render", "clean", "yearly"}
+    assert {each["name"] for each in deployed} == {"retrain", "drift", "render", "apply", "clean", "yearly"}
     assert [each["name"] for each in deployed if each["paused"]] == ["render"]
     said = (running.root / ".ganflow" / "platform" / "platform.log").read_text()
     assert "clean/gone is not in prefect.yaml any more: its deployment is removed" in said

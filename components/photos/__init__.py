@@ -1,0 +1,1 @@
+"""What `apply` works with: where photos come from, what is made of each, and where results go."""

@@ -199,7 +199,11 @@ class Published:
 
     @cached_property
     def _generator(self) -> Generator:
-        return self.generator().to(_device())
+        made = self.generator().to(_device())
+        if isinstance(made, ImageGenerator):
+            # On a processor, half as much time again without; the bits of networks that generate stay as they are.
+            made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return made
 
     @cached_property
     def _discriminator(self) -> nn.Module:

@@ -22,7 +22,7 @@ from PIL import Image
 from components.apply import Applied, apply, apply_to_arrived
 from components.gan.errors import NotThereError, StoppedError, UserError
 from components.gan.options import TASK_NETWORKS, Execution, ImageFormat, TrainingOptions
-from components.gan.tasks.options import Inpaint, Restore, SuperResolve
+from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve
 from components.photos import maker, results
 from components.photos.maker import ApplyRequest
 from components.photos.results import JOURNAL
@@ -263,6 +263,7 @@ def test_from_a_bucket_into_a_bucket(
         bucket.put(name, saved(photo(len(name))))
     bucket.put("holiday/notes.txt", b"notes")
     bucket.put("holiday/broken.png", b"x")
+    bucket.put("holiday/../../../up.png", saved(photo()))
     bucket.put("out/sea/b.png", b"mine")
 
     def ran(*photos: str, **asked: Any) -> Applied:
@@ -273,7 +274,7 @@ def test_from_a_bucket_into_a_bucket(
     found = ran("holiday")
     assert [made.name for made in found.made] == ["a.png"]
     refused = {name.rpartition("/")[2]: why for name, why in found.refused.items()}
-    assert refused.keys() == {"b.png", "broken.png"} and "in the way" in refused["b.png"]
+    assert refused.keys() == {"b.png", "broken.png", "up.png"} and "in the way" in refused["b.png"]
     assert [name.rpartition("/")[2] for name in found.left] == ["notes.txt"]
     assert bucket.get("out/sea/b.png") == b"mine"
     # The result is that of a folder.
@@ -353,6 +354,29 @@ def test_the_flow_takes_what_arrived(larger: Workspace, tmp_path: Path) -> None:
     assert files(tmp_path / "out") == {"a.png", JOURNAL}
 
 
+def test_odd_names_and_places_are_refused_in_a_sentence(larger: Workspace, tmp_path: Path) -> None:
+    given = tmp_path / "in"
+    (given / "sea").mkdir(parents=True)
+    photo(1).save(given / "a.png")
+    (given / "a.png").rename(given / os.fsdecode(b"\xff.png"))
+    photo(2).save(given / "two\nlines.png")
+    photo(3).save(given / "sea" / "b.png")
+    photo(4).save(given / "c.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sea").write_text("a file")
+    (tmp_path / "out" / "c.png").mkdir()
+    found = done(larger, [given])
+    whys = {name.rpartition("/")[2]: why for name, why in found.refused.items()}
+    assert len(whys) == 4 and found.made == []
+    assert "no UTF-8" in whys[os.fsdecode(b"\xff.png")] and "shown" in whys["two\nlines.png"]
+    assert "in the way" in whys["b.png"] and "in the way" in whys["c.png"]
+    with pytest.raises(UserError, match="is a file"):
+        apply([str(given)], str(tmp_path / "out" / "sea"), ApplyRequest(model="workspace"), None, Params(), larger)
+    (tmp_path / "out" / JOURNAL).mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        done(larger, [given])
+
+
 def test_limits_are_parameters(larger: Workspace, tmp_path: Path) -> None:
     photo().save(tmp_path / "x.png")
     larger.params.write_text("apply: {max_output_pixels: 400}")
@@ -417,6 +441,19 @@ def test_the_command(larger: Workspace, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()]
     assert rows[0]["files"] == ["x.png"]
     assert "--frames" in refused(larger.root, *command, "--frames", "all")
+
+
+@pytest.mark.parametrize("size", [(61, 90), (8, 300)])
+def test_colours_leave_the_brightness_as_it_is(tmp_path: Path, size: tuple[int, int]) -> None:
+    workspace = workspace_with(tmp_path / "w", Colorize(), "unet")
+    workspace.params.write_text("apply: {window: 32}")
+    photo(1, size).save(tmp_path / "x.png")
+    assert done(workspace, [tmp_path / "x.png"]).refused == {}
+    before, after = (np.asarray(Image.open(file)) for file in (tmp_path / "x.png", tmp_path / "out" / "x.png"))
+    # Rec. 601.
+    weights = np.array((0.299, 0.587, 0.114))
+    assert np.abs(before @ weights - after @ weights).max() <= 1.001
+    assert np.abs(before.astype(int) - after).max() > 20
 
 
 def test_alpha_is_enlarged_with_the_photo(larger: Workspace, tmp_path: Path) -> None:

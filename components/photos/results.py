@@ -14,7 +14,7 @@ from types import TracebackType
 
 from pydantic import ValidationError
 
-from ..gan.errors import DamagedError
+from ..gan.errors import DamagedError, UserError
 from ..gan.options import Options
 from ..services.destination import Destination
 from ..workspace.files import disk_errors, write_whole
@@ -44,6 +44,8 @@ class ResultFolder:
             DamagedError: the journal is no text.
         """
         self._folder, self._storage = place.folder, place.storage
+        if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
+            raise UserError(f"{place.named} is a file: name a folder for the results by --out")
         self._there = set() if place.folder else set(place.storage.sizes())
         self._rows = self._read()
         self._waiting: dict[str, bytes] = {}
@@ -64,10 +66,12 @@ class ResultFolder:
         return next((row for row in reversed(self._rows.values()) if row.input == source), None)
 
     def holds(self, name: str) -> bool:
-        """Whether there is a file of this name, whoever made it."""
+        """Whether there is a file of this name, or one where it needs a folder, whoever made it."""
         if self._folder is None:
             return name in self._there or name in self._waiting
-        return os.path.lexists(self._folder / name)
+        folder = self._folder
+        above = (folder / part for part in Path(name).parents)
+        return os.path.lexists(folder / name) or any(part.exists() and not part.is_dir() for part in above)
 
     def put(self, row: ResultRow, files: Mapping[str, bytes]) -> None:
         """Add a result: its line, and then its files, each whole or not at all.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..gan.errors import NotThereError, UserError
-from ..ingest.inbox.arrivals import SETTLED_SECONDS, UNFINISHED, opened_below, ready_names
+from ..ingest.inbox.arrivals import SETTLED_SECONDS, UNFINISHED, opened_below, ready_names, unfit
 from ..ingest.kinds import is_litter, is_promised, kind_of_file
 from ..services.destination import local_path
 from ..services.storage import Storage, StoredFile
@@ -32,8 +32,11 @@ class SourceFile(NamedTuple):
 
         Raises:
             OSError: it cannot be read.
-            UserError: it is larger than any picture may be, or the storage does not answer.
+            UserError: its result could not have its name, it is larger than any picture may be, or the storage does not
+                answer.
         """
+        if reason := unfit(self.below):
+            raise UserError(reason)
         limit = Limits().file_bytes
         content = self.up_to(limit + 1)
         if len(content) > limit:

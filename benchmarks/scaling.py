@@ -24,7 +24,8 @@ import torch.multiprocessing as mp
 
 from components.gan.dataset import Split
 from components.gan.models import build
-from components.gan.options import NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.network_options import NETWORKS
+from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import bf16, training_loop
 from tests.gan.plain_loop import CLASSES, random_split
 

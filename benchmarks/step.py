@@ -25,7 +25,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from components.gan.models import build
-from components.gan.options import ALL_NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.network_options import ALL_NETWORKS
+from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.tasks.options import TASKS
 from components.gan.training_loop import bf16, training_loop
 from tests.gan.plain_loop import CLASSES, plain_loop, plain_task_loop, random_split

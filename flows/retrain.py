@@ -9,7 +9,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field, PositiveInt
 
 from components.gan.errors import UserError
-from components.gan.options import NETWORKS
+from components.gan.network_options import NETWORKS
 from components.provenance import ledger
 from components.services import versioning
 from components.services.cluster import session

@@ -21,7 +21,8 @@ from PIL import Image
 
 from components.apply import Applied, apply, apply_to_arrived
 from components.gan.errors import NotThereError, StoppedError, UserError
-from components.gan.options import TASK_NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.network_options import TASK_NETWORKS
+from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve
 from components.photos import maker, results
 from components.photos.maker import ApplyRequest

@@ -18,7 +18,8 @@ from PIL import Image
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.gan.models import build
-from components.gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
+from components.gan.network_options import DCGAN
+from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.sampling import sample, seeded
 from components.pictures import metadata
 from components.pictures.finishing import Curate, Draft, FinishingStep, Repair, Step, Tone, Upscale

@@ -33,7 +33,8 @@ from .latents import philox_latents
 from .models import restored
 from .models.image_to_image import ImageGenerator
 from .models.layers import Generator
-from .options import GENERATE, AddedWith, ImageFormat, LatentsName, NetworkOptions, Options, TaskOptions
+from .network_options import NetworkOptions
+from .options import GENERATE, AddedWith, ImageFormat, LatentsName, Options, TaskOptions
 from .sampling import latents, sample
 from .weights import read_weights
 

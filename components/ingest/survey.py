@@ -23,7 +23,8 @@ from tqdm import tqdm
 from ..gan.dataset import Split, to_image
 from ..gan.errors import UserError
 from ..gan.models import build
-from ..gan.options import DCGAN, Execution, ImageFormat, TrainingOptions
+from ..gan.network_options import DCGAN
+from ..gan.options import Execution, ImageFormat, TrainingOptions
 from ..gan.training_loop import bf16, training_loop
 from ..pictures.opening import hush, is_heic, reads_heic
 from ..workspace.params import Preprocess

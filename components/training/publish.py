@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 
 from ..gan.models import build
-from ..gan.options import GENERATE, ImageFormat, NetworkOptions, TaskOptions, TrainingOptions
+from ..gan.network_options import NetworkOptions
+from ..gan.options import GENERATE, ImageFormat, TaskOptions, TrainingOptions
 from ..workspace.artifacts import Dataset, Key, Model
 from ..workspace.files import staging
 from .checkpoints import TrainingFolder

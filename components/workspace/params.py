@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_
 from pydantic_core import ErrorDetails
 
 from ..gan.errors import NotThereError, UserError
-from ..gan.options import AddedWith, Options, Size, TrainingOptions, network_class
+from ..gan.network_options import Size, network_class
+from ..gan.options import AddedWith, Options, TrainingOptions
 from ..pictures.finishing import FinishingStep
 from .presets import Preset
 from .text import printable, shortened

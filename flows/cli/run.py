@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from components.gan.errors import StoppedError
-from components.gan.options import DCGAN
+from components.gan.network_options import DCGAN
 from components.provenance import ledger
 from components.reports.scores import rating, score_rows
 from components.services import password, versioning

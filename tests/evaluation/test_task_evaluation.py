@@ -17,7 +17,8 @@ from components.evaluation.task_evaluation import evaluate_task, over_groups
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.gan.models import build
-from components.gan.options import TASK_NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.network_options import TASK_NETWORKS
+from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.sampling import conditions
 from components.gan.tasks.image_tasks import task_of
 from components.measures.fidelity import colourfulness, luma, psnr, ssim

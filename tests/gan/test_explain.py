@@ -11,7 +11,7 @@ from components.gan.explain import DRAWN, latent_directions, latent_walk, princi
 from components.gan.inputs import Inputs
 from components.gan.models import biggan, build, stylegan2
 from components.gan.models.layers import Generator
-from components.gan.options import DCGAN, NetworkOptions, StyleGAN2
+from components.gan.network_options import DCGAN, NetworkOptions, StyleGAN2
 from components.gan.sampling import latents, sample, seeded
 from tests.gan.test_models import ALL, image_of, named
 from tests.harness.float64 import in_float64

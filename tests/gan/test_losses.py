@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from components.gan.losses import LOSSES, gradient_penalty, orthogonal_penalty, path_lengths, wgan_gp
 from components.gan.models import build
-from components.gan.options import NETWORKS, BigGAN, ImageFormat, StyleGAN2
+from components.gan.network_options import NETWORKS, BigGAN, StyleGAN2
+from components.gan.options import ImageFormat
 from components.workspace.params import Train
 
 

@@ -22,18 +22,8 @@ from components.gan.models.layers import (
 )
 from components.gan.models.second_order import conv2d, leaky_relu
 from components.gan.models.stylegan2 import ModulatedConv2d, hashed_normal, hashed_uniform, minibatch_std
-from components.gan.options import (
-    ALL_NETWORKS,
-    DCGAN,
-    MLP,
-    NETWORKS,
-    R3GAN,
-    STORED,
-    BigGAN,
-    ImageFormat,
-    NetworkOptions,
-    StyleGAN2,
-)
+from components.gan.network_options import ALL_NETWORKS, DCGAN, MLP, NETWORKS, R3GAN, BigGAN, NetworkOptions, StyleGAN2
+from components.gan.options import STORED, ImageFormat
 
 CLASSES = ("cat", "dog", "cow")
 # Narrow, so that all of them are tested in seconds; a network that is not here is tested as it comes.

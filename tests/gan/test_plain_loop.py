@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from components.gan.options import NETWORKS, Execution, ImageFormat, TrainingOptions
+from components.gan.network_options import NETWORKS
+from components.gan.options import Execution, ImageFormat, TrainingOptions
 from components.gan.training_loop import training_loop
 from tests.gan.plain_loop import CLASSES, plain_loop, random_split
 from tests.gan.test_models import NARROW

@@ -12,7 +12,8 @@ import torch
 
 from components.gan.dataset import Pixels
 from components.gan.models import build
-from components.gan.options import DCGAN, MLP, R3GAN, BigGAN, ImageFormat, NetworkOptions, StyleGAN2
+from components.gan.network_options import DCGAN, MLP, R3GAN, BigGAN, NetworkOptions, StyleGAN2
+from components.gan.options import ImageFormat
 from components.gan.published import FILES, Manifest, Published
 
 IMAGE = ImageFormat(height=16, width=16, channels=3, classes=("a", "b", "c"))

@@ -16,7 +16,8 @@ from components.gan.errors import DivergedError
 from components.gan.losses import LOSSES
 from components.gan.models import build
 from components.gan.models.layers import BatchNorm
-from components.gan.options import NETWORKS, Execution, ImageFormat, Ramp, TrainingOptions
+from components.gan.network_options import NETWORKS
+from components.gan.options import Execution, ImageFormat, Ramp, TrainingOptions
 from components.gan.schedules import at, ema_decay, learning_rate_factor
 from components.gan.training_loop import START, State, training_loop
 from tests.gan.test_models import NARROW

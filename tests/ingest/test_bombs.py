@@ -24,7 +24,8 @@ import pytest
 
 from components.gan.errors import UserError
 from components.gan.models import build
-from components.gan.options import DCGAN, ImageFormat
+from components.gan.network_options import DCGAN
+from components.gan.options import ImageFormat
 from components.ingest.formats import find_raw_images
 from components.ingest.parts import PART_BYTES, Source, read
 from components.ingest.survey import _shape, survey

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from components.gan.errors import UserError
 from components.gan.models import build, restored
-from components.gan.options import DCGAN, MLP, ImageFormat
+from components.gan.network_options import DCGAN, MLP
+from components.gan.options import ImageFormat
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Model
 from components.workspace.files import sealed, unsealed

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from components.gan.dataset import to_signed
 from components.gan.inputs import Inputs
 from components.gan.models import build
-from components.gan.options import MLP, ImageFormat, NetworkOptions
+from components.gan.network_options import MLP, NetworkOptions
+from components.gan.options import ImageFormat
 from components.gan.published import FILES, Manifest, Published
 from components.measures import intervals, reconstruction
 from tests.conftest import Pixels

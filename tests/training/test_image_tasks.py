@@ -14,7 +14,8 @@ from PIL import Image
 
 from components.gan.dataset import Split, to_signed
 from components.gan.errors import UserError
-from components.gan.options import TASK_NETWORKS, Execution
+from components.gan.network_options import TASK_NETWORKS
+from components.gan.options import Execution
 from components.gan.sampling import conditions
 from components.gan.tasks.image_tasks import task_of
 from components.generate import GenerateRequest, generate

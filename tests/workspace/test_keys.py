@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import pytest
 
-from components.gan.options import NETWORKS, R3GAN, STORED, AddedWith, Options, TrainingOptions
+from components.gan.network_options import NETWORKS, R3GAN
+from components.gan.options import STORED, AddedWith, Options, TrainingOptions
 from components.gan.published import Manifest, Published
 from components.workspace import graph
 from components.workspace.artifacts import Model
@@ -26,6 +27,7 @@ from tests.test_architecture import NOT_RESULTS
 LEFT_OUT = {
     "gan/errors.py": ("the same command goes on", "run the same command, which goes on"),
     "gan/weights.py": ("delete it, and `ganflow run` makes it again", "delete it: `ganflow run` makes it again"),
+    "gan/network_options.py": ("hidden units of the generator", "units of the generator"),
     "gan/options.py": ("length of the training, in real images seen", "length of the training"),
     "gan/tasks/options.py": ("how many times larger both sides become", "how many times larger the sides become"),
     "services/cluster/placement.py": ("lower it or add nodes", "lower it, or add nodes to the cluster"),

@@ -7,7 +7,8 @@ import torch
 
 from components.gan.errors import UserError
 from components.gan.models import build
-from components.gan.options import NETWORKS, ImageFormat, TrainingOptions
+from components.gan.network_options import NETWORKS
+from components.gan.options import ImageFormat, TrainingOptions
 from components.workspace.params import Params, Train
 from components.workspace.presets import PRESETS, preset
 from tests.conftest import PROJECT

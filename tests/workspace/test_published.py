@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from components.gan.errors import DamagedError, UserError
-from components.gan.options import MLP
+from components.gan.network_options import MLP
 from components.workspace.files import sealed, unsealed
 from components.workspace.published import load_published, save_published
 from tests.conftest import unpack_old_workspace

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DamagedError
-from ..options import GENERATE, ImageFormat, NetworkOptions, TaskOptions
+from ..network_options import NetworkOptions
+from ..options import GENERATE, ImageFormat, TaskOptions
 from ..tasks.image_tasks import task_of
 from .layers import Generator, NetworkPair
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inputs import Inputs
-from ..options import BigGAN, ImageFormat
+from ..network_options import BigGAN
+from ..options import ImageFormat
 from . import layers
 from .layers import BatchNorm, NetworkPair, Pyramid, SpectralConv2d, SpectralNorm, pyramid
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inputs import Inputs
-from ..options import DCGAN, ImageFormat
+from ..network_options import DCGAN
+from ..options import ImageFormat
 from . import layers
 from .layers import BatchNorm, NetworkPair, pyramid
 

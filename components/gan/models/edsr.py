@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..options import EDSR, ImageFormat
+from ..network_options import EDSR
+from ..options import ImageFormat
 from ..tasks.image_tasks import ImageTask
 from .image_to_image import ImageGenerator, PatchDiscriminator, Residual, Tail, start
 from .layers import NetworkPair

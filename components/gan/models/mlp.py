@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inputs import Inputs
-from ..options import MLP, ImageFormat
+from ..network_options import MLP
+from ..options import ImageFormat
 from . import layers
 from .layers import NetworkPair
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..inputs import Inputs
-from ..options import R3GAN, ImageFormat
+from ..network_options import R3GAN
+from ..options import ImageFormat
 from . import layers
 from .layers import Downsample, NetworkPair, Pyramid, pyramid, upsample
 from .second_order import Conv2d, leaky_relu

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inputs import Inputs
-from ..options import ImageFormat, StyleGAN2
+from ..network_options import StyleGAN2
+from ..options import ImageFormat
 from . import layers
 from .layers import Blur, Downsample, NetworkPair, Pyramid, pyramid, upsample
 

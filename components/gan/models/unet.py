@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..options import ImageFormat, UNet
+from ..network_options import UNet
+from ..options import ImageFormat
 from ..tasks.image_tasks import ImageTask
 from .image_to_image import ImageGenerator, PatchDiscriminator, Residual, Tail, start
 from .layers import NetworkPair

@@ -15,7 +15,8 @@ from components.gan.errors import UserError
 from components.gan.inputs import Inputs
 from components.gan.models import build
 from components.gan.models.image_to_image import ImageGenerator, PatchDiscriminator
-from components.gan.options import EDSR, MLP, TASK_NETWORKS, ImageFormat, TrainingOptions, UNet
+from components.gan.network_options import EDSR, MLP, TASK_NETWORKS, UNet
+from components.gan.options import ImageFormat, TrainingOptions
 from components.gan.published import FILES, Manifest, Published
 from components.gan.tasks.image_tasks import ImageTask, task_of
 from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve

@@ -14,7 +14,8 @@ from torch import Tensor
 from components.gan import training_loop as loop
 from components.gan.dataset import Split
 from components.gan.models.image_to_image import PatchDiscriminator
-from components.gan.options import TASK_NETWORKS, ImageFormat, TrainingOptions
+from components.gan.network_options import TASK_NETWORKS
+from components.gan.options import ImageFormat, TrainingOptions
 from components.gan.symptoms import symptom
 from tests.gan.plain_loop import plain_task_loop
 from tests.gan.tasks.test_networks import NARROW

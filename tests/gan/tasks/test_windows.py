@@ -12,7 +12,8 @@ import torch
 
 from components.gan.dataset import to_pixels, to_signed
 from components.gan.errors import UserError
-from components.gan.options import TASK_NETWORKS, ImageFormat
+from components.gan.network_options import TASK_NETWORKS
+from components.gan.options import ImageFormat
 from components.gan.published import FILES, Manifest, Published
 from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve
 from components.gan.tasks.windows import in_windows

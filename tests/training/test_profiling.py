@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from components.gan.errors import UserError
-from components.gan.options import DCGAN, TrainingOptions
+from components.gan.network_options import DCGAN
+from components.gan.options import TrainingOptions
 from components.services.tracking import runs
 from components.training.profiling import Steps, read
 from components.workspace.artifacts import Model

@@ -88,7 +88,7 @@ def seen_of(photo: Pixels, content: bytes, options: AnyTask, reference: Referenc
     piece = _in_channels(photo[top : top + height, left : left + width], task, image.channels)
     if isinstance(task, Inpainting):
         return piece
-    given = task.condition(to_signed(torch.from_numpy(np.ascontiguousarray(piece[None]))))
+    given = task.condition(to_signed(torch.from_numpy(np.array(piece[None]))))
     made: Pixels = to_pixels(task.baseline(given))[0]
     return made
 

@@ -16,7 +16,7 @@ from ..address import masked
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from .connection import open_client, uri
-from .names import Names
+from .names import GRIDS, Names
 from .runs import NOTE, REPORT, begin_note, claim, ensure_run, finish, log_metrics, log_params, run_name_of, run_of
 
 
@@ -106,7 +106,7 @@ class TrainingLog:
                 # First, because the metrics are what tells that a row has been sent.
                 if "score" in row and grid.exists():
                     with opened(grid) as image:
-                        self._client.log_image(self._run_id, image, key="samples", step=step)
+                        self._client.log_image(self._run_id, image, key=GRIDS, step=step)
                 log_metrics(self._client, self._run_id, self._names.curves([row]))
                 self._sent = step
             del self._waiting[0]
@@ -161,7 +161,7 @@ class SweepLog:
         if self._client.get_run(run_id).info.status != "FINISHED":
             log_params(self._client, run_id, training, self._dataset)
             log_metrics(self._client, run_id, Names.of_run(self._client, run_id).curves(history))
-            self._client.update_run(run_id, status="FINISHED")
+            self._client.set_terminated(run_id)
 
     def _guarded(self, action: Callable[[], object]) -> None:
         if self._broken:

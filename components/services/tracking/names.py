@@ -4,6 +4,7 @@ Its pages show a chart for each metric, in groups by what stands before the last
 
     final/      the few scores by which a model is judged, of as many samples as real images
     floor/      what real images get in their place
+    samples/    grids of samples at checkpoints, to be scrubbed through
     score/      curves: the score at checkpoints, by which one is published
     training/   curves: losses and what else the loop tells
     used/       seconds of processors and GPUs, energy
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 DECIDING = ("agreement", "copied", "fd", "kid", "precision", "recall")
 # A curve that every training has.
 ALWAYS = "generator_loss"
+# Pictures over time, in a group of their own.
+GRIDS = "samples/grid"
 GROUPS = ("final", "floor", "score", "training", "used", "values")
 
 

@@ -49,8 +49,9 @@ def version(server: str, name: str, number: int) -> str:
 
 def comparison(server: str, experiment: str, run_ids: Sequence[str]) -> str:
     """Return the address of the page that compares runs of one experiment."""
-    asked = urlencode({"runs": json.dumps([*run_ids]), "experiments": json.dumps([experiment])})
-    return f"{_page(server, 'compare-runs')}&{asked}"
+    asked = urlencode({"runs": json.dumps([*run_ids]), "experiments": json.dumps([experiment])}, quote_via=quote)
+    # The page looks for the runs directly behind the question mark.
+    return _page(server, "compare-runs").replace(f"?{_VIEW}", f"?{asked}&{_VIEW}")
 
 
 def picture(run_id: str, path: str) -> str:

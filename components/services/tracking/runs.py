@@ -215,7 +215,7 @@ def claim(client: MlflowClient, workspace: Workspace, run_id: str) -> None:
 
 def finish(client: MlflowClient, workspace: Workspace, run_id: str) -> None:
     """Mark the run as finished, which nobody works on any more."""
-    client.update_run(run_id, status="FINISHED")
+    client.set_terminated(run_id)
     drop_claim(workspace, run_id)
 
 

@@ -18,10 +18,16 @@ _FIRST = {
     # An assistant by language models would open by itself, over a quarter of the first page.
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
 }
-_SCRIPT = f"""<script>
+# Above a picture over time stand all parameters, which leave no room for it: one line of them is enough, and a tooltip
+# has all.
+_HEAD = f"""<script>
 for (const [name, value] of Object.entries({json.dumps(_FIRST)}))
   if (localStorage.getItem(name) === null) localStorage.setItem(name, value);
-</script>"""
+</script>
+<style>
+div:has(+ div .rc-image) > div:nth-child(2) {{ max-height: 1.3em; overflow-wrap: anywhere }}
+div:has(> .rc-image) {{ aspect-ratio: auto }}
+</style>"""
 
 
 def create_app() -> Any:
@@ -30,7 +36,7 @@ def create_app() -> Any:
     from mlflow.server.auth import create_app
 
     document = Path(app.static_folder, "index.html").read_text(encoding="utf-8")
-    prepared = document.replace("<head>", f"<head>{_SCRIPT}", 1)
+    prepared = document.replace("<head>", f"<head>{_HEAD}", 1)
     app.view_functions["serve"] = lambda: app.response_class(prepared, mimetype="text/html")
     return create_app()
 

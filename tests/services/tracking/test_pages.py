@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from components.services import password
+from components.services.tracking import pages
+from components.services.tracking.live import SweepLog
+from components.workspace.artifacts import Model
 from components.workspace.workspace import Workspace
 from tests.harness.clusters import end, free_port, start_server
 
@@ -29,7 +32,7 @@ VIEW = "?workflowType=machine_learning"
 
 
 class Run(NamedTuple):
-    """The only run of the workspace."""
+    """The run of the workspace's model."""
 
     id: str
     name: str
@@ -43,13 +46,22 @@ class Run(NamedTuple):
 def root(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("pages") / "digits"
     shutil.copytree(finished, copy)
+    # And a sweep of two trials, without the trainings.
+    workspace = Workspace(copy)
+    training = Model.load(workspace.model).training.model_dump(mode="json")
+    facts = {"resolution": "28x28"}
+    log = SweepLog(workspace, "0123456789abcdef", training, facts)
+    for gamma in (0.5, 2.0):
+        history = [{"images": 1024, "generator_loss": gamma, "score": gamma}]
+        log.add(f"trial-{gamma}", f"r1_gamma={gamma}", {**training, "r1_gamma": gamma}, history)
+    log.close("r1_gamma,score", "Two trials.")
     return copy
 
 
 @pytest.fixture(scope="module")
 def run(root: Path) -> Run:
     with closing(sqlite3.connect(root / "mlruns" / "mlflow.db")) as database:
-        ((run_id, name),) = database.execute("SELECT run_uuid, name FROM runs").fetchall()
+        ((run_id, name),) = database.execute("SELECT run_uuid, name FROM runs WHERE name LIKE 'dcgan%'").fetchall()
     return Run(run_id, name)
 
 
@@ -83,6 +95,7 @@ def opened(_page: tuple[Page, str]) -> Callable[[str], Page]:
     def open_page(path: str) -> Page:
         # Else only what stands behind the # would change, and nothing be loaded.
         page.goto("about:blank")
+        page.set_viewport_size({"width": 1400, "height": 1300})
         page.goto(f"{server}/{path}")
         return page
 
@@ -182,3 +195,46 @@ def test_metrics_stand_in_groups(opened: Callable[[str], Page], run: Run, shots:
     for group in ("final", "floor"):
         expect(page.locator("main")).to_contain_text(re.compile(rf"{group}\s*\(\d+\)"))
     page.screenshot(path=shots / "mlflow_metrics.png")
+
+
+def test_samples_are_scrubbed_by_images_seen(opened: Callable[[str], Page], run: Run, shots: Path) -> None:
+    from playwright.sync_api import expect
+
+    page = opened(f"#/{run.page}/model-metrics{VIEW}")
+    # Charts are drawn once they are on the screen.
+    page.set_viewport_size({"width": 1400, "height": 2600})
+    expect(page.locator("main")).to_contain_text(re.compile(r"samples\s*\(1\)"))
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    picture = page.locator("img[src*='samples']")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    page.screenshot(path=shots / "mlflow_samples.png", clip={"x": 190, "y": 900, "width": 600, "height": 700})
+    # Beside the parameters there is room for it: most of it lies within the chart, above the slider.
+    box, below = picture.bounding_box(), slider.bounding_box()
+    assert box
+    assert below
+    assert box["y"] + 0.75 * box["height"] < below["y"]
+
+
+def test_trials_fold_under_their_sweep(opened: Callable[[str], Page], run: Run) -> None:
+    from playwright.sync_api import expect
+
+    page = opened("#/experiments/1/runs")
+    seen(page, "sweep", run.name)
+    expect(page.get_by_text("r1_gamma=2.0")).to_have_count(0)
+    page.get_by_role("row").filter(has_text="sweep").get_by_role("button").first.click()
+    seen(page, "r1_gamma=0.5", "r1_gamma=2.0")
+
+
+def test_two_runs_are_compared_by_the_parameters_that_differ(root: Path, opened: Callable[[str], Page]) -> None:
+    from playwright.sync_api import expect
+
+    with closing(sqlite3.connect(root / "mlruns" / "mlflow.db")) as database:
+        found = database.execute("SELECT run_uuid FROM runs WHERE name LIKE 'r1_gamma%' ORDER BY name").fetchall()
+    page = opened(pages.comparison("", "1", [run_id for (run_id,) in found]))
+    seen(page, "Comparing 2 Runs", "train.r1_gamma", "train.batch")
+    page.get_by_role("switch").first.click()
+    expect(page.get_by_text("train.batch", exact=True)).to_have_count(0)
+    seen(page, "train.r1_gamma")

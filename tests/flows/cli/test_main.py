@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import pty
 import resource
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +174,22 @@ def test_a_size_that_the_networks_cannot_make_is_refused_before_images_are_prepa
     told = refused(root, "preprocess", "--set", "preprocess.resolution=30")
     assert "dcgan cannot make images of 30x30" in told and "preprocess.resolution" in told
     assert not (root / "artifacts").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("presets",), ("runs", "--n", "none"), ("compare", "1", "2")])
+def test_nothing_is_coloured_on_a_terminal_either(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """So NO_COLOR has nothing to turn off, and FORCE_COLOR nothing to turn on."""
+    ours, theirs = pty.openpty()
+    command = [str(Path(sys.executable).parent / "ganflow"), *arguments]
+    asked = environment(TERM="xterm-256color", FORCE_COLOR="1")
+    process = subprocess.Popen(command, cwd=tmp_path, env=asked, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    # Reading from a terminal that nobody has open any more is an error.
+    with suppress(OSError):
+        while read := os.read(ours, 65536):
+            shown += read
+    os.close(ours)
+    process.wait()
+    assert shown
+    assert b"\x1b[" not in shown

@@ -64,6 +64,13 @@ class TaskProposal(Proposal):
     measured: int
 
     @property
+    def lacking(self) -> str:
+        """What has to be mended before anything is run, in a sentence; empty where nothing is."""
+        if 0 < self.held < self.photos:
+            return ""
+        return f"{self.photos} photos are too few to train on some and to hold others out, so add some to data/"
+
+    @property
     def pieces_bytes(self) -> int:
         """How much the pieces take."""
         return (self.pieces or 0) * math.prod(self.image.shape)

@@ -158,14 +158,16 @@ class Dataset(Artifact):
     @property
     def near_duplicates_found(self) -> str:
         """A sentence on images that are nearly the same."""
+        kind = "piece" if self.photos else "image"
         if not self.near_duplicates and not self.between_sides:
-            return "No image is nearly the same as another one."
+            return f"No {'photo' if self.photos else 'image'} is nearly the same as another one."
         groups = (
             "one group, which stands" if self.near_groups == 1 else f"{self.near_groups:,} groups, each of which stands"
         )
-        words = f"{self.near_duplicates:,} images are nearly the same as others, in {groups} on one side"
+        others = "are of photos that are nearly the same as others" if self.photos else "are nearly the same as others"
+        words = f"{self.near_duplicates:,} {kind}s {others}, in {groups} on one side"
         if self.between_sides:
-            words += f"; {self.between_sides:,} left out, near to images on two sides"
+            words += f"; {self.between_sides:,} left out, near to {kind}s on two sides"
         return f"{words}."
 
 

@@ -86,8 +86,11 @@ def init(
         _show_task(workspace, found, proposal)
     else:
         _show_proposal(workspace, found, proposal)
-    if found.lacking and not task:
-        print(f"\nBefore you run: {found.lacking}")
+    lacking = found.lacking
+    if isinstance(proposal, for_task.TaskProposal) and proposal.pieces is not None:
+        lacking = proposal.lacking
+    if lacking:
+        print(f"\nBefore you run: {lacking}")
     if not found.labelled or task:
         from components.measures.features import require_feature_net
 

@@ -141,6 +141,14 @@ def test_enough_photos_are_held_out_for_the_gate_where_there_are_enough(tmp_path
     assert Dataset.load(tmp_path / "w" / "artifacts" / "dataset").photos["holdout"] >= 20
 
 
+def test_too_few_photos_are_told_before_anything_is_run(tmp_path: Path) -> None:
+    album(tmp_path / "photos", [photo(0, 400, 300)])
+    out, _ = init(tmp_path, "photos", "restore")
+    assert "Before you run: 1 photos are too few to train on some and to hold others out" in out
+    told = refused(tmp_path / "w", "preprocess")
+    assert "0 held out" in told
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [

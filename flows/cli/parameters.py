@@ -34,7 +34,7 @@ def presets(
         pieces = "pieces of " if preprocess.get("fit") == "patches" else ""
         print(f"{each:<18} {data}, {pieces}{side}x{side}: {train['network']['name']}")
         if measured is None:
-            print(f"{'':<18} made for GPUs; not measured yet")
+            print(f"{'':<18} not measured yet{'' if preprocess.get('fit') else '; made for GPUs'}")
         else:
             images, minutes, hardware, scores = measured
             print(f"{'':<18} {scores}\n{'':<18} {images:,} images in {minutes:g} minutes on {hardware}")

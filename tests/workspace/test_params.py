@@ -69,6 +69,19 @@ def test_a_preset_replaces_train_and_overrides_change_it(tmp_path: Path, name: s
         build(params.train.network, image, params.train.task)
 
 
+def test_a_preset_sets_what_it_needs_of_preprocess_and_leaves_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("preprocess: {resolution: 28, fit: pad, holdout: 0.3}")
+    cut = Params.load(path, ["preprocess.patches_per_file=9"], preset("photos-x4")).preprocess
+    assert (cut.fit, cut.resolution, cut.holdout, cut.patches_per_file) == ("patches", 64, 0.3, 9)
+    whole = Params.load(path, [], preset("cifar-colorize")).preprocess
+    assert (whole.fit, whole.resolution) == ("crop", 32)
+    assert Params.load(path, [], preset("digits")).preprocess.fit == "pad"
+    path.write_text("preprocess: {fit: patches, reduce: 2}")
+    with pytest.raises(UserError, match="reduce is for fit: patches"):
+        Params.load(path, [], preset("cifar-colorize"))
+
+
 def test_an_unknown_preset_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean fashion-r3gan"):
         preset("fashion-r3gn")

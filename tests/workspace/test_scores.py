@@ -47,6 +47,7 @@ NAMES = {
     "colourfulness_500_brightness_colours": Score("colourfulness", 0, 500, images="brightness_colours"),
     "consistency_500_bicubic": Score("consistency", 0, 500, images="bicubic"),
     "perceptual_efficientnet_lite0_500_input": Score("perceptual", 0, 500, "efficientnet_lite0", images="input"),
+    "perceptual_gain_classifier_500_fill": Score("perceptual_gain", 0, 500, "classifier", images="fill"),
     "psnr_500_lanczos_sharpened": Score("psnr", 0, 500, images="lanczos_sharpened"),
     "psnr_hole_500_fill": Score("psnr_hole", 0, 500, images="fill"),
     "psnr_median_500": Score("psnr_median", 0, 500),

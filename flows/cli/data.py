@@ -102,8 +102,7 @@ def init(
         print(f"Versions: {versioning.add(workspace)}")
     where = "" if workspace.root == Path.cwd() else f" --workspace {shown(workspace.root)}"
     print(f"\nLook at {shown(sheet)}, edit {shown(workspace.params)} if you like, then:\n")
-    for command in ("preprocess", "train", "evaluate") if task else ("run",):
-        print(f"  ganflow {command}{where}")
+    print(f"  ganflow run{where}")
 
 
 @data_app.command("fetch", epilog="Example: ganflow data fetch fashion-mnist --into ~/fashion")

@@ -83,7 +83,7 @@ def test_a_proposal_for_enlarging_is_what_preprocess_makes(tmp_path: Path) -> No
     assert "soft" not in out
     assert "with fewer than 20 the gate will abstain" in out
     assert "judged by    EfficientNet-Lite0" in out
-    assert "ganflow train --workspace w" in out
+    assert "ganflow run --workspace w" in out
     preprocess, train = params.preprocess, params.train
     assert (preprocess.fit, preprocess.resolution, preprocess.reduce) == ("patches", 64, 1)
     assert (train.task.name, train.network.name, train.mirror) == ("super_resolve", "edsr", True)

@@ -213,20 +213,7 @@ PRESETS: Mapping[str, Preset] = {
             "psnr_800 26.81 (bicubic 26.25), kid_efficientnet_lite0_800 0.085 (bicubic 0.180, real images 0.006)",
         ),
     ),
-    "photos-inpaint": _for_task(
-        "photographs",
-        {"name": "inpaint"},
-        "unet",
-        12_000,
-        rest=0.15,
-        end=0.05,
-        measured=Measured(
-            12_000,
-            12.5,
-            ONE_CORE,
-            "no better than the smooth fill: psnr_hole_800 22.45 (22.45), kid_efficientnet_lite0_800 0.067 (0.067)",
-        ),
-    ),
+    "photos-inpaint": _for_task("photographs", {"name": "inpaint"}, "unet", 12_000, rest=0.15, end=0.05),
     "photos-restore": _for_task("photographs", {"name": "restore"}, "unet", 6_400, rest=0.9),
     "cifar-colorize": _for_task("CIFAR-10", {"name": "colorize"}, "unet", 24_000, rest=0.4, end=0.05, whole=32),
     "photos64-r3gan": Preset(

@@ -1,7 +1,7 @@
 """U-Net (Ronneberger et al. 2015, arXiv 1505.04597) as pix2pix has it (Isola et al. 2017), for any image task.
 
-As in pix2pix: 4x4 strided convolutions down, leaky ReLU there, each resolution joined to its own on the way up.
-Different: neither batch norm nor dropout, nearest neighbours and a 3x3 convolution up instead of a transposed one
+As in pix2pix: 4x4 strided convolutions down, each resolution joined to its own on the way up. Different: leaky ReLU on
+both ways, neither batch norm nor dropout, nearest neighbours and a 3x3 convolution up instead of a transposed one
 (Odena et al. 2016), residual blocks at the lowest resolution instead of halving down to one pixel, and it corrects the
 task's baseline.
 """
@@ -55,7 +55,8 @@ class Generator(ImageGenerator):
             skips.append(F.leaky_relu(down(skips[-1]), 0.2))
         x = self.middle(skips.pop())
         for up in self.ups:
-            x = F.relu(up(torch.cat((F.interpolate(x, scale_factor=2, mode="nearest"), skips.pop()), 1)))
+            # Leaky here too: with the last layer at 0 the first steps are so rough that every ReLU before it died.
+            x = F.leaky_relu(up(torch.cat((F.interpolate(x, scale_factor=2, mode="nearest"), skips.pop()), 1)), 0.2)
         corrected: Tensor = self.tail(x)
         return corrected
 

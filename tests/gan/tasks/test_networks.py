@@ -221,3 +221,16 @@ def test_each_size_of_a_network_is_larger_than_the_one_before() -> None:
             for values in network.sizes.values()
         ]
         assert all(a < b for smaller, larger in pairwise(counts) for a, b in zip(smaller, larger, strict=True))
+
+
+def test_a_unet_learns_again_after_a_step_that_was_too_large() -> None:
+    """Without a slope below 0 no gradient comes back once all that the last layer sees is negative."""
+    image = ImageFormat(height=16, width=16, channels=3, classes=("any",))
+    options = TrainingOptions.model_validate({"task": {"name": "restore"}, "network": {"name": "unet", "width": 4}})
+    network = build(options.network, image, options.task).generator
+    with torch.no_grad():
+        network.ups[-1].bias.fill_(-100)  # type: ignore[index, union-attr, operator]
+        network.tail.conv.weight.fill_(0.01)  # type: ignore[union-attr, operator]
+    network.correction(torch.rand(1, 3, 16, 16)).sum().backward()  # type: ignore[operator]
+    gradient = network.ups[-1].weight.grad  # type: ignore[index, union-attr]
+    assert isinstance(gradient, torch.Tensor) and gradient.abs().max() > 0

@@ -414,7 +414,8 @@ def test_dvc_and_the_command_make_the_same_of_a_task(tmp_path: Path, digits: tup
     clone = Clone.made(tmp_path / "clone", digits)
     (clone.root / "params.yaml").write_text(
         "preprocess: {near_duplicates: false}\n"
-        "train: {task: {name: super_resolve, factor: 2}, size: small, images: 256, batch: 16, log_every: 64, checkpoint_every: 128}\n"
+        "train: {task: {name: super_resolve, factor: 2}, size: small, images: 256, batch: 16, log_every: 64, "
+        "checkpoint_every: 128}\n"
         "evaluate: {samples: 100}\n"
         "postprocess: {images: 4}\n"
         "register: {name: ganflow}\n"

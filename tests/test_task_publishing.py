@@ -159,15 +159,15 @@ def test_what_makes_images_from_noise_names_the_command_that_does_not(root: Path
     assert "postprocess.steps" in refused(root, "run", "--set", "postprocess.steps=[{name: sharpen}]")
 
 
+# One task is enough: all write the same marks.
+@pytest.mark.parametrize("root", ["super_resolve"], indirect=True)
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
 def test_a_result_leads_to_its_input_its_model_and_its_data(
     form: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if task_of(root) == "inpaint":
-        pytest.skip("one task is enough: all write the same marks")
     workspace, photo = Workspace(root), root / "data" / "coffee" / "000.png"
     request = ApplyRequest.model_validate({"model": "1", "format": form})
-    apply([photo], str(tmp_path / "made"), request, None, Params.load(workspace.params), workspace)
+    apply([str(photo)], str(tmp_path / "made"), request, None, Params.load(workspace.params), workspace)
     (result,) = (file for file in (tmp_path / "made").iterdir() if file.suffix != ".jsonl")
     found = trace(result, workspace)
     assert found.image.input == hashlib.sha256(photo.read_bytes()).hexdigest()
@@ -201,9 +201,9 @@ def checks(evidence: TaskEvidence, **options: Any) -> dict[str, Any]:
     return {check.name: check for check in task_vetoes(Promote.model_validate(options), evidence)}
 
 
+# Only a repair knows pixels.
+@pytest.mark.parametrize("root", ["inpaint"], indirect=True)
 def test_known_pixels_that_change_are_found(root: Path, tmp_path: Path) -> None:
-    if task_of(root) != "inpaint":
-        pytest.skip("only a repair knows pixels")
     shutil.copytree(root / "artifacts" / "evaluation", tmp_path / "evaluation")
     evaluation = Evaluation.load(tmp_path / "evaluation")
     assert checks(evidence_of(root, evaluation))["known pixels"].passed

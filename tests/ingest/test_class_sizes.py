@@ -106,7 +106,7 @@ def test_a_class_that_is_all_development_gets_an_image_back_too(tmp_path: Path) 
 def test_what_is_proposed_for_few_images_can_be_run(tmp_path: Path, count: int) -> None:
     root = data_of(tmp_path, {"a": count})
     found = survey(root / "data", tmp_path)
-    assert len(found.places) == count and not found.lacking
+    assert len(found.distinct) == count and not found.lacking
     proposed = propose(found, "few", 1, 0).params["preprocess"]
     dataset = made_dataset(root, Preprocess.model_validate(proposed))
     assert dataset.splits["holdout"] >= 4

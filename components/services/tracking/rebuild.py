@@ -118,7 +118,7 @@ def _restore_run(client: MlflowClient, workspace: Workspace, experiment: str, ru
     log_metrics(client, run_id, names.scores(run.scores, run.images))
     if run.cost:
         log_metrics(client, run_id, names.cost(run.cost))
-    if any((workspace.mlruns / "artifacts" / run_id / "artifacts" / "images").glob("samples+*")):
+    if any((workspace.mlruns / "artifacts" / run_id / "artifacts" / "images").glob("samples*")):
         # What makes MLflow's pages show them.
         client.set_tag(run_id, "mlflow.loggedImages", True)
     client.set_terminated(run_id, "FINISHED", int(run.ended * 1000))

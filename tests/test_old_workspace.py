@@ -184,6 +184,7 @@ def test_its_lost_registry_is_made_again(old_workspace: Path) -> None:
     assert parts[-1][1:] == ["ganflow", "version", "2"]
 
 
+@pytest.mark.long
 def test_the_next_run_finishes_its_training_and_the_model_meets_the_champion(old_workspace: Path) -> None:
     checkpoint = old_workspace / ".ganflow" / "training" / BEGUN / "checkpoints" / f"{REACHED:012d}"
     state, described = (checkpoint / name for name in ("state.safetensors", "checkpoint.json"))

@@ -410,6 +410,7 @@ def test_another_task_or_factor_needs_another_name(better: Path) -> None:
             load_rival(champion, image, other)
 
 
+@pytest.mark.long
 def test_dvc_and_the_command_make_the_same_of_a_task(tmp_path: Path, digits: tuple[Pixels, Pixels]) -> None:
     clone = Clone.made(tmp_path / "clone", digits)
     (clone.root / "params.yaml").write_text(

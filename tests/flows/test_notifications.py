@@ -35,6 +35,7 @@ def chat() -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
+@pytest.mark.long
 def test_a_promotion_and_a_failure_are_told_and_what_changes_nothing_is_not(
     finished: Path, tmp_path: Path, chat: tuple[str, list[str]]
 ) -> None:

@@ -28,7 +28,7 @@ from components.gan.network_options import DCGAN
 from components.gan.options import ImageFormat
 from components.ingest.formats import find_raw_images
 from components.ingest.parts import PART_BYTES, Source, read
-from components.ingest.survey import _shape, survey
+from components.ingest.survey import shape_of, survey
 from components.workspace.data_hashes import data_content
 from components.workspace.params import Limits, Params, Preprocess
 from components.workspace.text import uncelled
@@ -238,7 +238,7 @@ def test_names_are_shown_and_written_harmlessly(data: Path) -> None:
 def test_what_is_proposed_can_be_made(data: Path, size: tuple[int, int]) -> None:
     for i in range(12):
         (data / f"{i}.png").write_bytes(saved(picture(i, "L", size), "PNG"))
-    height, width = _shape(survey(data, data.parent / "scratch"), 64)
+    height, width = shape_of(survey(data, data.parent / "scratch"), 64)
     assert Preprocess(resolution=(height, width)).shape == (height, width)
     assert max(height, width) <= 4 * min(height, width)
     build(DCGAN(), ImageFormat(height=height, width=width, channels=1, classes=("image",)))

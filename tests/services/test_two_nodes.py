@@ -47,6 +47,7 @@ def bucket(nodes: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         server.wait()
 
 
+@pytest.mark.long
 def test_two_machines_make_the_bits_of_one(nodes: TwoNodes, bucket: str, make_workspace: Callable[..., Path]) -> None:
     one, two = make_workspace("one"), make_workspace("two")
     workers = ("--set", "train.workers=2")

@@ -21,6 +21,7 @@ from tests.conftest import ganflow, refused, succeeded
 PARTS = ("discriminator", "generator", "feeding", "EMA", "scores", "checkpoints")
 
 
+@pytest.mark.long
 def test_a_profiled_training_has_the_same_bits_and_tells_where_its_time_went(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "workspace"
     root.mkdir()

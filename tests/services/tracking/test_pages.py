@@ -197,6 +197,7 @@ def test_metrics_stand_in_groups(opened: Callable[[str], Page], run: Run, shots:
     page.screenshot(path=shots / "mlflow_metrics.png")
 
 
+@pytest.mark.long
 def test_samples_are_scrubbed_by_images_seen(opened: Callable[[str], Page], run: Run, shots: Path) -> None:
     from playwright.sync_api import expect
 

@@ -88,6 +88,8 @@ def main() -> None:
         seconds = time.perf_counter() - begun
         assert status == 0
         (made,) = (file for file in Path(scratch, "out").iterdir() if file.suffix == ".jpg")
+        # Larger than what Pillow takes for a bomb.
+        Image.MAX_IMAGE_PIXELS = None
         with Image.open(made) as image:
             scale = image.width // width
     pixels = width * height * scale**2 / 1e6

@@ -97,10 +97,7 @@ class Evidence:
         Raises:
             UserError: the champion makes other images, or is damaged.
         """
-        training = Split(dataset.folder, "training", dataset.image)
-        nets = load_nets(chosen, training, dataset.content, workspace)
-        if nets.main.sha256 != evaluation.feature_net:
-            raise UserError("evaluate.feature_net is not the net of this evaluation: `ganflow run` makes one by it")
+        nets = nets_of(evaluation, dataset, chosen, workspace)
         labels = pd.read_csv(evaluation.folder / "samples.csv")["label"].to_numpy(np.int64, copy=True)
         features = np.load(evaluation.folder / "features.npy", allow_pickle=False).astype(np.float64)
         pixels = np.load(evaluation.folder / "samples.npy", mmap_mode="r", allow_pickle=False)
@@ -176,6 +173,18 @@ class Evidence:
     def samples(self) -> int:
         """Of the challenger."""
         return len(self.challenger.features)
+
+
+def nets_of(evaluation: Evaluation, dataset: Dataset, chosen: str, workspace: Workspace) -> ChosenNets:
+    """Return the nets that an evaluation was measured by; `chosen`: see `evaluate.feature_net`.
+
+    Raises:
+        UserError: other ones are chosen.
+    """
+    nets = load_nets(chosen, Split(dataset.folder, "training", dataset.image), dataset.content, workspace)
+    if nets.main.sha256 != evaluation.feature_net:
+        raise UserError("evaluate.feature_net is not the net of this evaluation: `ganflow run` makes one by it")
+    return nets
 
 
 def held_features(evaluation: Evaluation) -> Features:

@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..gan.dataset import Pixels, Split, to_pixels
-from ..gan.errors import UserError
 from ..gan.sampling import conditions
 from ..gan.tasks.image_tasks import ImageTask, task_of
 from ..measures.features import FeatureNet
@@ -24,13 +23,13 @@ from ..measures.intervals import Values
 from ..measures.perceptual import perceptual_distance
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Dataset, Evaluation, Model
-from ..workspace.chosen_nets import load_nets, nets_of_other_seeds
+from ..workspace.chosen_nets import nets_of_other_seeds
 from ..workspace.params import Promote
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
 from .baselines import baselines
 from .comparison import Comparison, weights_of_nets
-from .contenders import held_rows, load_rival
+from .contenders import held_rows, load_rival, nets_of
 from .looks import Look, take
 from .seen import Seen
 from .task_evaluation import PART, groups_of_rows, made_of
@@ -102,9 +101,7 @@ class TaskEvidence:
             UserError: the champion does another task or makes other images, or is damaged.
         """
         training = Split(dataset.folder, "training", dataset.image)
-        nets = load_nets(chosen, training, dataset.content, workspace)
-        if nets.main.sha256 != evaluation.feature_net:
-            raise UserError("evaluate.feature_net is not the net of this evaluation: `ganflow run` makes one by it")
+        nets = nets_of(evaluation, dataset, chosen, workspace)
         rival = None if champion is None else load_rival(champion, dataset.image, model.training.task)
         contenders = {"challenger": Seen.load(evaluation.folder, "the evaluation")}
         if champion is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.inbox.inbox import arrived
-from .ingest.kinds import kind_of_file
 from .ingest.parts import read, thinned
 from .measures.distances import Features
 from .measures.two_sample import one_of_each, two_sample
+from .photos.sources import SourceFile, photos_at
 from .pictures.opening import hush, reads_heic
 from .pictures.photo import read_photo
 from .services.cluster import tasks
@@ -80,8 +80,10 @@ class DriftResult(Options):
         return f"{usable}, and look like what version {self.champion} was given in training ({told})"
 
 
-def given_drift(photos: Sequence[Path], params: Params, workspace: Workspace) -> DriftResult:
-    """Judge whether photos, also those in folders, look like what the champion was given of its training's images.
+def given_drift(photos: Sequence[str], params: Params, workspace: Workspace) -> DriftResult:
+    """Judge whether photos look like what the champion was given of its training's images.
+
+    They are named as for `apply`: files, folders and addresses.
 
     Raises:
         UserError: there is no champion of an image task, no photo, or nothing is known any more of what it was given.
@@ -92,7 +94,7 @@ def given_drift(photos: Sequence[Path], params: Params, workspace: Workspace) ->
     task = load_published(champion.folder, str(champion)).task
     if task.name == "generate":
         raise UserError(f"{champion} makes images of noise, and is given no photos: `ganflow drift` looks at its inbox")
-    files = list(_photos(photos))
+    files = sorted((photo for place in photos for photo in photos_at(place, {})), key=lambda photo: photo.name)
     if not files:
         raise UserError("there is no picture in what was named: name photos, or folders of them")
     data = registry.tags(champion.name, champion.version, workspace).get("data", "")
@@ -101,8 +103,8 @@ def given_drift(photos: Sequence[Path], params: Params, workspace: Workspace) ->
     hush()
     pieces: dict[str, Pixels] = {}
     # Any of them, and not those of the first folder.
-    for file in np.random.default_rng(0).permutation(np.array(sorted(files), object)):
-        if len(pieces) < options.max_images and (piece := _piece(file, task, reference, params)):
+    for at in np.random.default_rng(0).permutation(len(files)):
+        if len(pieces) < options.max_images and (piece := _piece(files[at], task, reference, params)):
             # The same photo twice says the same again.
             pieces.setdefault(*piece)
     found = DriftResult(champion=champion.version, new=len(files), used=len(pieces), alpha=alpha, given=True)
@@ -111,21 +113,10 @@ def given_drift(photos: Sequence[Path], params: Params, workspace: Workspace) ->
     return _judged(found, features_of([*pieces.values()], reference), reference.held, sorted(pieces))
 
 
-def _photos(named: Sequence[Path]) -> Iterator[Path]:
-    for path in named:
-        if path.is_dir():
-            below = (file for file in sorted(path.rglob("*")) if file.is_file())
-            yield from (file for file in below if kind_of_file(file, file.name)[0] == "picture")
-        elif path.is_file():
-            yield path
-        else:
-            raise NotThereError(f"there is no {path}: name photos, or folders of them")
-
-
-def _piece(file: Path, task: AnyTask, reference: Reference, params: Params) -> tuple[str, Pixels] | None:
+def _piece(file: SourceFile, task: AnyTask, reference: Reference, params: Params) -> tuple[str, Pixels] | None:
     """Return the hash of a photo and what it is compared by; None where it cannot be read, or is too small."""
     try:
-        content = file.read_bytes()
+        content = file.read()
         photo = read_photo(content, params.apply.max_input_pixels, "first", reads_heic())
     # Whatever a decoder raises that met something odd.
     except Exception:

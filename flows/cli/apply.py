@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from components.gan.errors import UserError
 from components.workspace.text import printable
-from flows.cli.shared import ModelOption, SetOption, WorkspaceOption, away, ready, typed
+from flows.cli.shared import ModelOption, SetOption, WorkspaceOption, away, ready, typed_place
 
 # Of photos that were refused, the names that are printed.
 SHOWN = 20
@@ -60,7 +59,11 @@ def apply(
         first = error.errors()[0]
         raise UserError(f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from None
     # As of here: `ready` may lead elsewhere.
-    named, place, masked = [_place(photo) for photo in photos], _place(out), _place(mask) if mask else None
+    named, place, masked = (
+        [typed_place(photo) for photo in photos],
+        typed_place(out),
+        typed_place(mask) if mask else None,
+    )
     if named and not out:
         raise UserError("name a folder for the results by --out")
     if not named and (out or masked):
@@ -79,11 +82,6 @@ def apply(
     _listed("refused", found.refused)
     if found.refused:
         sys.exit(1)
-
-
-def _place(named: str) -> str:
-    """Return an address as it is, and the path that is meant by what was typed."""
-    return named if "://" in named else str(typed(Path(named)))
 
 
 def _listed(head: str, reasons: dict[str, str]) -> None:

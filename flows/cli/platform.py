@@ -31,7 +31,7 @@ from flows.cli.shared import (
     check_servers,
     existing_workspace,
     ready,
-    typed,
+    typed_place,
     workspace_at,
 )
 from flows.cli.status import lines_of, next_lines, next_runs, status_of
@@ -111,11 +111,11 @@ def status(
 
 def drift(
     given: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
             "--given",
             metavar="PHOTO_OR_FOLDER",
-            help="photos for `ganflow apply`, to be compared with what the champion was given in training",
+            help="photos, as `ganflow apply` takes them, to be compared with what the champion was given in training",
         ),
     ] = [],  # noqa: B006 - typer copies it
     folder: WorkspaceOption = None,
@@ -125,7 +125,7 @@ def drift(
 
     They are read from `retrain.inbox`; nothing is started.
     """
-    named = [typed(photo) for photo in given]
+    named = [typed_place(photo) for photo in given]
     workspace, params = ready(folder, overrides)
     from components.drift import drift as compare
     from components.drift import given_drift

@@ -93,6 +93,15 @@ def typed(path: Path) -> Path:
         raise UserError(f"{path}: there is no such user; write ./{path} for a folder of that name") from None
 
 
+def typed_place(named: str) -> str:
+    """Return an address of a storage as it is, and the path that is meant by what was typed.
+
+    Raises:
+        UserError: as `typed`.
+    """
+    return named if "://" in named else str(typed(Path(named)))
+
+
 def workspace_at(folder: Path | None) -> Workspace:
     """Return this folder's workspace, or the one named, with the project's parameters and data if it lacks them."""
     workspace = Workspace(typed(folder or Path()))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +22,7 @@ from components.services.tracking import champions, connection, registry
 from components.workspace.artifacts import Evaluation, Gallery, Model, Registration
 from components.workspace.workspace import Workspace
 from tests.conftest import environment, ganflow, succeeded
+from tests.harness.serving import served_without_project
 
 # Python without the project: its path is where the packages are, and the folder of the project is taken off it.
 WITHOUT_PROJECT = "import sys; sys.path = [p for p in sys.path if 'site-packages' in p or 'lib/python' in p]\n"
@@ -208,37 +206,8 @@ def test_a_key_registers_once_and_a_worse_model_stays_challenger(registered: Pat
 @pytest.fixture(scope="module")
 def server(registered: Path) -> Iterator[str]:
     """The champion, served by MLflow without the project's code."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # The scoring server imports the model in a process of its own: without the project's folder on its path.
-    (registered / "hide").mkdir()
-    (registered / "hide" / "components.py").write_text("raise ImportError('the project is not here')")
-    env = environment(
-        MLFLOW_TRACKING_URI=f"sqlite:///{registered}/mlruns/mlflow.db", PYTHONPATH=str(registered / "hide")
-    )
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "-m", "models:/ganflow@champion", "-p", str(port)],
-        cwd=registered,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/ping", timeout=2)
-            break
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
-    yield address
-    os.killpg(process.pid, 15)
-    process.wait(30)
+    with served_without_project(registered, "models:/ganflow@champion") as address:
+        yield address
 
 
 def ask(address: str, **params: object) -> tuple[int, dict[str, object]]:

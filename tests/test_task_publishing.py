@@ -6,13 +6,8 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -43,8 +38,9 @@ from components.workspace.params import Params, Promote
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.runner import run_gate, run_stage
-from tests.conftest import Pixels, environment, ganflow, refused, succeeded
+from tests.conftest import Pixels, ganflow, refused, succeeded
 from tests.flows.test_pipeline import Clone
+from tests.harness.serving import served_without_project
 from tests.training.test_image_tasks import write_pictures
 
 TASKS = {"super_resolve": "{name: super_resolve, factor: 2}", "inpaint": "{name: inpaint}"}
@@ -249,33 +245,8 @@ def png(image: Image.Image) -> bytes:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[str]:
     """The challenger, served by MLflow without the project's code."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (root / "hide").mkdir()
-    (root / "hide" / "components.py").write_text("raise ImportError('the project is not here')")
-    env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{root}/mlruns/mlflow.db", PYTHONPATH=str(root / "hide"))
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "-m", "models:/photos@challenger", "-p", str(port)],
-        cwd=root,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2)
-            break
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
-    yield f"http://127.0.0.1:{port}/invocations"
-    os.killpg(process.pid, 15)
-    process.wait(30)
+    with served_without_project(root, "models:/photos@challenger") as address:
+        yield f"{address}/invocations"
 
 
 def ask(address: str, request: dict[str, Any]) -> tuple[int, Any]:
@@ -388,13 +359,13 @@ def test_photos_unlike_those_of_the_training_are_told_from_those_that_are_like_t
         Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "unlike" / f"{number}.png")
     (tmp_path / "unlike" / "broken.png").write_bytes(b"\x89PNG broken")
     Image.new("RGB", (3, 3)).save(tmp_path / "unlike" / "small.png")
-    like = given_drift([tmp_path / "like"], params, workspace)
+    like = given_drift([str(tmp_path / "like")], params, workspace)
     assert (like.new, like.used, like.drifted) == (30, 30, False)
     assert "look like what version" in like.message
-    unlike = given_drift([tmp_path / "unlike"], params, workspace)
+    unlike = given_drift([str(tmp_path / "unlike")], params, workspace)
     assert (unlike.new, unlike.used, unlike.drifted) == (32, 30, True)
     assert "look unlike what version" in unlike.message
-    few = given_drift([tmp_path / "like" / "0.png"], params, workspace)
+    few = given_drift([str(tmp_path / "like" / "0.png")], params, workspace)
     assert few.p_value is None and "too few to be judged" in few.message
 
 

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from components.services.notification import ADDRESSES
 from tests.conftest import ganflow, succeeded
-
-
-@pytest.fixture
-def chat() -> Iterator[tuple[str, list[str]]]:
-    """The address of a chat that takes Slack's plain format, and what it is told."""
-    heard: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/hook", heard
-        server.shutdown()
+from tests.services.test_notification import webhook  # noqa: F401
 
 
 @pytest.mark.long
 def test_a_promotion_and_a_failure_are_told_and_what_changes_nothing_is_not(
-    finished: Path, tmp_path: Path, chat: tuple[str, list[str]]
+    finished: Path,
+    tmp_path: Path,
+    webhook: tuple[str, list[dict[str, str]]],  # noqa: F811
 ) -> None:
-    address, heard = chat
+    # A chat that takes Slack's plain format.
+    address, heard = f"http://{webhook[0]}/hook", webhook[1]
     root = tmp_path / "digits"
     shutil.copytree(finished, root)
     # Its registry is gone: the same model is registered and judged anew.
     shutil.rmtree(root / "mlruns")
     succeeded(ganflow(root, "run", **{ADDRESSES: address}))
-    (text,) = heard
+    text = heard[0]["text"]
+    assert len(heard) == 1
     assert text.startswith("pipeline: version 1 promoted\n")
     assert "ganflow version 1: promote; it is the first that passes the checks" in text
     # A second run has nothing to do.
@@ -59,8 +40,8 @@ def test_a_promotion_and_a_failure_are_told_and_what_changes_nothing_is_not(
     failed = ganflow(root, "run", "--set", "train.seed=5", **{ADDRESSES: address})
     assert failed.returncode == 2, failed.stdout + failed.stderr
     assert len(heard) == 2
-    assert heard[1].startswith("pipeline: failed\n")
-    assert shard.name in heard[1]
+    assert heard[1]["text"].startswith("pipeline: failed\n")
+    assert shard.name in heard[1]["text"]
     # The address holds a token: it stands nowhere in the workspace.
     for file in (root / ".ganflow").rglob("*.jsonl"):
         assert address.encode() not in file.read_bytes(), file

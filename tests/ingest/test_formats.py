@@ -422,12 +422,13 @@ def test_large_photos_are_shrunk_while_they_are_read(tmp_path: Path) -> None:
 def test_interrupted_work_goes_on_where_it_was(
     tmp_path: Path, pictures: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import components.ingest.part_files as part_files
     import components.preprocess as stage
 
     monkeypatch.setattr(stage, "PIXEL_BYTES", 1)
     as_folder(tmp_path / "data", {f"x/{name.replace('/', '-')}": c for name, c in pictures.items()})
     as_folder(tmp_path / "data", {f"y/{i}.png": png(2000 + i) for i in range(100)})
-    make, made = stage.make_part, []
+    make, made = part_files.make_part, []
 
     def interrupted(part, contents, options):  # type: ignore[no-untyped-def]
         if part.number == 2:
@@ -435,11 +436,11 @@ def test_interrupted_work_goes_on_where_it_was(
         made.append(part.number)
         return make(part, contents, options)
 
-    monkeypatch.setattr(stage, "make_part", interrupted)
+    monkeypatch.setattr(part_files, "make_part", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert not (tmp_path / "artifacts" / "dataset").exists()
-    monkeypatch.setattr(stage, "make_part", lambda *a, **k: (made.append(a[0].number), make(*a, **k))[1])
+    monkeypatch.setattr(part_files, "make_part", lambda *a, **k: (made.append(a[0].number), make(*a, **k))[1])
     dataset = run(tmp_path)
     # What ran beside the interruption may be made again, what was kept is not.
     assert made.count(0) == made.count(1) == made.count(2) == 1

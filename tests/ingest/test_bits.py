@@ -80,7 +80,7 @@ def test_an_interruption_between_the_two_passes_changes_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for cut in ("_bits", "_pack"):
+    for cut in ("settled_bits", "_pack"):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(stage, cut, interrupted)
             pixels(root)

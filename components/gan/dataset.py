@@ -29,12 +29,14 @@ Pixels = npt.NDArray[np.uint8]
 class TrainingBatch(NamedTuple):
     """Real images (B, C, H, W) in [-1, 1], their classes (B,), and the input images (B, K, H, W) that they belong to.
 
-    `condition` is None where a task has no input image.
+    `condition` is None where the data have no input images; `source` (B,) is the class of each where it is an image of
+    another one.
     """
 
     real: Tensor
     label: Tensor
     condition: Tensor | None = None
+    source: Tensor | None = None
 
     def mirrored(self, which: Tensor) -> TrainingBatch:
         """Return the batch with the rows `which` (B,) mirrored, each image together with its input image."""
@@ -43,7 +45,7 @@ class TrainingBatch(NamedTuple):
             None if image is None else torch.where(rows, image.flip(3), image) for image in (self.real, self.condition)
         )
         assert real is not None
-        return TrainingBatch(real, self.label, condition)
+        return TrainingBatch(real, self.label, condition, self.source)
 
 
 class Split:
@@ -51,16 +53,19 @@ class Split:
 
     def __init__(self, folder: Path, name: SplitName, image: ImageFormat) -> None:
         self.image = image
-        shards = sorted(folder.glob(f"{name}-[0-9]*.npy"))
-        self._shards: list[Pixels] = [np.load(shard, mmap_mode="r", allow_pickle=False) for shard in shards]
+        self._shards = _opened(folder, f"{name}-[0-9]*.npy")
+        self._input_shards = _opened(folder, f"{name}-input-[0-9]*.npy") if image.paired else []
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self.labels: npt.NDArray[np.int64] = np.load(folder / f"{name}-labels.npy", allow_pickle=False)
 
     @classmethod
-    def of(cls, pixels: Pixels, labels: npt.NDArray[np.int64], image: ImageFormat) -> Split:
-        """Return the split of images (N, H, W, C) and labels (N,) that lie in memory."""
+    def of(
+        cls, pixels: Pixels, labels: npt.NDArray[np.int64], image: ImageFormat, inputs: Pixels | None = None
+    ) -> Split:
+        """Return the split of images (N, H, W, C), labels (N,) and maybe inputs that lie in memory."""
         split = cls.__new__(cls)
         split.image, split.labels, split._shards, split._ends = image, labels, [pixels], np.array([len(pixels)])
+        split._input_shards = [] if inputs is None else [inputs]
         return split
 
     def __len__(self) -> int:
@@ -73,14 +78,40 @@ class Split:
 
     def pixels(self, index: npt.NDArray[np.int64]) -> Pixels:
         """Images at `index`, (len(index), H, W, C) uint8, in one gather for each shard."""
-        if len(self._shards) == 1:
-            return np.asarray(self._shards[0][index])
+        return self._gathered(self._shards, index)
+
+    def inputs(self, index: npt.NDArray[np.int64]) -> Pixels:
+        """Return the inputs of the images at `index`, of the same format; of data in pairs alone."""
+        return self._gathered(self._input_shards, index)
+
+    def others(self, labels: npt.NDArray[np.int64], u: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Return for each of the classes `labels` (B,) an image of another one, by uniform numbers u (B, 2) in [0, 1).
+
+        All other classes that have images are as likely, and in each all images.
+        """
+        order, starts, sizes = self._by_class
+        there = np.flatnonzero(sizes)
+        # Among the others: those from its own on are one place further.
+        place = (u[:, 0] * (len(there) - 1)).astype(np.int64)
+        place += place >= np.searchsorted(there, labels)
+        chosen = there[place]
+        return np.asarray(order[starts[chosen] + (u[:, 1] * sizes[chosen]).astype(np.int64)], np.int64)
+
+    @cached_property
+    def _by_class(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Indices of all images sorted by class, where each class begins there, and how many it has."""
+        sizes = np.bincount(self.labels, minlength=len(self.image.classes))
+        return np.argsort(self.labels, kind="stable"), np.cumsum(sizes) - sizes, sizes
+
+    def _gathered(self, shards: list[Pixels], index: npt.NDArray[np.int64]) -> Pixels:
+        if len(shards) == 1:
+            return np.asarray(shards[0][index])
         shard_of = np.searchsorted(self._ends, index, side="right")
         out = np.empty((len(index), *self.image.shape), np.uint8)
         for shard in np.unique(shard_of):
             chosen = shard_of == shard
             first = self._ends[shard] - len(self._shards[shard])
-            out[chosen] = self._shards[shard][index[chosen] - first]
+            out[chosen] = shards[shard][index[chosen] - first]
         return out
 
     def spread(self, count: int, shares: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.int64]:
@@ -111,21 +142,42 @@ class Split:
         """Return the training batch at `index`, on `device`; real images float, channels last."""
         if device.type == "cuda" and self._fits(device):
             chosen = on_device(torch.from_numpy(index), device)
-            pixels, labels = self._resident(device)
-            return TrainingBatch(to_signed(pixels[chosen]), labels[chosen])
-        pixels, labels = torch.from_numpy(self.pixels(index)), torch.from_numpy(self.labels[index])
-        return TrainingBatch(to_signed(on_device(pixels, device)), on_device(labels, device))
+            pixels, labels, inputs = self._resident(device)
+            given = None if inputs is None else to_signed(inputs[chosen])
+            return TrainingBatch(to_signed(pixels[chosen]), labels[chosen], given)
+        given = self._signed(self.inputs(index), device) if self._input_shards else None
+        labels = on_device(torch.from_numpy(self.labels[index]), device)
+        return TrainingBatch(self._signed(self.pixels(index), device), labels, given)
+
+    def with_others(self, batch: TrainingBatch, index: npt.NDArray[np.int64], u: Tensor) -> TrainingBatch:
+        """Return the batch at `index` with images of other classes as its inputs, chosen by u (B, 2), see `others`."""
+        device = batch.real.device
+        others = self.batch(self.others(self.labels[index], u.cpu().double().numpy()), device)
+        return batch._replace(condition=others.real, source=others.label)
+
+    @staticmethod
+    def _signed(pixels: Pixels, device: torch.device) -> Tensor:
+        return to_signed(on_device(torch.from_numpy(pixels), device))
 
     @cache  # noqa: B019 - a split lives as long as its training
     def _fits(self, device: torch.device) -> bool:
         """Whether all pixels may stay on the device: up to a quarter of what is free there."""
-        return sum(shard.nbytes for shard in self._shards) * 4 <= torch.cuda.mem_get_info(device)[0]
+        shards = [*self._shards, *self._input_shards]
+        return sum(shard.nbytes for shard in shards) * 4 <= torch.cuda.mem_get_info(device)[0]
 
     @cache  # noqa: B019
-    def _resident(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """All pixels and labels on the device, so that a step copies nothing but indices."""
-        pixels = torch.cat([torch.from_numpy(np.asarray(shard)).to(device) for shard in self._shards])
-        return pixels, torch.from_numpy(self.labels).to(device)
+    def _resident(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All pixels, labels and maybe inputs on the device, so that a step copies nothing but indices."""
+        pixels, inputs = (
+            torch.cat([torch.from_numpy(np.asarray(shard)).to(device) for shard in shards]) if shards else None
+            for shards in (self._shards, self._input_shards)
+        )
+        assert pixels is not None
+        return pixels, torch.from_numpy(self.labels).to(device), inputs
+
+
+def _opened(folder: Path, pattern: str) -> list[Pixels]:
+    return [np.load(shard, mmap_mode="r", allow_pickle=False) for shard in sorted(folder.glob(pattern))]
 
 
 def with_shares(sizes: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from .schema import AddedWith, Options
+from .tasks.options import TASKS
 
 Size = Literal["small", "base", "large"]
 Recipe = Mapping[str, Any]
@@ -219,6 +220,12 @@ def network_class(values: Mapping[str, Any]) -> type[AnyNetwork]:
         task = _name_of(values.get("task"))
         name = {None: "dcgan", "generate": "dcgan", "super_resolve": "edsr"}.get(task, "unet")
     return ALL_NETWORKS.get(name, DCGAN)
+
+
+def task_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Return what the task that the training options `values` name asks for beside its network's recipe."""
+    chosen = TASKS.get(_name_of(values.get("task")) or "")
+    return {} if chosen is None else chosen.recipe
 
 
 def _name_of(options: Any) -> str | None:

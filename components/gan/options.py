@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
-from .network_options import DCGAN, NETWORKS, TASK_NETWORKS, NetworkOptions, StyleGAN2, network_class
+from .network_options import DCGAN, NETWORKS, TASK_NETWORKS, NetworkOptions, StyleGAN2, network_class, task_recipe
 from .schema import STORED as STORED
 from .schema import AddedWith as AddedWith
 from .schema import Options as Options
 from .tasks.options import GENERATE as GENERATE
 from .tasks.options import TaskOptions as TaskOptions
+from .tasks.options import Translate
 
 # How a seed becomes a latent. Models that do not say so are from before there was the second way.
 LatentsName = Literal["torch-mt19937", "philox4x32-10/as241"]
@@ -29,6 +30,9 @@ class ImageFormat(Options):
     width: int = Field(ge=4, description="pixels")
     channels: PositiveInt = Field(description="1 grey, 3 RGB, 4 RGBA, or whatever the arrays hold")
     classes: tuple[str, ...] = Field(min_length=1, description="names of the classes, in the order of their labels")
+    paired: Annotated[bool, AddedWith(False)] = Field(
+        False, description="whether each image has an input of the same format, which it is to be made from"
+    )
 
     @property
     def labelled(self) -> bool:
@@ -208,7 +212,7 @@ class TrainingOptions(Options):
         chosen = network_class(values)
         # Other tasks than the first have other networks than the default.
         named = {} if chosen is DCGAN else {"network": {"name": chosen.model_fields["name"].default}}
-        return {**chosen.recipe, **named, **values}
+        return {**chosen.recipe, **task_recipe(values), **named, **values}
 
     @model_validator(mode="after")
     def _fit_the_task(self) -> Self:
@@ -224,6 +228,8 @@ class TrainingOptions(Options):
             raise ValueError(
                 "d_steps must be 1 for image tasks: while the discriminator rests there are no more of them"
             )
+        elif self.task.name == "restyle" and (self.pixel_weight or self.feature_weight):
+            raise ValueError("pixel_weight and feature_weight need originals, which restyle has none of: set them to 0")
         elif not all(self._teaches(self.images * point // 100) for point in range(100)):
             raise ValueError("pixel_weight and adversarial_weight are both 0 at some time: nothing is learned then")
         return self
@@ -253,6 +259,11 @@ class TrainingOptions(Options):
         }
         names = [name for name, wrong in corrected.items() if wrong]
         return super().hashed | ({"corrected": names} if names else {})
+
+    @property
+    def latent(self) -> int:
+        """Size of the latent that the generator is given."""
+        return self.task.noise if isinstance(self.task, Translate) else self.network.latent
 
     @property
     def shares(self) -> int:

@@ -163,13 +163,20 @@ class Published:
         return made[: len(inputs)]
 
     @torch.inference_mode()
-    def transform(self, condition: Tensor, hidden: bool = False) -> Tensor:
+    def transform(
+        self,
+        condition: Tensor,
+        hidden: bool = False,
+        labels: npt.NDArray[np.int64] | None = None,
+        z: Tensor | None = None,
+    ) -> Tensor:
         """Return the images (N, C, scale * H, scale * W) in [-1, 1] of conditions (N, K, H, W), by a model of a task.
 
         H and W are multiples of `network.multiple`. A condition may be a window of a larger one that begins at such a
         multiple: pixels that are `network.receptive_field` and more from an edge within the picture are those of the
         whole. A repair hides what lies within the holes, whose mask is the condition's last channel; that looks at the
         whole picture, and is left out with `hidden`, where `network.task.hidden` has done so before it was cut.
+        `labels` (N,) are the classes wanted, the first if they are left out, and `z` (N, latent) latents, 0 likewise.
 
         Raises:
             UserError: the model makes images of noise.
@@ -178,7 +185,9 @@ class Published:
         condition = condition.to(_device())
         if not hidden:
             condition = network.task.hidden(condition)
-        inputs = Inputs.without_latent(torch.zeros(len(condition), dtype=torch.long, device=_device()), condition)
+        label = torch.zeros(len(condition), dtype=torch.long) if labels is None else torch.from_numpy(labels)
+        z = torch.zeros(len(condition), network.task.latent) if z is None else z
+        inputs = Inputs(z.to(_device()), label.to(_device()), condition)
         with torch.autocast(_device().type, torch.bfloat16, enabled=self.manifest.precision == "bf16"):
             made: Tensor = network(inputs)
         return made.clamp(-1, 1)

@@ -32,8 +32,16 @@ def seeded(seeds: Sequence[int], labels: npt.NDArray[np.int64], latent: int) -> 
     return Inputs(latents(seeds, latent), torch.from_numpy(labels))
 
 
-def conditions(task: ImageTask, originals: Pixels, seeds: Sequence[int], image: ImageFormat) -> Tensor:
-    """Return what `task` shows of images (N, H, W, C): (N, K, h, w), each a function of the image and its own seed."""
+def conditions(
+    task: ImageTask, originals: Pixels, seeds: Sequence[int], image: ImageFormat, inputs: Pixels | None = None
+) -> Tensor:
+    """Return what `task` shows of images (N, H, W, C): (N, K, h, w), each a function of the image and its own seed.
+
+    `inputs` (N, H, W, C) are what the data have for them, which is shown where the task has its conditions from there.
+    """
+    if task.origin != "image":
+        assert inputs is not None
+        return to_signed(torch.from_numpy(np.ascontiguousarray(inputs)))
     u = [torch.rand(task.numbers(image), generator=generator_for("degrade", seed)) for seed in seeds]
     return task.degrade(to_signed(torch.from_numpy(np.ascontiguousarray(originals))), torch.stack(u))
 

@@ -28,6 +28,7 @@ from .order import training_order
 from .penalties import GeneratorWeights, Penalty, Weights
 from .players import Players
 from .ranks import rank_and_ranks
+from .tasks.translation import Restyling
 from .views import view
 
 
@@ -63,14 +64,15 @@ class Progress(NamedTuple):
 class Pairs(NamedTuple):
     """Real images and as many generated ones, (B, C, H, W) each, and the inputs that a row of both belongs to.
 
-    `given` is what an image task shows of the real images, (B, K, h, w), which the discriminator does not look at; None
-    without such a task.
+    `given` is what an image task shows, (B, K, h, w), which the discriminator looks at where it is in the inputs; None
+    without such a task. `source` is the class of what is shown, (B,), where it is an image of another one.
     """
 
     real: Tensor
     fake: Tensor
     inputs: Inputs
     given: Tensor | None = None
+    source: Tensor | None = None
 
 
 def training_loop(
@@ -108,7 +110,10 @@ def training_loop(
         before = images
         for d_step in range(options.d_steps):
             drawn = draws.at(step, d_step)
-            batch = data.batch(order(images, images + options.batch)[share], device)
+            index = order(images, images + options.batch)[share]
+            batch = data.batch(index, device)
+            if players.task is not None and players.task.origin == "other":
+                batch = data.with_others(batch, index, drawn.uniform("source", 2))
             # The last of these pairs also serve the generator, whose weights do not change in between.
             pairs = paired(players, batch, drawn, differentiable=d_step == options.d_steps - 1)
             weights = Weights.of(options, images, step * options.d_steps + d_step)
@@ -141,14 +146,17 @@ def paired(players: Players, batch: TrainingBatch, draws: Draws, differentiable:
     batch = batch._replace(real=batch.real.contiguous(memory_format=players.memory_format))
     if options.mirror:
         batch = batch.mirrored(draws.uniform("mirror", 1) >= 0.5)
-    inputs = Inputs(draws.normal("latent", options.network.latent), batch.label, batch.condition)
-    given = None
+    inputs, given = Inputs(draws.normal("latent", options.latent), batch.label, batch.condition), None
     if task is not None:
-        given = task.degrade(batch.real, draws.uniform("degrade", task.numbers(players.image)))
+        given = batch.condition
+        if task.origin == "image":
+            given = task.degrade(batch.real, draws.uniform("degrade", task.numbers(players.image)))
+        assert given is not None
         given = given.contiguous(memory_format=players.memory_format)
+        inputs = replace(inputs, condition=given if task.judged_with_input else None)
     with players.autocast(), torch.set_grad_enabled(differentiable):
         made_from = inputs if given is None else replace(inputs, condition=given)
-        return Pairs(batch.real, players.G(made_from).float(), inputs, given)
+        return Pairs(batch.real, players.G(made_from).float(), inputs, given, batch.source)
 
 
 def discriminator_step(players: Players, pairs: Pairs, draws: Draws, weights: Weights) -> dict[str, Tensor]:
@@ -216,7 +224,11 @@ def generator_step(players: Players, pairs: Pairs, draws: Draws, weights: Genera
     options = players.options
     curves: dict[str, Tensor] = {}
     loss_G = torch.zeros((), device=players.device)
-    if players.task is not None:
+    if isinstance(players.task, Restyling):
+        curves = _round_trips(players, pairs)
+        loss_G = loss_G + players.task.options.cycle * curves["cycle_error"]
+        loss_G = loss_G + players.task.options.identity * curves["identity_error"]
+    elif players.task is not None:
         curves = _errors(players, pairs)
         loss_G = loss_G + weights.pixel * curves["pixel_error"]
     if weights.adversarial:
@@ -253,6 +265,23 @@ def _errors(players: Players, pairs: Pairs) -> dict[str, Tensor]:
     return {"pixel_error": task.difference(pairs.fake, pairs.real, given), "baseline_error": baseline}
 
 
+def _round_trips(players: Players, pairs: Pairs) -> dict[str, Tensor]:
+    """Mean absolute errors (B,) of what was given, carried back to its class, and of real images, left in theirs.
+
+    Zhu et al. 2017, eq. 2 and section 5.2.
+    """
+    assert pairs.given is not None
+    assert pairs.source is not None
+    trips = {
+        "cycle_error": (replace(pairs.inputs, label=pairs.source, condition=pairs.fake), pairs.given),
+        "identity_error": (replace(pairs.inputs, condition=pairs.real), pairs.real),
+    }
+    with players.autocast():
+        return {
+            name: (players.G(inputs).float() - wanted).abs().mean((1, 2, 3)) for name, (inputs, wanted) in trips.items()
+        }
+
+
 def _opinion(players: Players, pairs: Pairs, draws: Draws, weights: GeneratorWeights) -> tuple[Tensor, Tensor | None]:
     """Adversarial loss of each generated image (B,), and if it has a weight the error of its features (B,)."""
     D, inputs, loss = players.D, pairs.inputs, LOSSES[players.options.loss]
@@ -261,11 +290,11 @@ def _opinion(players: Players, pairs: Pairs, draws: Draws, weights: GeneratorWei
         seen = _view(players, pairs.fake, inputs, draws, "generator")
         if weights.feature:
             assert isinstance(D, PatchDiscriminator)
-            made = D.features(seen[0])
+            made = D.features(*seen)
             with torch.no_grad():
                 # Under the same augmentation, so that they stay pairs.
-                real = D.features(_view(players, pairs.real, inputs, draws, "generator")[0])
-            features, logits_fake = feature_matching(made, real), D.logits(made).float()
+                real = D.features(*_view(players, pairs.real, inputs, draws, "generator"))
+            features, logits_fake = feature_matching(made, real), D.logits(made, seen[1]).float()
         else:
             logits_fake = D(*seen).float()
         logits_real = logits_fake

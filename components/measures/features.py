@@ -126,7 +126,7 @@ def train_classifier(data: Split, seed: int = 0) -> Classifier:
         epoch, start = divmod(step, epoch_steps)
         if start == 0:
             shuffled = np.random.default_rng((seed, epoch)).permutation(len(data))
-        image, label, _ = data.batch(shuffled[start * BATCH : (start + 1) * BATCH], torch.device("cpu"))
+        image, label, *_ = data.batch(shuffled[start * BATCH : (start + 1) * BATCH], torch.device("cpu"))
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(image).float()
         F.cross_entropy(logits, label).backward()

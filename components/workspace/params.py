@@ -399,6 +399,15 @@ with warnings.catch_warnings():
                 )
             return self
 
+        @model_validator(mode="after")
+        def _colours_whole_pictures(self) -> Self:
+            if self.train.task.name == "colorize" and self.preprocess.fit == "patches":
+                raise ValueError(
+                    "colours cannot be told from pieces of photos, where grey may be sky or stone: set "
+                    "preprocess.fit to crop, and preprocess.resolution to the size at which photos are coloured"
+                )
+            return self
+
         @classmethod
         def load(cls, path: Path, overrides: Sequence[str] = (), preset: Preset | None = None) -> Self:
             """Parameters from the YAML file `path`, changed by `overrides` such as `train.images=64000`.

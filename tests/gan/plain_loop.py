@@ -20,6 +20,7 @@ from components.gan.order import training_order
 from components.gan.sampling import generator_for
 from components.gan.schedules import at, ema_decay, learning_rate_factor
 from components.gan.tasks.image_tasks import task_of
+from components.gan.tasks.options import Restyle
 
 CLASSES = tuple("0123456789")
 
@@ -54,7 +55,7 @@ def plain_loop(options: TrainingOptions, data: Split, device: torch.device) -> I
             adam.param_groups[0]["lr"] = at(rate, images, options) * learning_rate_factor(options, images)
             adam.param_groups[0]["betas"] = (options.adam_betas[0], at(options.adam_betas[1], images, options))
         for d_step in range(options.d_steps):
-            real, label, _ = data.batch(order(images, images + options.batch), device)
+            real, label, *_ = data.batch(order(images, images + options.batch), device)
             real = real.contiguous()
             z = draw(f"latent {d_step}", options.network.latent)
             inputs = Inputs(z, label)
@@ -115,6 +116,7 @@ def plain_task_loop(options: TrainingOptions, data: Split, device: torch.device)
     """The same for an image task, without mirroring, augmentation and penalties."""
     task = task_of(options.task)
     assert task is not None
+    restyle = options.task if isinstance(options.task, Restyle) else None
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         G, D = (n.to(device).train() for n in build(options.network, data.image, options.task))
@@ -130,24 +132,41 @@ def plain_task_loop(options: TrainingOptions, data: Split, device: torch.device)
             adam.param_groups[0]["betas"] = (options.adam_betas[0], at(options.adam_betas[1], images, options))
         weights = options.pixel_weight, options.feature_weight, options.adversarial_weight
         pixel, feature, adversarial = (at(weight, images, options) for weight in weights)
-        real, label, _ = data.batch(order(images, images + options.batch), device)
+        index = order(images, images + options.batch)
+        real, label, given, _ = data.batch(index, device)
         real = real.contiguous()
-        rng = generator_for(options.seed, step, "degrade 0")
-        given = task.degrade(real, torch.rand(options.batch, task.numbers(data.image), generator=rng).to(device))
-        inputs = Inputs.without_latent(label, given)
+        z = torch.randn(options.batch, options.latent, generator=generator_for(options.seed, step, "latent 0"))
+        if restyle is not None:
+            u = torch.rand(options.batch, 2, generator=generator_for(options.seed, step, "source 0")).double().numpy()
+            others = [
+                np.flatnonzero(data.labels != row)[int(v * (data.labels != row).sum())]
+                for row, (_, v) in zip(data.labels[index], u, strict=True)
+            ]
+            given, source = data.batch(np.array(others), device)[:2]
+        elif options.task.name != "translate":
+            rng = generator_for(options.seed, step, "degrade 0")
+            given = task.degrade(real, torch.rand(options.batch, task.numbers(data.image), generator=rng).to(device))
+        assert given is not None
+        inputs = Inputs(z.to(device), label, given.contiguous())
         fake = G(inputs)
         if adversarial:
-            logits_real, logits_fake = D(torch.cat((real, fake.detach())), inputs).chunk(2)
+            logits_real, logits_fake = D(torch.cat((real, fake.detach())), Inputs.cat((inputs, inputs))).chunk(2)
             adam_D.zero_grad()
             loss.discriminator(logits_real, logits_fake).mean().backward()
             adam_D.step()
         images += options.batch
-        objective = pixel * task.difference(fake, real, given).mean()
+        if restyle is None:
+            objective = pixel * task.difference(fake, real, given).mean()
+        else:
+            back, left = G(Inputs(inputs.z, source, fake)), G(Inputs(inputs.z, label, real))
+            objective = restyle.cycle * (back - given).abs().mean() + restyle.identity * (left - real).abs().mean()
         if adversarial:
-            made, seen = D.features(fake), [layer.detach() for layer in D.features(real)]
-            objective = objective + adversarial * loss.generator(logits_real, D.logits(made)).mean()
-            apart = [(a - b).abs().mean() for a, b in zip(made, seen, strict=True)]
-            objective = objective + feature * torch.stack(apart).mean()
+            made = D.features(fake, inputs)
+            objective = objective + adversarial * loss.generator(logits_real, D.logits(made, inputs)).mean()
+            if feature:
+                seen = [layer.detach() for layer in D.features(real, inputs)]
+                apart = [(a - b).abs().mean() for a, b in zip(made, seen, strict=True)]
+                objective = objective + feature * torch.stack(apart).mean()
         adam_G.zero_grad()
         objective.backward()
         adam_G.step()

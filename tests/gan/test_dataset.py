@@ -24,7 +24,7 @@ def test_pixels_come_from_the_right_shard(split: Split) -> None:
     whole = np.concatenate([pixels for pixels, _ in split.batches(64)])
     assert len(whole) == len(split) == 500
     assert (split.pixels(index) == whole[index]).all()
-    real, label, condition = split.batch(index, torch.device("cpu"))
+    real, label, condition, _ = split.batch(index, torch.device("cpu"))
     assert real.shape == (5, 1, 28, 28)
     assert real.is_contiguous(memory_format=torch.channels_last)
     assert real.min() >= -1

@@ -115,6 +115,7 @@ def test_an_unknown_preset_is_named_with_the_nearest() -> None:
             r"preprocess.resolution.0 = 3 is not allowed: .*greater than or equal to 8",
         ),
         ("postprocess: {steps: [{nam: blur}]}", "postprocess.steps.0.name is missing"),
+        ("{train: {task: {name: colorize}}, preprocess: {fit: patches}}", "set preprocess.fit to crop"),
         ("promot: {}", r"promot is not a parameter; did you mean promote\? Allowed here"),
         ("zebra: {}", "zebra is not a parameter; allowed here: preprocess"),
         ("train: {path_length_weight: 1}", "train: path_length_weight needs the network stylegan2"),

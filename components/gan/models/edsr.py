@@ -21,25 +21,25 @@ def build(options: EDSR, image: ImageFormat, task: ImageTask) -> NetworkPair:
     Raises:
         UserError: the task cannot be done with such images.
     """
-    generator = Generator(options, image.channels, task)
+    generator = Generator(options, image, task)
     generator.check("edsr", image)
-    return NetworkPair(generator, PatchDiscriminator(image.channels, options.discriminator_width))
+    return NetworkPair(generator, PatchDiscriminator(image, task, options.discriminator_width))
 
 
 class Generator(ImageGenerator):
     """Conditions (B, K, h, w) of any size -> images (B, C, scale * h, scale * w)."""
 
-    def __init__(self, options: EDSR, channels: int, task: ImageTask) -> None:
+    def __init__(self, options: EDSR, image: ImageFormat, task: ImageTask) -> None:
         # Convolutions of 3x3: one before the blocks, two in each, one after them, and one at the end.
-        super().__init__(task, multiple=1, receptive_field=3 + 2 * options.blocks)
+        super().__init__(task, image, multiple=1, receptive_field=3 + 2 * options.blocks)
         width = options.width
-        self.first, self.last = (nn.Conv2d(n, width, 3, padding=1) for n in (task.given(channels), width))
+        self.first, self.last = (nn.Conv2d(n, width, 3, padding=1) for n in (self.seen, width))
         self.blocks = nn.Sequential(*(Residual(width) for _ in range(options.blocks)))
-        self.tail = Tail(width, task.corrected(channels), task.scale)
+        self.tail = Tail(width, task.corrected(image.channels), task.scale)
         start(self.first)
         start(self.last, 0.1)
 
-    def correction(self, condition: Tensor) -> Tensor:
-        x = self.first(condition)
+    def correction(self, seen: Tensor) -> Tensor:
+        x = self.first(seen)
         corrected: Tensor = self.tail(x + self.last(self.blocks(x)))
         return corrected

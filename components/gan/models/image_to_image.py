@@ -30,18 +30,24 @@ class ImageGenerator(layers.Generator):
         scale: how many times larger the image is than its condition.
     """
 
-    def __init__(self, task: ImageTask, multiple: int, receptive_field: int) -> None:
+    def __init__(self, task: ImageTask, image: ImageFormat, multiple: int, receptive_field: int) -> None:
         super().__init__()
         self.task, self.scale, self.multiple = task, task.scale, multiple
         self.receptive_field = max(receptive_field, task.reach)
+        self.classes = task.classes(image)
+        # Channels of what the first layer sees.
+        self.seen = task.given(image.channels) + self.classes + task.latent
 
     @abstractmethod
-    def correction(self, condition: Tensor) -> Tensor:
-        """Return what is added to the baseline of `condition`; 0 before any training."""
+    def correction(self, seen: Tensor) -> Tensor:
+        """Return what is added to the baseline, 0 before any training; of the condition, class and latent as planes."""
 
     def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
         assert inputs.condition is not None
-        return self.task.compose(self.correction(inputs.condition).float(), inputs.condition)
+        seen = _with_planes(inputs.condition, inputs, self.classes)
+        if self.task.latent:
+            seen = torch.cat((seen, _planes(truncation * inputs.z, seen)), 1)
+        return self.task.compose(self.correction(seen).float(), inputs.condition)
 
     def check(self, name: str, image: ImageFormat) -> None:
         """Check that the network, called `name`, can make such images.
@@ -62,11 +68,15 @@ class PatchDiscriminator(nn.Module):
     """Images (B, C, H, W) -> logits (B, patches), one for each 4x4 pixels, by what lies around them.
 
     Convolutions with spectral norm (Miyato et al. 2018) but for the first and the last, a quarter of the resolution at
-    the end (Isola et al. 2017, section 3.2.2). What the image was made from is not looked at.
+    the end (Isola et al. 2017, section 3.2.2). What the image was made from is looked at where the task says so, with
+    the class beside it; else it has a logit for each class, of which that of the image counts (Choi et al. 2020).
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, image: ImageFormat, task: ImageTask, width: int) -> None:
         super().__init__()
+        self.sees_input, classes = task.judged_with_input, task.classes(image)
+        self.told, self.logits_of_classes = (classes, 0) if self.sees_input else (0, classes)
+        channels = image.channels + self.told + (task.given(image.channels) if self.sees_input else 0)
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.hidden = nn.ModuleList(
             (
@@ -75,26 +85,31 @@ class PatchDiscriminator(nn.Module):
                 SpectralConv2d(4 * width, 4 * width, 3, padding=1),
             )
         )
-        self.last = nn.Conv2d(4 * width, 1, 3, padding=1)
+        self.last = nn.Conv2d(4 * width, max(1, self.logits_of_classes), 3, padding=1)
         start(self.first)
         nn.init.normal_(self.last.weight, 0.0, (9 * 4 * width) ** -0.5)
         nn.init.zeros_(cast(Tensor, self.last.bias))
 
     def forward(self, image: Tensor, inputs: Inputs) -> Tensor:
-        return self.logits(self.features(image))
+        return self.logits(self.features(image, inputs), inputs)
 
-    def features(self, image: Tensor) -> list[Tensor]:
+    def features(self, image: Tensor, inputs: Inputs) -> list[Tensor]:
         """Return what each layer but the last sees in the images."""
+        if self.sees_input:
+            assert inputs.condition is not None
+            image = _with_planes(torch.cat((image, inputs.condition), 1), inputs, self.told)
         seen = [F.leaky_relu(self.first(image), 0.2)]
         for layer in self.hidden:
             seen.append(F.leaky_relu(layer(seen[-1]), 0.2))
         return seen
 
-    def logits(self, features: list[Tensor]) -> Tensor:
+    def logits(self, features: list[Tensor], inputs: Inputs) -> Tensor:
         """Return the logits of images of which these are the features."""
         # In fp32: a loss sees differences that bf16 rounds away.
         with torch.autocast(features[-1].device.type, enabled=False):
             logits: Tensor = self.last(features[-1].float())
+        if self.logits_of_classes:
+            logits = logits[torch.arange(len(logits), device=logits.device), inputs.label]
         return logits.flatten(1)
 
 
@@ -127,6 +142,18 @@ class Tail(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(x), self.scale)
+
+
+def _with_planes(x: Tensor, inputs: Inputs, classes: int) -> Tensor:
+    """Return x (B, K, H, W) with a plane for each class, 1 in that of the image."""
+    if not classes:
+        return x
+    return torch.cat((x, _planes(F.one_hot(inputs.label, classes), x)), 1)
+
+
+def _planes(values: Tensor, like: Tensor) -> Tensor:
+    """Return planes (B, N, H, W) that are each one of the `values` (B, N) all over."""
+    return values.to(like.dtype)[:, :, None, None].expand(-1, -1, *like.shape[2:])
 
 
 def start(conv: nn.Conv2d, gain: float = 1.0) -> None:

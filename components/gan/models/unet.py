@@ -27,30 +27,30 @@ def build(options: UNet, image: ImageFormat, task: ImageTask) -> NetworkPair:
     Raises:
         UserError: the task cannot be done with such images, or they cannot be halved so often.
     """
-    generator = Generator(options, image.channels, task)
+    generator = Generator(options, image, task)
     generator.check("unet", image)
-    return NetworkPair(generator, PatchDiscriminator(image.channels, options.discriminator_width))
+    return NetworkPair(generator, PatchDiscriminator(image, task, options.discriminator_width))
 
 
 class Generator(ImageGenerator):
     """Conditions (B, K, h, w), sides multiples of 2^halvings -> images (B, C, scale * h, scale * w)."""
 
-    def __init__(self, options: UNet, channels: int, task: ImageTask) -> None:
-        super().__init__(task, 2**options.halvings, receptive_field(options.halvings, options.blocks))
+    def __init__(self, options: UNet, image: ImageFormat, task: ImageTask) -> None:
+        super().__init__(task, image, 2**options.halvings, receptive_field(options.halvings, options.blocks))
         widths = [min(options.width * 2**i, options.max_width) for i in range(options.halvings + 1)]
-        self.first = nn.Conv2d(task.given(channels), widths[0], 3, padding=1)
+        self.first = nn.Conv2d(self.seen, widths[0], 3, padding=1)
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 4, 2, 1) for fine, coarse in pairwise(widths))
         self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(options.blocks)))
         self.ups = nn.ModuleList(
             nn.Conv2d(coarse + fine, fine, 3, padding=1) for coarse, fine in pairwise(reversed(widths))
         )
-        self.tail = Tail(widths[0], task.corrected(channels), task.scale)
+        self.tail = Tail(widths[0], task.corrected(image.channels), task.scale)
         for conv in (self.first, *self.downs, *self.ups):
             assert isinstance(conv, nn.Conv2d)
             start(conv)
 
-    def correction(self, condition: Tensor) -> Tensor:
-        skips = [F.leaky_relu(self.first(condition), 0.2)]
+    def correction(self, seen: Tensor) -> Tensor:
+        skips = [F.leaky_relu(self.first(seen), 0.2)]
         for down in self.downs:
             skips.append(F.leaky_relu(down(skips[-1]), 0.2))
         x = self.middle(skips.pop())

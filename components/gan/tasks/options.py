@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,11 +13,15 @@ from ..schema import Options
 class Generate(Options):
     """Images from noise: the task that needs no input image."""
 
+    recipe: ClassVar[Mapping[str, Any]] = {}
+
     name: Literal["generate"] = "generate"
 
 
 class SuperResolve(Options):
     """Enlarge: the network is given an image shrunk by `factor`, and adds to its bicubic enlargement."""
+
+    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["super_resolve"] = "super_resolve"
     factor: Literal[2, 3, 4] = Field(4, description="how many times larger both sides become")
@@ -28,6 +32,8 @@ HoleKind = Literal["strokes", "boxes", "border"]
 
 class Inpaint(Options):
     """Repair: the network is given an image with holes, and adds to a smooth fill of them alone."""
+
+    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["inpaint"] = "inpaint"
     share: tuple[float, float] = Field((0.05, 0.4), description="of the pixels that a hole takes, least and most")
@@ -44,6 +50,8 @@ class Inpaint(Options):
 class Colorize(Options):
     """Colour: the network is given the brightness of an image, and adds colours that leave it as it is."""
 
+    recipe: ClassVar[Mapping[str, Any]] = {}
+
     name: Literal["colorize"] = "colorize"
 
 
@@ -53,6 +61,8 @@ class Restore(Options):
     An image has each kind of wear by as much as chance says within its range. It is darkened, blurred and made noisy,
     and then stored as a JPEG.
     """
+
+    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["restore"] = "restore"
     blur: tuple[float, float] = Field((0.0, 1.5), description="deviation of a Gaussian blur, pixels")
@@ -71,12 +81,32 @@ class Restore(Options):
         return self
 
 
+class Translate(Options):
+    """Translate: the network is given the partner that each image has in the data, and makes the image of it."""
+
+    recipe: ClassVar[Mapping[str, Any]] = {}
+
+    name: Literal["translate"] = "translate"
+    noise: int = Field(0, ge=0, le=512, description="numbers of chance that it is given beside, for several results")
+
+
+class Restyle(Options):
+    """Restyle: the network is given an image of one class, and makes one of another class of it, without pairs."""
+
+    # There is no original that pixels or features could be compared with.
+    recipe: ClassVar[Mapping[str, Any]] = {"pixel_weight": 0.0, "feature_weight": 0.0, "adversarial_weight": 1.0}
+
+    name: Literal["restyle"] = "restyle"
+    cycle: float = Field(10.0, gt=0, description="weight of the mean absolute error of an image that was carried back")
+    identity: float = Field(5.0, ge=0, description="weight of that of an image that has the class wanted already")
+
+
 def _check_range(name: str, ends: tuple[float, float], least: float, most: float) -> None:
     if not least <= ends[0] <= ends[1] <= most:
         raise ValueError(f"{name} is [least, most], between {least:g} and {most:g}")
 
 
-AnyTask = Generate | SuperResolve | Inpaint | Colorize | Restore
+AnyTask = Generate | SuperResolve | Inpaint | Colorize | Restore | Translate | Restyle
 TaskOptions = Annotated[AnyTask, Field(discriminator="name")]
 TASKS: Mapping[str, type[AnyTask]] = {
     "generate": Generate,
@@ -84,5 +114,7 @@ TASKS: Mapping[str, type[AnyTask]] = {
     "inpaint": Inpaint,
     "colorize": Colorize,
     "restore": Restore,
+    "translate": Translate,
+    "restyle": Restyle,
 }
 GENERATE = Generate()

@@ -1,6 +1,7 @@
 """A whole picture by a model of an image task, made in windows so that memory stays bounded.
 
-Each window is given what its network sees around it, so that the result is that of the whole picture at once.
+Each window is given what its network sees around it, so that the result is that of the whole picture at once. Colours
+are made of a small copy, as they were learned, and enlarged.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..dataset import Pixels, to_pixels, to_signed
 from ..published import Published
+from . import wear
 from .image_tasks import Colorizing, ImageTask
+
+# Rows of a picture that are coloured at a time.
+_BAND = 256
 
 
 @torch.inference_mode()
@@ -35,6 +41,9 @@ def in_windows(
         UserError: the model makes images of noise, or a mask is lacking or one too many.
     """
     network = model.network
+    if isinstance(network.task, Colorizing) and (small := _small(model, picture, mask)) is not None:
+        made = in_windows(model, small, side=side)
+        return _coloured(network.task, picture, made, strength, done)
     multiple, scale = network.multiple, network.scale
     height, width = picture.shape[:2]
     given = _padded(_in_channels(picture, network.task, model.image.channels), multiple)
@@ -71,6 +80,49 @@ def in_windows(
             done((min(inner.bottom, height) - min(top, height)) * (min(inner.right, width) - min(left, width)))
     grey = picture.shape[2] == 1 and not isinstance(network.task, Colorizing)
     return _back(made[:, : scale * height, : scale * width], grey)
+
+
+def _small(model: Published, picture: Pixels, mask: Pixels | None) -> Pixels | None:
+    """Return the brightness (h, w, 1) of a picture at the scale that training pictures were cut out at; None: it is.
+
+    A sky is told by its place above a horizon: a network that learned from small whole pictures sees none in a window
+    of a large one.
+    """
+    height, width = picture.shape[:2]
+    ratio = max(model.image.height / height, model.image.width / width) if picture.size else 1
+    if ratio >= 1 or mask is not None:
+        return None
+    size = max(1, round(height * ratio)), max(1, round(width * ratio))
+    luma = np.concatenate([to_pixels(_luma(band))[0] for band in _bands(picture)])
+    levels = torch.from_numpy(luma).permute(2, 0, 1)[None].float()
+    return np.asarray(
+        wear.rounded(F.interpolate(levels, size, mode="bicubic", antialias=True))[0, 0, :, :, None].byte()
+    )
+
+
+def _coloured(
+    task: Colorizing, picture: Pixels, small: Pixels, strength: float, done: Callable[[int], object]
+) -> Pixels:
+    """Return the picture (H, W, 3) with its own brightness and the colours of the `small` one (h, w, 3)."""
+    height, width = picture.shape[:2]
+    colours = wear.mixed(to_signed(torch.from_numpy(small[None].copy())), wear.YCC[1:]) * strength
+    tall = F.interpolate(colours, (height, small.shape[1]), mode="bicubic")
+    made = []
+    for band, rows in zip(_bands(picture), tall.split(_BAND, 2), strict=True):
+        wide = F.interpolate(rows, (rows.shape[2], width), mode="bicubic")
+        made.append(to_pixels(task.compose(wide, _luma(band)))[0])
+        done(band.shape[0] * width)
+    return np.concatenate(made)
+
+
+def _bands(picture: Pixels) -> list[Pixels]:
+    return [picture[top : top + _BAND] for top in range(0, len(picture), _BAND)]
+
+
+def _luma(band: Pixels) -> Tensor:
+    """Return the brightness (1, 1, H, W) in whole levels, in [-1, 1], of rows (H, W, 1 or 3)."""
+    image = to_signed(torch.from_numpy(np.array(band))[None])
+    return wear.from_levels(wear.to_levels(Colorizing().condition(image)), image)
 
 
 class _Window:

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from components.gan.errors import UserError
 from components.gan.inputs import Inputs
@@ -18,17 +19,25 @@ from components.gan.models.image_to_image import ImageGenerator, PatchDiscrimina
 from components.gan.network_options import EDSR, MLP, TASK_NETWORKS, UNet
 from components.gan.options import ImageFormat, TrainingOptions
 from components.gan.published import FILES, Manifest, Published
-from components.gan.tasks.image_tasks import ImageTask, task_of
-from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve
+from components.gan.tasks.image_tasks import ImageTask, Restoring, task_of
+from components.gan.tasks.options import Colorize, Inpaint, Restore, Restyle, SuperResolve, Translate
 
 # Narrow, so that all of them are tested in seconds.
 NARROW: dict[str, dict[str, Any]] = {
     "edsr": {"width": 8, "blocks": 2, "discriminator_width": 4},
     "unet": {"width": 6, "max_width": 12, "halvings": 2, "blocks": 1, "discriminator_width": 4},
 }
-TASKS = (SuperResolve(factor=2), SuperResolve(factor=3), Inpaint(), Colorize(), Restore(jpeg=(50, 90)))
+TASKS = (
+    SuperResolve(factor=2),
+    SuperResolve(factor=3),
+    Inpaint(),
+    Colorize(),
+    Restore(jpeg=(50, 90)),
+    Translate(noise=2),
+    Restyle(),
+)
 PAIRS = [pytest.param(network, task, id=f"{network}-{task}") for network in TASK_NETWORKS for task in TASKS]
-IMAGE = ImageFormat(height=48, width=48, channels=3, classes=("any",))
+IMAGE = ImageFormat(height=48, width=48, channels=3, classes=("day", "night"), paired=True)
 
 
 def generator_of(network: str, task: Any, image: ImageFormat = IMAGE, nudged: bool = True) -> ImageGenerator:
@@ -49,18 +58,21 @@ def condition_of(task: Any, height: int, width: int, count: int = 1) -> tuple[Im
     large = height * found.scale, width * found.scale
     image = ImageFormat(height=large[0], width=large[1], channels=3, classes=("any",))
     real = torch.randint(0, 256, (count, 3, *large)) / 127.5 - 1
+    if found.origin != "image":
+        return found, real
     return found, found.degrade(real, torch.rand(count, found.numbers(image)))
 
 
-def inputs(condition: Tensor) -> Inputs:
-    return Inputs.without_latent(torch.zeros(len(condition), dtype=torch.long), condition)
+def inputs(condition: Tensor, latent: int = 0) -> Inputs:
+    """Inputs with a condition, of the classes in turn, and latents that are not 0."""
+    return Inputs(torch.ones(len(condition), latent), torch.arange(len(condition)) % 2, condition)
 
 
 @pytest.mark.parametrize(("network", "options"), PAIRS)
 def test_a_new_network_makes_the_baseline_to_the_bit(network: str, options: Any) -> None:
     task, condition = condition_of(options, 24, 24, 3)
     generator = generator_of(network, options, nudged=False)
-    assert torch.equal(generator(inputs(condition)), task.baseline(condition))
+    assert torch.equal(generator(inputs(condition, task.latent)), task.baseline(condition))
 
 
 @pytest.mark.parametrize(("network", "options"), PAIRS)
@@ -70,8 +82,8 @@ def test_every_parameter_gets_a_gradient(network: str, options: Any) -> None:
     with torch.no_grad():
         for p in (*pair.generator.parameters(), *pair.discriminator.parameters()):
             p.add_(torch.randn_like(p) * 0.05)
-    _, condition = condition_of(options, 24, 24, 2)
-    images = pair.generator(inputs(condition))
+    task, condition = condition_of(options, 24, 24, 2)
+    images = pair.generator(inputs(condition, task.latent))
     logits = pair.discriminator(images, inputs(condition))
     assert logits.shape == (2, images.shape[2] * images.shape[3] // 16)
     assert logits.dtype == torch.float32
@@ -89,7 +101,8 @@ def test_a_pixel_is_seen_as_far_as_the_receptive_field_and_no_farther(network: s
     field, scale, multiple = generator.receptive_field, generator.scale, generator.multiple
     side = multiple * ((2 * field + 4) // multiple + 2)
     _, condition = condition_of(options, side, side)
-    condition = condition.double()
+    # The same class and latent everywhere.
+    condition = F.pad(condition.double(), (0, 0, 0, 0, 0, generator.seen - condition.shape[1]))
     farthest = 0
     with torch.no_grad():
         whole = generator.correction(condition)
@@ -110,7 +123,7 @@ def test_any_multiple_is_a_size(network: str, options: Any) -> None:
         height, width = height * generator.multiple, width * generator.multiple
         task, condition = condition_of(options, height, width)
         with torch.no_grad():
-            image = generator(inputs(condition))
+            image = generator(inputs(condition, task.latent))
         assert image.shape == (1, 3, height * task.scale, width * task.scale)
 
 
@@ -205,7 +218,7 @@ def test_the_default_network_is_that_of_the_task() -> None:
 
 def test_patches_are_judged_by_what_lies_around_them() -> None:
     torch.manual_seed(0)
-    discriminator = PatchDiscriminator(3, 4).eval()
+    discriminator = PatchDiscriminator(IMAGE, Restoring(Restore()), 4).eval()
     image = torch.randn(1, 3, 64, 64)
     before = discriminator(image, inputs(image)).view(16, 16)
     image[:, :, 0, 0] += 1

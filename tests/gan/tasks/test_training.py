@@ -13,6 +13,7 @@ from torch import Tensor
 
 from components.gan import training_loop as loop
 from components.gan.dataset import Split
+from components.gan.inputs import Inputs
 from components.gan.models.image_to_image import PatchDiscriminator
 from components.gan.network_options import TASK_NETWORKS
 from components.gan.options import ImageFormat, TrainingOptions
@@ -24,12 +25,14 @@ from tests.harness.float64 import in_float64
 from tests.harness.ranks import spawn
 
 SIDE = 24
-FORMAT = ImageFormat(height=SIDE, width=SIDE, channels=3, classes=("any",))
+FORMAT = ImageFormat(height=SIDE, width=SIDE, channels=3, classes=("upper", "lower"), paired=True)
 TASKS: dict[str, dict[str, Any]] = {
     "super_resolve": {"factor": 2},
     "inpaint": {},
     "colorize": {},
     "restore": {"contrast": [0.7, 1.0]},
+    "translate": {"noise": 2},
+    "restyle": {},
 }
 PAIRS = [(network, task) for network in TASK_NETWORKS for task in TASKS]
 # The discriminator rests for half of the images.
@@ -43,20 +46,22 @@ def options(network: str, task: str, **changes: Any) -> TrainingOptions:
         "images": 48,
         "batch": 8,
         "log_every": 8,
-        **ENDS,
+        # Without originals there is nothing to learn while the discriminator rests.
+        **(ENDS if task != "restyle" else {"adversarial_weight": 0.5}),
     }
     return TrainingOptions.model_validate({**values, **changes})
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training split of pieces of a photograph."""
+    """A training split of pieces of a photograph, each with its edges as its input."""
     folder = tmp_path_factory.mktemp("photos")
     whole = skimage.data.astronaut()
     places = [(y, x) for y in range(0, 488, 48) for x in range(0, 488, 48)]
     pieces = np.stack([whole[y : y + SIDE, x : x + SIDE] for y, x in places])
     np.save(folder / "training-00000.npy", pieces)
-    np.save(folder / "training-labels.npy", np.zeros(len(pieces), np.int64))
+    np.save(folder / "training-input-00000.npy", np.abs(np.diff(pieces, axis=2, append=pieces[:, :, -1:])))
+    np.save(folder / "training-labels.npy", np.arange(len(pieces)) * 2 // len(pieces))
     return folder
 
 
@@ -95,7 +100,7 @@ def test_a_resume_at_any_step_ends_in_the_same_bits(network: str, task: str, pre
     assert [state.images for state in whole] == [8, 16, 24, 32, 40, 48]
     # It goes on from before the discriminator has learned anything, and from after.
     moments = [any(name.startswith("adam_discriminator/") for name in state.tensors) for state in whole]
-    assert moments == [False, False, False, True, True, True]
+    assert moments == ([False] * 3 if task != "restyle" else [True] * 3) + [True] * 3
     for state in whole[:-1]:
         assert same(states(chosen, split, execution, state)[-1], whole[-1])
 
@@ -125,9 +130,9 @@ def test_a_discriminator_that_rests_is_not_run_and_stays_as_it_is(
     calls: list[int] = []
     features = PatchDiscriminator.features
 
-    def counted(self: PatchDiscriminator, image: Tensor) -> list[Tensor]:
+    def counted(self: PatchDiscriminator, image: Tensor, inputs: Inputs) -> list[Tensor]:
         calls.append(len(image))
-        return features(self, image)
+        return features(self, image, inputs)
 
     monkeypatch.setattr(PatchDiscriminator, "features", counted)
     before: dict[str, Tensor] = {}

@@ -96,10 +96,28 @@ def test_brightness_is_kept_by_colours() -> None:
     assert np.abs(made @ luma - given @ luma).max() <= 1
 
 
-def test_every_pixel_is_told() -> None:
+@pytest.mark.parametrize("times", [3, 7])
+def test_colours_are_made_at_the_size_they_were_learned_at(times: int) -> None:
+    """A network that learned from pictures of 48 pixels sees a large one as small as that."""
+    model, given = published("unet", Colorize()), picture(48, 64).mean(2, keepdims=True).astype(np.uint8)
+    made = in_windows(model, given)
+    larger = in_windows(model, given.repeat(times, 0).repeat(times, 1))
+    assert larger.shape == (48 * times, 64 * times, 3)
+    # Blue less red, in the middle of each pixel: brightness counts in neither.
+    middle = larger[times // 2 :: times, times // 2 :: times].astype(int)
+    colour, enlarged = (np.diff(image[..., [0, 2]], axis=2).astype(float) for image in (made.astype(int), middle))
+    assert np.ptp(colour) > 20
+    assert np.corrcoef(colour.ravel(), enlarged.ravel())[0, 1] > 0.95
+    grey = in_windows(model, given.repeat(times, 0).repeat(times, 1), strength=0)
+    assert (grey == given.repeat(times, 0).repeat(times, 1)).all()
+
+
+@pytest.mark.parametrize("task", [Restore(), Colorize()], ids=lambda task: task.name)
+def test_every_pixel_is_told(task: Any) -> None:
     told: list[int] = []
-    in_windows(published("unet", Restore()), picture(37, 91), side=16, done=told.append)
-    assert sum(told) == 37 * 91
+    in_windows(published("unet", task), picture(37, 91), side=16, done=told.append)
+    in_windows(published("unet", task), picture(300, 91), side=64, done=told.append)
+    assert sum(told) == (37 + 300) * 91
 
 
 def test_a_mask_is_asked_for_and_refused() -> None:

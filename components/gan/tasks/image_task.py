@@ -1,0 +1,120 @@
+"""What every image task says: what it shows of images, what it is laid on, and how a network's output is laid on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..options import ImageFormat
+
+Origin = Literal["image", "partner", "other"]
+
+
+class ImageTask(ABC):
+    """A way from real images to what a network is given of them, and from what it returns to images.
+
+    Images are (B, C, H, W) in [-1, 1], and conditions (B, K, h, w) with H = scale * h and W = scale * w.
+
+    Attributes:
+        scale: how many times larger the image is than its condition.
+        reach: pixels of the condition to each side that the baseline looks at.
+        origin: where a condition comes from: of the image itself, of the data as its partner, or it is an image of
+            another class, so that there is no original to compare with.
+        judged_with_input: whether the discriminator sees the condition beside the image.
+        latent: size of the latent that a network is given beside the condition.
+    """
+
+    scale = 1
+    reach = 0
+    origin: Origin = "image"
+    judged_with_input = False
+    latent = 0
+
+    def check(self, image: ImageFormat) -> None:
+        """Check that the task can be done with such images.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if image.height % self.scale or image.width % self.scale:
+            raise UserError(
+                f"images of {image.width}x{image.height} are no {self.scale} times larger ones: "
+                f"set preprocess.resolution to a multiple of {self.scale}"
+            )
+
+    def given(self, channels: int) -> int:
+        """Return how many channels the condition has of an image with so many."""
+        return channels
+
+    def corrected(self, channels: int) -> int:
+        """Return how many channels a network's output has for an image with so many."""
+        return channels
+
+    def classes(self, image: ImageFormat) -> int:
+        """Return how many classes the networks are told apart; 0 where they are told none."""
+        return 0
+
+    def numbers(self, image: ImageFormat) -> int:
+        """Return how many uniform numbers `degrade` takes for each image."""
+        return 0
+
+    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
+        """Return the condition that a real image is to be made from, by uniform numbers u (B, numbers) in [0, 1).
+
+        Of tasks of the origin `image` alone; the others have their conditions from the data.
+        """
+        raise NotImplementedError
+
+    def condition(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the condition of a picture (B, C, h, w) as a user has it; 1 in `mask` (B, 1, h, w) is to be repainted.
+
+        Raises:
+            UserError: there is a mask, which only repairs have.
+        """
+        if mask is not None:
+            raise UserError("only a model that repairs pictures takes a mask")
+        return picture
+
+    def hidden(self, condition: Tensor) -> Tensor:
+        """Return the condition without what the network must not see; what is hidden already stays as it is."""
+        return condition
+
+    @abstractmethod
+    def baseline(self, condition: Tensor) -> Tensor:
+        """Return the image that is made without a network; of a condition of which is hidden what must be."""
+
+    def shown(self, condition: Tensor) -> Tensor:
+        """Return the condition as a person sees it, in the size and channels of the image."""
+        return self.baseline(condition)
+
+    def compose(self, output: Tensor, condition: Tensor) -> Tensor:
+        """Return the image in [-1, 1]: the baseline of `condition`, corrected by a network's `output` (B, ..., H, W).
+
+        Beyond the range the gradient is that within, so that what left it can come back.
+        """
+        made = self.baseline(condition) + output
+        return straight_through(made, made.clamp(-1, 1))
+
+    def difference(self, made: Tensor, real: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean absolute difference of each image to its original, where the task may change it: (B,)."""
+        return (made - real).abs().mean((1, 2, 3))
+
+
+def straight_through(made: Tensor, kept: Tensor) -> Tensor:
+    """Return `kept`, with the gradient of `made`."""
+    result: Tensor = _StraightThrough.apply(made, kept.detach())
+    return result
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, made: Tensor, kept: Tensor) -> Tensor:
+        return kept.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

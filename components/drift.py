@@ -18,10 +18,10 @@ from .gan.dataset import Pixels
 from .gan.errors import DamagedError, NotThereError, UserError
 from .gan.options import ImageFormat, Options
 from .gan.tasks.options import AnyTask
-from .ingest.decoding import PartTable, make_part
 from .ingest.duplicates import groups_of, near_pairs
 from .ingest.formats import find_raw_images
 from .ingest.inbox.inbox import arrived
+from .ingest.part_tables import PartTable, make_part
 from .ingest.parts import read, thinned
 from .measures.distances import Features
 from .measures.two_sample import one_of_each, two_sample
@@ -200,7 +200,7 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
         source = find_raw_images(scratch / "new", scratch, PART, options)
         parts = thinned(source, params.drift.max_images)
         made = tasks.run_parts(partial(make_part, options=options), read, parts)
-        found = [one_of_each_file(table, pixels) for table, pixels in made if pixels.shape[3] == image.channels]
+        found = [one_of_each_file(table, pixels) for table, pixels, _ in made if pixels.shape[3] == image.channels]
         pixels, signatures = (np.concatenate(column) for column in zip(*found, strict=True)) if found else _NOTHING
         # Of a burst one image too: what is nearly the same says the same again.
         groups = groups_of(near_pairs(signatures), len(signatures)) if len(signatures) else np.empty(0, np.int64)

@@ -17,14 +17,14 @@ import numpy.typing as npt
 from .gan.errors import UserError
 from .gan.options import ImageFormat
 from .ingest.class_sizes import counted, large_enough, with_every_class
-from .ingest.decoding import PartTable
 from .ingest.duplicates import Index, groups_of, near_pairs
-from .ingest.equal import first_of_equal, first_of_equal_photos, firsts, repeated_pieces, rivals_of
+from .ingest.equal import first_of_equal, first_of_equal_photos, firsts, repeated_pieces, rivals_of, same_in_pairs
 from .ingest.formats import find_raw_images
 from .ingest.part_files import load_signatures, load_table, make_parts, settled_bits
+from .ingest.part_tables import PartTable
 from .ingest.parts import Source
 from .ingest.rejections import of_pieces, rejected_of
-from .ingest.shards import write_rows, write_shards
+from .ingest.shards import INPUTS, write_rows, write_shards
 from .ingest.splits import SPLIT_NAMES, Known, Named, Shares, decide, file_pairs, files_of
 from .ingest.summary import summary
 from .workspace.artifacts import Dataset, Key
@@ -91,10 +91,12 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
         # All pieces of a photo have its signature.
         shown = firsts(files) if patches else np.arange(len(files))
         near = shown[near_pairs(signatures[shown] if patches else signatures)]
-    copies = np.stack([first_of, np.arange(len(first_of))], 1)[~distinct]
+    together = [file_pairs(files), np.stack([first_of, np.arange(len(first_of))], 1)[~distinct], near]
+    if source.pairs:
+        together += _of_one_picture(tables, kept)
     named = Named.of(source, tables)
     shares = Shares(options.holdout, options.development)
-    sides = decide(tables, named, kept, np.concatenate([file_pairs(files), copies, near]), known, shares)
+    sides = decide(tables, named, kept, np.concatenate(together), known, shares)
     rejected = rejected_of(source, tables, first_of, rivals, sides, classes)
     rejected.left_out += of_pieces(source, tables, repeated)
     rejected.write(folder)
@@ -116,9 +118,12 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
         np.save(folder / f"{name}-places.npy", sides.places[mask])
         np.save(folder / f"{name}-groups.npy", sides.groups[mask])
         write_rows(folder / f"{name}-signatures.npy", signatures, mask)
-    write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder)
+    for suffix in ("", INPUTS) if source.pairs else ("",):
+        write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder, suffix)
     mean, std = _mean_std(tables, chosen["training"], shape)
-    image = ImageFormat(height=shape[0], width=shape[1], channels=channels, classes=classes.names)
+    image = ImageFormat(
+        height=shape[0], width=shape[1], channels=channels, classes=classes.names, paired=bool(source.pairs)
+    )
     return {
         "image": image,
         "splits": {split: int(mask.sum()) for split, mask in chosen.items()},
@@ -146,6 +151,24 @@ def _require_any(source: Source, tables: Sequence[PartTable]) -> None:
     raise UserError(
         f"none of {len(told):,} files can be used (the first: {told[0][0]}: {told[0][1]}): put others into data/"
     )
+
+
+def _of_one_picture(tables: Sequence[PartTable], kept: npt.NDArray[np.bool_]) -> list[Index]:
+    """Return pairs (P, 2) of images that have the same target, and of those that have the same input.
+
+    They stand on one side: a network is asked what it makes of inputs that it never saw.
+
+    Raises:
+        UserError: most images have one and the same input, so that no such input would be left.
+    """
+    targets, inputs = same_in_pairs(tables)
+    most, total = int(np.bincount(inputs[kept]).max(initial=0)), int(kept.sum())
+    if most > max(1, total / 2):
+        raise UserError(
+            f"{most:,} of {total:,} pairs have one and the same input, so no input is left that a network could be "
+            "judged by: preprocess.input names the pictures that something is to be made of"
+        )
+    return [np.stack([first, np.arange(len(first))], 1)[first != np.arange(len(first))] for first in (targets, inputs)]
 
 
 def _channels(tables: Sequence[PartTable]) -> int:

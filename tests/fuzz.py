@@ -40,8 +40,9 @@ from PIL import Image
 
 from components.gan.errors import UserError
 from components.gan.weights import read_weights
-from components.ingest.decoding import decoded, look, make_part
+from components.ingest.decoding import decoded, look
 from components.ingest.formats import find_raw_images
+from components.ingest.part_tables import make_part
 from components.ingest.parts import read
 from components.pictures.opening import hush, reads_heic
 from components.provenance.ledger import Ledger
@@ -282,7 +283,7 @@ def read_container(data: Path, scratch: Path) -> None:
     source = find_raw_images(data, scratch, 64, Preprocess(limits=LIMITS))
     assert all(printable(name) == name and reason for name, reason in source.rejected)
     for part in source.parts:
-        table, pixels = make_part(part, read(part), OPTIONS)
+        table, pixels, _ = make_part(part, read(part), OPTIONS)
         assert len(table.rows) == len(pixels)
         assert all(printable(name) == name for name in map(part.name, range(len(part))))
 

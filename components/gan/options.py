@@ -30,8 +30,11 @@ class ImageFormat(Options):
     width: int = Field(ge=4, description="pixels")
     channels: PositiveInt = Field(description="1 grey, 3 RGB, 4 RGBA, or whatever the arrays hold")
     classes: tuple[str, ...] = Field(min_length=1, description="names of the classes, in the order of their labels")
-    paired: Annotated[bool, AddedWith(False)] = Field(
-        False, description="whether each image has an input of the same format, which it is to be made from"
+    # Not written where there are none, so that what describes such images says the same as ever.
+    paired: bool = Field(
+        False,
+        exclude_if=lambda paired: not paired,
+        description="whether each image has an input of the same format, which it is to be made from",
     )
 
     @property

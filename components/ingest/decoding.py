@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..pictures.opening import NotReadError, check_share, hush, opened, upright
+from ..pictures.opening import NotReadError, check_share, opened, upright
 from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened
-from .identity import SIDE, VIEWS, Pixels, Traits, in_8_bits, traits_of, traits_of_array
-from .parts import Part
+from .identity import Pixels, Traits, in_8_bits, traits_of, traits_of_array
 from .patches import patches
 
+Array = npt.NDArray[Any]
 _ARRAY = b"\x93NUMPY"
 # The header of an array of three axes has about a hundred.
 _HEADER_BYTES = 1_000
@@ -26,80 +26,24 @@ _HEADER_BYTES = 1_000
 MOST_BITS = 14
 
 
-class PartTable(NamedTuple):
-    """What became of a part.
+class Given(NamedTuple):
+    """The input of an image (H, W, C) as options ask for it, and what it is whatever they ask for."""
 
-    For each image made: the row of its file, the digest of its pixels (16 bytes), its identity and signature, and for
-    each channel the sums of its pixels and of their squares. And which files were rejected.
-
-    `largest`: the largest value in images of 16 bits, 0 without any; `bits`: how many of these were used.
-    """
-
-    rows: npt.NDArray[np.int32]
-    digests: npt.NDArray[np.uint64]
-    identities: npt.NDArray[np.uint64]
-    signatures: Pixels
-    sums: npt.NDArray[np.int64]
-    squares: npt.NDArray[np.int64]
-    channels: int
-    reasons: dict[int, str]
-    largest: int
-    bits: int
+    pixels: Pixels
+    identity: bytes
 
 
 class Decoded(NamedTuple):
     """One image (H, W, C) as options ask for it, and what it is whatever they ask for.
 
     A piece of a photo has the traits of the photo. `largest`: the largest value of its source where that has 16 bits,
-    else 0.
+    else 0. `given`: its input, of data in pairs.
     """
 
     pixels: Pixels
     traits: Traits
     largest: int = 0
-
-
-def make_part(part: Part, contents: Iterable[bytes | str], options: Preprocess) -> tuple[PartTable, Pixels]:
-    """Decode and fit the images of `part`, whose `contents` come in order; pixels are (n, H, W, C) uint8."""
-    hush()
-    rows: list[int] = []
-    made: list[Decoded] = []
-    reasons: dict[int, str] = {}
-    wanted = options.channels if isinstance(options.channels, int) else None
-    for row, content in enumerate(contents):
-        for image in decoded(content, options, part.shape) if isinstance(content, bytes) else [content]:
-            if isinstance(image, str):
-                reasons[row] = image
-            elif wanted and image.pixels.shape[2] != wanted:
-                reasons[row] = f"{image.pixels.shape[2]} channels, not {wanted}"
-            else:
-                made.append(image)
-                rows.append(row)
-    channels = max((image.pixels.shape[2] for image in made), default=1)
-    packed = np.empty((len(made), *options.shape, channels), np.uint8)
-    keep: list[int] = []
-    digests: list[bytes] = []
-    for index, (pixels, *_) in enumerate(made):
-        if pixels.shape[2] in (1, channels):
-            packed[len(keep)] = pixels
-            keep.append(index)
-            digests.append(digest_of(pixels))
-        else:
-            reasons[rows[index]] = f"{pixels.shape[2]} channels where others have {channels}"
-    packed = packed[: len(keep)]
-    traits = [made[index].traits for index in keep]
-    table = PartTable(
-        np.array(rows, np.int32)[keep],
-        np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2),
-        np.frombuffer(b"".join(each.identity for each in traits), "<u8").reshape(-1, 2),
-        np.stack([each.signature for each in traits]) if traits else np.empty((0, VIEWS, SIDE * SIDE), np.uint8),
-        *_moments(packed),
-        channels,
-        reasons,
-        max((image.largest for image in made), default=0),
-        _bits(options),
-    )
-    return table, packed
+    given: Given | None = None
 
 
 def used_bits(largest: int) -> int:
@@ -108,7 +52,7 @@ def used_bits(largest: int) -> int:
     return bits if largest and bits <= MOST_BITS else 16
 
 
-def _bits(options: Preprocess) -> int:
+def assumed_bits(options: Preprocess) -> int:
     """How many bits of images of 16 are used, before all images were seen: all of them."""
     return 16 if options.bits == "auto" else options.bits
 
@@ -116,16 +60,6 @@ def _bits(options: Preprocess) -> int:
 def digest_of(pixels: Pixels) -> bytes:
     """Return 16 bytes of the hash of an image as options made it."""
     return hashlib.sha256(pixels.tobytes()).digest()[:16]
-
-
-def _moments(images: Pixels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return sums of the values and of their squares (N, C), by histograms: several times faster than sums of int64."""
-    values = np.arange(256)
-    counts = np.empty((len(images), images.shape[3], 256), np.int64)
-    for image, row in zip(images, counts, strict=True):
-        for channel, count in enumerate(row):
-            count[:] = np.bincount(image[:, :, channel].ravel(), minlength=256)
-    return counts @ values, counts @ values**2
 
 
 class Look(NamedTuple):
@@ -153,7 +87,7 @@ def decoded(content: bytes, options: Preprocess, shape: tuple[int, int] | None =
             for piece in patches(image.pixels, image.traits.identity, options):
                 yield image._replace(pixels=piece)
     except Exception as error:
-        yield _reason(error)
+        yield reason_of(error)
 
 
 def _fitting(content: bytes, options: Preprocess, shape: tuple[int, int] | None) -> Iterator[Decoded | str]:
@@ -161,7 +95,7 @@ def _fitting(content: bytes, options: Preprocess, shape: tuple[int, int] | None)
     if shape is not None:
         yield _made(Image.frombytes("L", shape[::-1], content), options)
     elif content.startswith(_ARRAY):
-        yield _array(content, options)
+        yield whole_of(_array(content, options), options).made(options)
     else:
         yield from _pictures(content, options)
 
@@ -172,7 +106,7 @@ def whole_photo(content: bytes, options: Preprocess, shape: tuple[int, int] | No
     try:
         image = next(_fitting(content, whole, shape))
     except Exception as error:
-        return _reason(error)
+        return reason_of(error)
     return image if isinstance(image, str) else image.pixels
 
 
@@ -187,10 +121,10 @@ def look(content: bytes, options: Preprocess, shape: tuple[int, int] | None = No
         with _opened(content, options) as image:
             return Look(image.size, image.mode, getattr(image, "is_animated", False))
     except Exception as error:
-        return _reason(error)
+        return reason_of(error)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return why a file is not used, in half a sentence."""
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels to decode safely"
@@ -226,8 +160,55 @@ def _pictures(content: bytes, options: Preprocess) -> Iterator[Decoded | str]:
 
 def _made(image: Image.Image, options: Preprocess) -> Decoded:
     """Return an upright picture as options ask for it."""
-    fitted, deep = _fitted(_in_mode(image, options), options), image.mode.startswith("I")
-    return Decoded(fitted, traits_of(image), int(np.asarray(image).max()) if deep else 0)
+    return whole_of(image, options).made(options)
+
+
+class Whole(NamedTuple):
+    """A picture before it is made to fit: its channels as one picture, or each of an array by itself."""
+
+    bands: tuple[Image.Image, ...]
+    traits: Traits
+    largest: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.bands[0].size
+
+    def scaled(self, size: tuple[int, int]) -> Whole:
+        """Return it at another (width, height), by Lanczos."""
+        return self._replace(bands=tuple(band.resize(size, Image.Resampling.LANCZOS) for band in self.bands))
+
+    def made(self, options: Preprocess) -> Decoded:
+        fitted = [_fitted(band, options) for band in self.bands]
+        return Decoded(fitted[0] if len(fitted) == 1 else np.concatenate(fitted, 2), self.traits, self.largest)
+
+
+def whole_of(source: Image.Image | Array, options: Preprocess) -> Whole:
+    """Return what a source is, in the mode and with the channels that options ask for."""
+    if isinstance(source, Image.Image):
+        deep = source.mode.startswith("I")
+        return Whole((_in_mode(source, options),), traits_of(source), int(np.asarray(source).max()) if deep else 0)
+    deep = source.dtype != np.uint8
+    bands = (
+        Image.fromarray(np.ascontiguousarray(_in_8_bits(band, options) if deep else band))
+        for band in np.moveaxis(source, 2, 0)
+    )
+    return Whole(tuple(bands), traits_of_array(source), int(source.max()) if deep else 0)
+
+
+def read_source(content: bytes, options: Preprocess) -> Image.Image | Array:
+    """Return the first picture of a file, upright, or the array (H, W, C) that it holds.
+
+    Raises:
+        Exception: whatever decoders and NumPy raise where something is wrong with it.
+    """
+    if content.startswith(_ARRAY):
+        return _array(content, options)
+    with _opened(content, options) as image:
+        picture = upright(image)
+        picture.load()
+        return picture
 
 
 def _large_photo(content: bytes, options: Preprocess) -> Decoded:
@@ -300,21 +281,15 @@ def _channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[1:], shape[0]) if first else shape
 
 
-def _array(content: bytes, options: Preprocess) -> Decoded:
-    """Read a NumPy file, uint16 scaled, and resize each channel by itself."""
+def _array(content: bytes, options: Preprocess) -> Array:
+    """Read a NumPy file, as (H, W, C) of uint8 or uint16."""
     shape, _, _ = _array_header(content, options)
     values = np.load(io.BytesIO(content), allow_pickle=False)
-    values = np.atleast_3d(values if values.shape == shape else np.moveaxis(values, 0, 2))
-    deep = values.dtype != np.uint8
-    bands = [
-        _fitted(Image.fromarray(np.ascontiguousarray(_in_8_bits(band, options) if deep else band)), options)
-        for band in np.moveaxis(values, 2, 0)
-    ]
-    return Decoded(np.concatenate(bands, axis=2), traits_of_array(values), int(values.max()) if deep else 0)
+    return np.atleast_3d(values if values.shape == shape else np.moveaxis(values, 0, 2))
 
 
 def _in_8_bits(values: npt.NDArray[np.integer], options: Preprocess) -> Pixels:
-    bits = _bits(options)
+    bits = assumed_bits(options)
     if values.max() >= 2**bits:
         raise ValueError(f"the value {values.max():,}, which is beyond preprocess.bits = {bits}")
     return in_8_bits(values, bits)

@@ -69,7 +69,7 @@ def find_raw_images(data: Path, scratch: Path, size: int, options: Preprocess) -
         if listing.kind in ("zip", "tar"):
             reader.read(listing.path, listing.kind, name)
         elif listing.kind == "Parquet":
-            read_parquet(listing.path, scratch / f"{number}.images", builder, name)
+            read_parquet(listing.path, scratch / f"{number}.images", builder, name, options.input)
         elif listing.kind == "arrays":
             read_arrays(listing.path, scratch / f"{number}.images", builder, name)
     _read_idx(found, kinds, scratch, builder)

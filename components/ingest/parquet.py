@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..gan.errors import UserError
 from ..workspace.text import printable, shortened
 from .names import LABEL_COLUMNS
+from .pair_names import others_of, plain
 from .parts import Builder, Note, in_archive
 from .unpacking import container, grown
 
@@ -34,17 +35,32 @@ def columns_without_images(path: Path) -> list[str] | None:
         return None
 
 
-def read_parquet(path: Path, plain: Path, builder: Builder, archive: str) -> None:
-    """List the images of a Parquet file, whose bytes are laid one after another in the file `plain`."""
+class _Columns(NamedTuple):
+    """Which columns of a table are read: those of images, of which one may hold the inputs of another; and labels."""
+
+    images: tuple[str, ...]
+    label: str | None
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.images, *([self.label] if self.label else [])]
+
+
+def read_parquet(path: Path, laid: Path, builder: Builder, archive: str, given: str | None = None) -> None:
+    """List the images of a Parquet file, whose bytes are laid one after another in the file `laid`.
+
+    Where the column `given` holds the inputs of images, the images of both columns count as lying in folders that are
+    called as the columns.
+    """
     import pyarrow.parquet as pq
 
     with container(path, "a Parquet file"):
         table = pq.ParquetFile(path)
-        image, label = _columns(table.schema_arrow)
-        names = _classes(table.schema_arrow, label)
+        columns = _columns(path, table.schema_arrow, given)
+        names = _classes(table.schema_arrow, columns.label)
         builder.order = names or builder.order
-        _rows(path, table, plain, (image, label), names, builder, archive)
-        unused = [name for name in table.schema_arrow.names if name not in (image, label)]
+        _rows(path, table, laid, columns, names, builder, archive)
+        unused = [name for name in table.schema_arrow.names if name not in columns.names]
         if unused:
             listed = shortened(", ".join(map(printable, unused)))
             builder.note_once(Note(f"not used are the columns {listed} of {printable(path.name)} and its like", False))
@@ -65,11 +81,36 @@ def _image_columns(schema: Any) -> list[str]:
     return [column.name for column in schema if holds_bytes(column.type)]
 
 
-def _columns(schema: Any) -> tuple[str, str | None]:
-    """Return the columns of images and of labels."""
+def image_columns(path: Path) -> list[str]:
+    """Return the columns of image bytes of a Parquet file; none of one that is damaged."""
+    import pyarrow.parquet as pq
+
+    try:
+        return _image_columns(pq.read_schema(path))
+    # Whoever reads it says what is wrong.
+    except Exception:
+        return []
+
+
+def _columns(path: Path, schema: Any, given: str | None) -> _Columns:
+    """Return the columns of images and of labels.
+
+    Raises:
+        UserError: it is not told which column holds what is made of the inputs.
+    """
     images = _image_columns(schema)
-    image = next((name for name in IMAGE_COLUMNS if name in images), images[0])
-    return image, next((name for name in LABEL_COLUMNS if name in schema.names), None)
+    label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+    if given in images:
+        known = [name for name in images if plain(name) in others_of(given)]
+        others = known[:1] or [name for name in images if name != given]
+        if len(others) != 1:
+            listed = shortened(printable(", ".join(others))) or "none"
+            raise UserError(
+                f"preprocess.input is {given}, and {printable(path.name)} must have one other column of image bytes, "
+                f"with what is made of these (it has: {listed}): drop the others"
+            )
+        return _Columns((others[0], given), label)
+    return _Columns((next((name for name in IMAGE_COLUMNS if name in images), images[0]),), label)
 
 
 def _classes(schema: Any, label: str | None) -> list[str] | None:
@@ -85,23 +126,26 @@ def _classes(schema: Any, label: str | None) -> list[str] | None:
 def _rows(
     path: Path,
     table: Any,
-    plain: Path,
-    columns: tuple[str, str | None],
+    laid: Path,
+    columns: _Columns,
     names: list[str] | None,
     builder: Builder,
     archive: str,
 ) -> None:
-    """Lay the image bytes in the file `plain`, because rows of Parquet cannot be read singly."""
+    """Lay the image bytes in the file `laid`, because rows of Parquet cannot be read singly."""
     limit = max(_SMALL, builder.limits.growth * path.stat().st_size)
     _check_sizes(path, table.metadata, columns, limit, builder)
-    staged, offset = plain.with_suffix(".tmp"), 0
+    staged, offset = laid.with_suffix(".tmp"), 0
     with staged.open("wb") as file:
-        for row, (value, text) in enumerate(_values(table, *columns)):
+        for row, column, value, text in _values(table, columns):
             several = value if isinstance(value, list) else [value]
             for number, one in enumerate(several):
                 content, inner = (one.get("bytes"), one.get("path")) if isinstance(one, dict) else (one, None)
                 place = f"#{row}" + (f"[{number}]" if len(several) > 1 else "")
-                name = os.fsencode(place + (f" {inner}" if isinstance(inner, str) and inner else ""))
+                if len(columns.images) > 1:
+                    name = os.fsencode(f"{column.replace('/', '_')}/{place}")
+                else:
+                    name = os.fsencode(place + (f" {inner}" if isinstance(inner, str) and inner else ""))
                 known = names is None or (isinstance(text, int) and 0 <= text < len(names))
                 if not content or text is None or not known:
                     why = "has no image bytes" if not content else _NO_LABEL if text is None else "unknown label"
@@ -109,19 +153,19 @@ def _rows(
                     continue
                 if offset + len(content) > limit:
                     raise grown(path, builder.limits)
-                label = None if columns[1] is None else names[text] if names and isinstance(text, int) else str(text)
-                builder.add(plain, name, len(content), offset, label=label, archive=archive)
+                label = None if columns.label is None else names[text] if names and isinstance(text, int) else str(text)
+                builder.add(laid, name, len(content), offset, label=label, archive=archive)
                 offset += file.write(content)
-    staged.replace(plain)
+    staged.replace(laid)
 
 
-def _check_sizes(path: Path, metadata: Any, columns: tuple[str, str | None], limit: int, builder: Builder) -> None:
+def _check_sizes(path: Path, metadata: Any, columns: _Columns, limit: int, builder: Builder) -> None:
     """Refuse what the file itself says would unfold to too much, before any of it is read."""
     size = rows = 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         rows += group.num_rows
         for column in map(group.column, range(group.num_columns)):
-            if column.path_in_schema.partition(".")[0] in columns:
+            if column.path_in_schema.partition(".")[0] in columns.names:
                 size += column.total_uncompressed_size
     if size > limit:
         raise grown(path, builder.limits)
@@ -129,9 +173,12 @@ def _check_sizes(path: Path, metadata: Any, columns: tuple[str, str | None], lim
         raise UserError(f"{printable(path.name)} has {rows:,} rows: raise preprocess.limits.entries")
 
 
-def _values(table: Any, image: str, label: str | None) -> Iterator[tuple[Any, Any]]:
-    """Yield image and label of each row, empty text where the table has no labels."""
-    for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=[name for name in (image, label) if name]):
-        labels = batch.column(label) if label else [None] * len(batch)
-        for value, text in zip(batch.column(image), labels, strict=True):
-            yield value.as_py(), text.as_py() if label else ""
+def _values(table: Any, columns: _Columns) -> Iterator[tuple[int, str, Any, Any]]:
+    """Yield row, column, image and label of all images, empty text where the table has no labels."""
+    row = 0
+    for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns.names):
+        labels = batch.column(columns.label).to_pylist() if columns.label else [""] * len(batch)
+        for place, text in enumerate(labels):
+            for column in columns.images:
+                yield row + place, column, batch.column(column)[place].as_py(), text
+        row += len(batch)

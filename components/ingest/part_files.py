@@ -12,10 +12,11 @@ from tqdm import tqdm
 from ..gan.errors import UserError
 from ..services.cluster import tasks
 from ..workspace.params import Preprocess
-from .decoding import PartTable, make_part, used_bits
+from .decoding import used_bits
 from .identity import VIEWS, Pixels
+from .part_tables import MadePart, PartTable, make_part
 from .parts import Part, Source, read
-from .shards import write_header
+from .shards import INPUTS, part_file, write_header
 
 # So much to decode is worth the start of processes, which share two cores better than threads.
 PROCESS_BYTES = 100 * 2**20
@@ -27,11 +28,11 @@ def make_parts(source: Source, options: Preprocess, scratch: Path) -> None:
         missing = [part for part in source.parts if not _is_made(load_table(scratch, part), options)]
         bar.update(len(source) - sum(map(len, missing)))
         # Contents are read here and travel with the task, so that nodes need not see this disk.
-        encoded = sum(int(part.sizes.sum()) for part in missing if part.shape is None)
+        encoded = sum(part.size for part in missing if part.shape is None)
         work = partial(make_part, options=options)
         made = tasks.run_parts(work, read, missing, processes=encoded > PROCESS_BYTES)
-        for part, (table, pixels) in zip(missing, made, strict=True):
-            _save_part(scratch, part, table, pixels)
+        for part, one in zip(missing, made, strict=True):
+            _save_part(scratch, part, one)
             bar.update(len(part))
 
 
@@ -64,12 +65,15 @@ def settled_bits(source: Source, options: Preprocess, scratch: Path) -> int:
     return bits
 
 
-def _save_part(scratch: Path, part: Part, table: PartTable, pixels: Pixels) -> None:
+def _save_part(scratch: Path, part: Part, made: MadePart) -> None:
     """Pixels first, then the table in one rename: a part is whole as soon as its table is there."""
-    with (scratch / f"part-{part.number:06d}.npy").open("wb") as file:
-        write_header(file, pixels.shape)
-        # Not by NumPy, whose error for a full disk does not say so.
-        file.write(pixels.data)
+    table = made.table
+    for pixels, suffix in ((made.pixels, ""), (made.inputs, INPUTS)):
+        if pixels is not None:
+            with part_file(scratch, part.number, suffix).open("wb") as file:
+                write_header(file, pixels.shape)
+                # Not by NumPy, whose error for a full disk does not say so.
+                file.write(pixels.data)
     reasons = np.frombuffer(json.dumps(table.reasons).encode(), np.uint8)
     staged = scratch / f"part-{part.number:06d}.tmp"
     with staged.open("wb") as file:
@@ -81,7 +85,7 @@ def load_table(scratch: Path, part: Part) -> PartTable | None:
     try:
         with np.load(scratch / f"part-{part.number:06d}.npz", allow_pickle=False) as saved:
             reasons = {int(row): text for row, text in json.loads(saved["reasons"].tobytes()).items()}
-            values = {name: saved[name] for name in ("rows", "digests", "identities", "sums", "squares")}
+            values = {name: saved[name] for name in ("rows", "digests", "identities", "inputs", "sums", "squares")}
             # Of a million images they would take half of the memory there is.
             signatures = np.empty((len(values["rows"]), 0, 0), np.uint8)
             channels, largest, bits = (int(saved[name]) for name in ("channels", "largest", "bits"))

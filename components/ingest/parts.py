@@ -41,7 +41,8 @@ class Part:
     `path` is a folder, below which `names` are files of `sizes` bytes; or a file, where image i lies in `sizes[i]`
     bytes at `offsets[i]`, packed by `methods[i]` from `unpacked[i]` bytes. `shape` is that of bare pixels (height,
     width), for IDX. `archive`: the path of the file below the data that the names lie in, where that counts as a
-    folder. `follow_links`: links in the folder may lead anywhere.
+    folder. `follow_links`: links in the folder may lead anywhere. `inputs`: the pictures that the images belong to in
+    pairs, row by row.
     """
 
     number: int
@@ -56,9 +57,15 @@ class Part:
     shape: tuple[int, int] | None
     archive: str = ""
     follow_links: bool = False
+    inputs: Part | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its images, and of their inputs."""
+        return int(self.sizes.sum()) + (0 if self.inputs is None else self.inputs.size)
 
     def raw_names(self) -> list[bytes]:
         return _split(self.names)
@@ -91,7 +98,7 @@ def _split(names: bytes) -> list[bytes]:
 class Source:
     """Raw images: class names, parts, what cannot be used and what is left out, with reasons, and what was assumed.
 
-    `tables`: those that tell classes.
+    `tables`: those that tell classes. `pairs`: how pictures were put together, of data in pairs.
     """
 
     kind: str
@@ -102,9 +109,20 @@ class Source:
     notes: list[Note] = field(default_factory=list)
     lost: int = 0
     tables: list[str] = field(default_factory=list)
+    pairs: str = ""
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
+
+
+class PairContent(NamedTuple):
+    """What lies at the two places of a pair: the content of a file, or the reason why it cannot be read."""
+
+    target: bytes | str
+    input: bytes | str
+
+
+Content = bytes | str | PairContent
 
 
 class Note(NamedTuple):
@@ -128,6 +146,8 @@ class Builder:
         # How many of those are pictures or labels that somebody may miss.
         self.lost = 0
         self.notes: list[Note] = []
+        # How pictures were put together, of data in pairs.
+        self.pairs = ""
         # Names of classes that images were added with, and the order that a file states for them.
         self.labels: dict[str, int] = {}
         self.order: list[str] | None = None
@@ -253,6 +273,7 @@ def rows_of(part: Part, number: int, keep: Sequence[int], labels: Sequence[int],
         offsets=None if part.offsets is None else part.offsets[keep],
         methods=None if part.methods is None else part.methods[keep],
         unpacked=None if part.unpacked is None else part.unpacked[keep],
+        inputs=None if part.inputs is None else rows_of(part.inputs, number, keep, labels, splits),
     )
 
 
@@ -276,8 +297,17 @@ def thinned(source: Source, count: int) -> list[Part]:
     return chosen
 
 
-def read(part: Part) -> Iterator[bytes | str]:
-    """Yield the content of each image of `part` as it lies there, or the reason why it cannot be read."""
+def read(part: Part) -> Iterator[Content]:
+    """Yield the content of each image of `part` as it lies there, or the reason why it cannot be read; or of pairs."""
+    if part.inputs is None:
+        yield from contents_of(part)
+    else:
+        for target, given in zip(contents_of(part), contents_of(part.inputs), strict=True):
+            yield PairContent(target, given)
+
+
+def contents_of(part: Part) -> Iterator[bytes | str]:
+    """Yield the same of the images alone."""
     if part.offsets is None or part.methods is None or part.unpacked is None:
         for name, size in zip(part.raw_names(), part.sizes.tolist(), strict=True):
             path = os.path.join(os.fsencode(part.path), name)  # noqa: PTH118

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from ..workspace.text import write_table
 from .class_sizes import Classes
-from .decoding import PartTable
 from .duplicates import Index
+from .part_tables import PartTable
 from .parts import Source
 from .splits import LEFT_OUT, Sides
 
 MAX_TABLE = 1_000_000
-SAME_PIXELS, NEARLY_THE_SAME = "same pixels as ", "nearly the same as "
+SAME_PIXELS, NEARLY_THE_SAME, SAME_INPUT = "same pixels as ", "nearly the same as ", "has the same input as "
 OF_A_SMALL_CLASS = "its class has fewer than preprocess.min_class_images images"
 
 
@@ -34,7 +34,7 @@ class Rejected:
     def add(self, name: str, reason: str) -> None:
         if reason.startswith(SAME_PIXELS):
             self.duplicates += 1
-        elif reason.startswith(NEARLY_THE_SAME):
+        elif reason.startswith((NEARLY_THE_SAME, SAME_INPUT)):
             self.between_sides += 1
         elif reason != OF_A_SMALL_CLASS:
             self.unreadable += 1
@@ -55,6 +55,7 @@ def rejected_of(
     """Return the table of all that is left out, in the order of the source."""
     rejected = Rejected(source)
     starts = np.cumsum([0, *(len(table.rows) for table in tables)])
+    inputs = np.concatenate([table.inputs for table in tables])
     out = (first_of != np.arange(len(first_of))) | (rivals >= 0) | (sides.codes == LEFT_OUT) | classes.dropped
 
     def name_of(index: int) -> str:
@@ -68,7 +69,9 @@ def rejected_of(
             return f"{SAME_PIXELS}{name_of(int(first_of[index]))}"
         if classes.dropped[index]:
             return OF_A_SMALL_CLASS
-        return f"{NEARLY_THE_SAME}{name_of(sides.rivals[index])}, which stands on another side"
+        rival = sides.rivals[index]
+        same = inputs.shape[1] and (inputs[index] == inputs[rival]).all()
+        return f"{SAME_INPUT if same else NEARLY_THE_SAME}{name_of(rival)}, which stands on another side"
 
     for part, table, start in zip(source.parts, tables, starts[:-1], strict=True):
         found = {int(table.rows[i]): int(start + i) for i in np.flatnonzero(out[start : start + len(table.rows)])}

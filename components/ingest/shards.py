@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from .identity import Pixels
 
+# What stands in the names of files of inputs.
+INPUTS = "-input"
 SHARD_BYTES = 256 * 2**20
 # Rows of a table that are copied at a time.
 _ROWS = 2**16
@@ -34,18 +36,27 @@ def write_shards(
     shape: tuple[int, int, int],
     scratch: Path,
     folder: Path,
+    suffix: str = "",
 ) -> None:
-    """Copy the chosen images of all parts to shards of at most SHARD_BYTES."""
+    """Copy the chosen images of all parts, or with the suffix INPUTS their inputs, to shards of at most SHARD_BYTES."""
     per_shard = max(1, SHARD_BYTES // math.prod(shape))
     # Plain files: a memory map that outgrows the disk kills the process instead of raising.
-    writers = {split: _ShardWriter(folder, split, per_shard, int(mask.sum()), shape) for split, mask in chosen.items()}
+    writers = {
+        split: _ShardWriter(folder, f"{split}{suffix}", per_shard, int(mask.sum()), shape)
+        for split, mask in chosen.items()
+    }
     start = 0
     for number, length in enumerate(tqdm(lengths, desc="pack", unit="part", disable=None, leave=False)):
-        part = np.load(scratch / f"part-{number:06d}.npy", allow_pickle=False)
+        part = np.load(part_file(scratch, number, suffix), allow_pickle=False)
         for split, mask in chosen.items():
             pixels = part[mask[start : start + length]]
             writers[split].add(np.broadcast_to(pixels, (len(pixels), *shape)))
         start += length
+
+
+def part_file(scratch: Path, number: int, suffix: str) -> Path:
+    """Return where the pixels of a part lie until they are packed."""
+    return scratch / f"part-{number:06d}{suffix}.npy"
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

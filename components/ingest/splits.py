@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from ..gan.errors import DamagedError, NotThereError
 from ..workspace.artifacts import Dataset
-from .decoding import PartTable, digest_of
+from .decoding import digest_of
 from .duplicates import Index, groups_of
+from .part_tables import PartTable
 from .parts import BY_CONTENT, DEVELOPMENT, HOLDOUT, TRAINING, Source
 
 Codes = npt.NDArray[np.uint8]

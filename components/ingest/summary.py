@@ -18,6 +18,8 @@ def summary(source: Source) -> list[str]:
     """Return the lines of the block: kinds, classes, splits, what is left out and why, and what was assumed."""
     lines = [f"{'images':<13}{len(source):,} ({source.kind})", f"{'classes':<13}{_classes(source)}"]
     lines.append(f"{'splits':<13}{_splits(source)}")
+    if source.pairs:
+        lines.append(f"{'pairs':<13}{source.pairs}")
     lines += _reasons("left out", source.left_out)
     lines += _reasons("not usable", source.rejected)
     lines += [f"{'assumed' if note.guess else 'not used':<13}{note.text}" for note in source.notes]

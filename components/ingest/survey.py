@@ -30,9 +30,10 @@ from ..pictures.opening import hush, is_heic, reads_heic
 from ..workspace.params import Preprocess
 from ..workspace.text import printable
 from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
-from .decoding import decoded, look, used_bits
+from .decoding import used_bits
 from .formats import find_raw_images
-from .parts import HOLDOUT, Source, read, thinned
+from .pair_decoding import images_of, look_at
+from .parts import HOLDOUT, Content, Source, read, thinned
 from .summary import class_counts, summary
 
 LOOKED_AT = 3_000
@@ -78,7 +79,7 @@ class Survey:
     largest: int = 0
     held_out: int | None = None
     distinct: list[Distinct] = field(default_factory=list)
-    samples: list[tuple[bytes, tuple[int, int] | None]] = field(default_factory=list)
+    samples: list[tuple[Content, tuple[int, int] | None]] = field(default_factory=list)
 
     @property
     def labelled(self) -> bool:
@@ -129,9 +130,8 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
         _contents(source), desc="look at images", unit="img", disable=None, leave=False
     ):
         found.looked_at += 1
-        looked = content if isinstance(content, str) else look(content, options, shape)
-        made = content if isinstance(content, str) else next(decoded(content, options, shape))
-        if isinstance(looked, str) or isinstance(made, str) or isinstance(content, str):
+        looked, made = look_at(content, options, shape), next(images_of(content, options, shape))
+        if isinstance(looked, str) or isinstance(made, str):
             found.broken.append((name, made if isinstance(made, str) else str(looked)))
             unreadable[label] += 1
             continue
@@ -144,7 +144,7 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
         found.sizes[looked.size] += 1
         found.modes[looked.mode] += 1
         found.animated += looked.animated
-        found.heic |= is_heic(content)
+        found.heic |= isinstance(content, bytes) and is_heic(content)
         if len(found.samples) < SHEET_IMAGES and found.looked_at % every == 0:
             found.samples.append((content, shape))
     if found.looked_at == found.images:
@@ -159,7 +159,7 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
     return found
 
 
-def _contents(source: Source) -> Iterator[tuple[str, str, tuple[int, int] | None, bytes | str]]:
+def _contents(source: Source) -> Iterator[tuple[str, str, tuple[int, int] | None, Content]]:
     """Yield name, class, shape and bytes of some files."""
     for part in thinned(source, LOOKED_AT):
         for row, content in enumerate(read(part)):
@@ -169,7 +169,7 @@ def _contents(source: Source) -> Iterator[tuple[str, str, tuple[int, int] | None
 def sample_sheet(found: Survey, proposal: Proposal) -> Image.Image:
     """Return some of the images as the networks will see them."""
     options = Preprocess(**{"bits": used_bits(found.largest), **proposal.params["preprocess"]})
-    made = (next(decoded(content, options, shape)) for content, shape in found.samples)
+    made = (next(images_of(content, options, shape)) for content, shape in found.samples)
     tiles = [to_image(image.pixels).convert("RGB") for image in made if not isinstance(image, str)]
     factor = max(1, 96 // max(options.shape))
     height, width = (side * factor for side in options.shape)

@@ -27,6 +27,15 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
 
+    def column(self, name: str) -> int | None:
+        """Return the place of the column of this name, in whatever letters."""
+        names = [column.strip().replace(" ", "_").casefold() for column in self.columns]
+        return names.index(name.casefold()) if name.casefold() in names else None
+
+    def without(self, column: int) -> Table:
+        rows = [[*row[:column], *row[column + 1 :]] for row in self.rows]
+        return Table([*self.columns[:column], *self.columns[column + 1 :]], rows)
+
 
 def parsed(name: str, read: Callable[[], bytes]) -> Table | str:
     """Return the columns of a text, or why there are none."""

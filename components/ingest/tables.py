@@ -133,8 +133,8 @@ class _Listing(NamedTuple):
     scope: str
 
 
-def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int) -> Tables:
-    """Read what `texts` tell of the images at `paths`."""
+def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int, without: str | None = None) -> Tables:
+    """Read what `texts` tell of the images at `paths`; nothing of the column `without`, which names their inputs."""
     tables, images = Tables(), Images(paths)
     listings = []
     for text in sorted(texts, key=_rank):
@@ -151,6 +151,8 @@ def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int) ->
         if isinstance(table, str):
             tables.left[text.name] = table
             continue
+        if without is not None and (column := table.column(without)) is not None:
+            table = table.without(column)
         folder = text.name.rpartition("/")[0]
         scope = f"{folder}/" if folder and any(path.startswith(f"{folder}/") for path in paths) else ""
         if (listing := _listing(text.name, table, scope, images, tables)) is not None:

@@ -180,7 +180,9 @@ def _detail(found: Survey) -> _Detail:
 
 def _some(found: Survey, count: int) -> Iterator[tuple[bytes, tuple[int, int] | None]]:
     """Yield the contents of some images, evenly over all."""
-    yield from found.samples[:: max(1, len(found.samples) // count)][:count]
+    for content, shape in found.samples[:: max(1, len(found.samples) // count)][:count]:
+        assert isinstance(content, bytes)
+        yield content, shape
 
 
 def _side(found: Survey, reduce: int, largest: int) -> int:

@@ -19,6 +19,7 @@ from ..workspace.text import printable, shortened, shown
 from .layout import MASKS, Layout, class_in_name, read_layout
 from .masks import masks_beside
 from .names import piece_name
+from .pairing import with_inputs
 from .parts import BY_CONTENT, DEVELOPMENT, HOLDOUT, NO_LABEL, Builder, Note, Part, Source, natural, rows_of
 from .tables import Tables, Text, read_tables
 
@@ -41,6 +42,10 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
         for text in texts:
             builder.leave_out(text.name, _of_pixels(text) or "a text or table without images beside it")
         raise UserError(_nothing(builder))
+    if options.halves:
+        builder.pairs = f"two halves of each picture, of which the {options.input} one is the input"
+    elif options.input is not None:
+        parts = with_inputs(parts, texts, builder, options.input)
     folders = Counter(path.rpartition("/")[0] for part in parts for path in part.paths())
     archives = sorted({piece_name(part.archive) for part in parts if part.archive})
     layout = read_layout(folders, _Names(parts), options.labels, options.splits == "auto", archives)
@@ -115,7 +120,7 @@ def _tables(
     # Masks have the names of their pictures.
     masks = {folder for folder, placed in layout.placed.items() if placed.why.startswith(MASKS)}
     paths = [path for part in parts for path in part.paths() if path.rpartition("/")[0] not in masks]
-    tables = read_tables(asked, paths, options.limits.file_bytes)
+    tables = read_tables(asked, paths, options.limits.file_bytes, options.input)
     if tables.used and not tables.labelled:
         tables.notes.append(
             Note(
@@ -292,7 +297,9 @@ class _Placing:
         notes = [*builder.notes, *self._tables.notes, *self._layout.notes, *_alike(classes)]
         names = tuple(name or "image" for name in classes)
         tables = sorted({told.table for told in self._tables.told.values() if told.label is not None})
-        return Source(kind, names, sorted_parts, builder.rejected, builder.left_out, notes, builder.lost, tables)
+        return Source(
+            kind, names, sorted_parts, builder.rejected, builder.left_out, notes, builder.lost, tables, builder.pairs
+        )
 
 
 def _alike(classes: Sequence[str]) -> list[Note]:

@@ -96,6 +96,11 @@ class Preprocess(Options):
     )
     background: Literal["white", "black"] = Field("white", description="behind transparent pixels, and of added bars")
     frames: Literal["first", "all"] = Field("first", description="which images of an animation or of many pages")
+    input: Annotated[str | None, Field(min_length=1, max_length=200), AddedWith(None)] = Field(
+        None,
+        description="of pictures in pairs, the input: left or right, the half of each picture that it is; or the name "
+        "of the folder or column that holds it; null: no pairs",
+    )
     holdout: float = Field(0.2, gt=0, lt=1, description="share of the images that training never sees")
     development: Annotated[float, AddedWith(0.05)] = Field(
         0.05, ge=0, lt=1, description="share of the rest by which checkpoints and sweeps are judged, not trained on"
@@ -133,11 +138,18 @@ class Preprocess(Options):
     def _cuts_single_pictures(self) -> Self:
         if self.fit == "patches" and self.frames == "all":
             raise ValueError("fit: patches cuts one picture of each file: set frames to first")
+        if self.input is not None and self.frames == "all":
+            raise ValueError("input pairs one picture of each file: set frames to first")
         if self.fit != "patches" and self.reduce > 1:
             raise ValueError(
                 f"reduce is for fit: patches, and fit: {self.fit} scales to the resolution as it is: set it to 1"
             )
         return self
+
+    @property
+    def halves(self) -> bool:
+        """Whether each picture is a pair side by side."""
+        return self.input in ("left", "right")
 
     @property
     def shape(self) -> tuple[int, int]:

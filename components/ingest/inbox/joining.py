@@ -25,7 +25,7 @@ from ..formats import find_raw_images
 from ..kinds import FOREIGN, Kind
 from ..layout import Layout, class_in_name, read_layout
 from ..names import stem
-from ..parts import BY_CONTENT, HOLDOUT, TRAINING, Builder, Source, read
+from ..parts import BY_CONTENT, HOLDOUT, TRAINING, Builder, Source, contents_of
 from ..split_names import role_of
 from ..summary import class_counts
 from ..tables import Images
@@ -197,6 +197,8 @@ class Joining:
     def _pictures_of(self, files: Mapping[str, Path]) -> Iterator[Piece | str]:
         """Yield the pictures of archives under the names that they have in the data, by their classes."""
         assert self._source is not None
+        if self._source.pairs:
+            raise NotJoinedError("the data are pairs of pictures in folders: unpack it into these folders")
         if self._source.tables:
             table = printable(self._source.tables[0])
             raise NotJoinedError(f"the classes of the data stand in {table}: unpack it, and add rows for its pictures")
@@ -219,7 +221,7 @@ class Joining:
         yield from (f"{name}: {why}" for name, why in source.rejected)
         for part in source.parts:
             names = part.raw_names()
-            for row, content in enumerate(read(part)):
+            for row, content in enumerate(contents_of(part)):
                 label, split = source.classes[int(part.labels[row])], int(part.splits[row])
                 home = homes.of(label, split)
                 if isinstance(content, str):

@@ -1,0 +1,279 @@
+"""Which pictures belong together in pairs: by the names of their folders and files, or by a table."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ..gan.errors import UserError
+from ..workspace.text import printable, shortened
+from .names import piece_name, stem
+from .pair_names import LOOSER, Key, key_of, others_of, plain, stands_on, without_split
+from .parts import Builder, Part, rows_of
+from .table_files import Table, parsed
+from .tables import Images, Text, column_of_names
+
+_NOT_ON_A_SIDE = "lies neither with the inputs nor with the targets"
+
+
+class Place(NamedTuple):
+    """Where a picture lies: the number of its part, and its row there."""
+
+    part: int
+    row: int
+
+
+class _Picture(NamedTuple):
+    """A picture by its names: its folders, of which an archive is one, its file, and its own archive."""
+
+    place: Place
+    folders: tuple[str, ...]
+    name: str
+    raw: tuple[str, ...]
+
+
+Pairs = Mapping[Place, Sequence[Place]]
+
+
+def with_inputs(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, side: str) -> list[Part]:
+    """Return the targets among the pictures of `parts`, each with its input; `side` names where the inputs are.
+
+    What has no partner is rejected.
+
+    Raises:
+        UserError: nothing here has that name, or there is no pair.
+    """
+    found = _by_table(parts, texts, builder, side) or _by_folders(parts, builder, side)
+    return _regrouped(parts, found)
+
+
+# --- by a table ---
+
+
+def _by_table(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, side: str) -> Pairs | None:
+    """Return the pairs that the first table with a column of this name states; None where there is none."""
+    for text in sorted(texts, key=lambda text: text.name):
+        if text.size > builder.limits.file_bytes:
+            continue
+        table = parsed(text.name, text.read)
+        if not isinstance(table, str) and (column := table.column(side)) is not None:
+            return _stated(parts, text.name, table, column, builder)
+    return None
+
+
+def _stated(parts: Sequence[Part], name: str, table: Table, column: int, builder: Builder) -> Pairs:
+    by_path = {path: Place(n, row) for n, part in enumerate(parts) for row, path in enumerate(part.paths())}
+    images, folder = Images(by_path), name.rpartition("/")[0]
+    scope = f"{folder}/" if folder and any(path.startswith(f"{folder}/") for path in by_path) else ""
+    targets = table.without(column)
+    of = column_of_names(targets, scope, images.found)
+    if of is None:
+        raise UserError(
+            f"{printable(name)} has a column {shortened(printable(table.columns[column]))} of inputs, but no column "
+            "that names the pictures to be made of them: add one called path"
+        )
+    pairs: dict[Place, list[Place]] = defaultdict(list)
+    used: set[str] = set()
+    for row, names in zip(table.rows, targets.rows, strict=True):
+        for target in images.found(names[of], scope):
+            used.add(target)
+            given = images.found(row[column], scope)
+            if len(given) == 1:
+                pairs[by_path[target]].append(by_path[given[0]])
+                used.add(given[0])
+            else:
+                written = shortened(printable(row[column].strip()), 60)
+                why = "names several pictures" if given else "is not here"
+                builder.reject(target, f"its input {written!r} {why}" if written else f"{name} states no input for it")
+    for path in by_path:
+        if path not in used:
+            builder.reject(path, f"no row of {name} makes a pair of it")
+    if not pairs:
+        raise UserError(f"{printable(name)} states no pair of pictures that are here: paths are relative to it")
+    count, title = sum(map(len, pairs.values())), shortened(printable(table.columns[column]))
+    builder.pairs = f"{count:,} by {printable(name)}, whose column {title} names the inputs"
+    return pairs
+
+
+# --- by folders ---
+
+
+def _by_folders(parts: Sequence[Part], builder: Builder, side: str) -> Pairs:
+    pictures = [*pictures_of(parts)]
+    other = _other_side(pictures, side)
+    sides: dict[str, dict[Place, Key]] = {side: {}, other: {}}
+    named = {picture.place: picture for picture in pictures}
+    strays = []
+    for picture in pictures:
+        for name in (side, other):
+            at = stands_on(picture.folders, name)
+            if at is not None:
+                sides[name][picture.place] = key_of(_around(picture, at), at, picture.name, name)
+                break
+        else:
+            strays.append(picture)
+    pairs, unclear = matched(sides[side], sides[other], lambda place: named[place].name)
+    _reject_others(parts, builder, sides, (side, other), pairs, unclear)
+    _reject_strays(parts, builder, strays, {key.folded() for key in sides[other].values()})
+    if not pairs:
+        first, second = (
+            shortened(printable("/".join((*named[place].folders, named[place].name))), 60)
+            for place in (next(iter(sides[side])), next(iter(sides[other])))
+        )
+        raise UserError(
+            f"no picture in {printable(side)} has the name of one in {printable(other)} (as {first} and {second}): "
+            "pairs are told by equal names; where none belong together, `ganflow init --task restyle` learns without"
+        )
+    without = sum(map(len, sides.values())) - 2 * len(pairs)
+    builder.pairs = (
+        f"{len(pairs):,} by equal names: inputs in {printable(side)}, what is made of them in {printable(other)}"
+    )
+    if without:
+        builder.pairs += f"; {without:,} pictures have no partner"
+    return {target: [given] for target, given in pairs.items()}
+
+
+def pictures_of(parts: Sequence[Part]) -> Iterator[_Picture]:
+    """Yield all pictures by their names."""
+    for number, part in enumerate(parts):
+        archive = part.archive.split("/") if part.archive else []
+        shown = [*archive[:-1], piece_name(archive[-1])] if archive else []
+        for row, raw in enumerate(part.raw_names()):
+            *folders, name = raw.decode("utf-8", "surrogateescape").split("/")
+            yield _Picture(Place(number, row), (*shown, *folders), name, (*archive, *folders))
+
+
+def _around(picture: _Picture, at: int) -> tuple[str, ...]:
+    """Return the folders of a picture, with the whole name of an archive unless that is the side itself."""
+    return (*picture.raw[:at], picture.folders[at], *picture.raw[at + 1 :])
+
+
+def _other_side(pictures: Sequence[_Picture], side: str) -> str:
+    """Return the name of the folders beside those of the inputs.
+
+    Raises:
+        UserError: nothing is called like the side, or it is not told which folder beside it is meant.
+    """
+    above: set[tuple[str, ...]] = set()
+    exact = any(plain(folder) == plain(side) for picture in pictures for folder in picture.folders)
+    for picture in pictures:
+        if (at := stands_on(picture.folders, side)) is not None:
+            above.add(picture.folders[:at])
+    if not above:
+        folders = Counter(folder for picture in pictures for folder in picture.folders)
+        listed = ", ".join(shortened(printable(name), 40) for name, _ in folders.most_common(6)) or "none"
+        raise UserError(
+            f"preprocess.input is {printable(side)}, and no folder, column or half of pictures has that name (folders "
+            f"here: {listed}): name the one that holds the inputs, or left or right"
+        )
+    beside: Counter[str] = Counter()
+    spelled: dict[str, str] = {}
+    for picture in pictures:
+        for at, folder in enumerate(picture.folders):
+            if picture.folders[:at] in above and stands_on((folder,), side) is None:
+                name = folder if exact else without_split(folder)[1]
+                beside[plain(name)] += 1
+                spelled.setdefault(plain(name), name)
+    known = [name for name in others_of(side) if name in beside]
+    if known:
+        return spelled[max(known, key=lambda name: beside[name])]
+    if len(beside) != 1:
+        listed = ", ".join(shortened(printable(name), 40) for name in [*spelled.values()][:6]) or "none"
+        raise UserError(
+            f"preprocess.input is {printable(side)}, and beside it must lie one folder with the pictures to be made of "
+            f"these (there: {listed}): leave only that there"
+        )
+    return spelled[next(iter(beside))]
+
+
+def matched(
+    inputs: Mapping[Place, Key], targets: Mapping[Place, Key], name_of: Callable[[Place], str]
+) -> tuple[dict[Place, Place], dict[Place, str]]:
+    """Return the input of each target that has one, and why others have none although they share a name."""
+    pairs: dict[Place, Place] = {}
+    unclear: dict[Place, str] = {}
+    used: set[Place] = set()
+    for looser in LOOSER:
+        groups: dict[Key, tuple[list[Place], list[Place]]] = defaultdict(lambda: ([], []))
+        for number, places in enumerate((inputs, targets)):
+            for place, key in places.items():
+                if place not in used:
+                    groups[looser(key)][number].append(place)
+        for given, wanted in groups.values():
+            if not given or not wanted:
+                continue
+            used.update(given, wanted)
+            together = _one_to_one(given, wanted, name_of)
+            if together is None:
+                why = f"{len(given)} inputs and {len(wanted)} targets have its name: which belong together is not told"
+                unclear |= dict.fromkeys((*given, *wanted), why)
+            else:
+                pairs |= together
+    return pairs, unclear
+
+
+def _one_to_one(
+    given: Sequence[Place], wanted: Sequence[Place], name_of: Callable[[Place], str]
+) -> dict[Place, Place] | None:
+    """Return the pairs of pictures of one name; of several, these must have the same endings on both sides."""
+    if len(given) == len(wanted) == 1:
+        return {wanted[0]: given[0]}
+    by_ending = [{_ending(name_of(place)): place for place in places} for places in (given, wanted)]
+    if by_ending[0].keys() != by_ending[1].keys() or len(by_ending[0]) != len(given) or len(given) != len(wanted):
+        return None
+    return {place: by_ending[0][ending] for ending, place in by_ending[1].items()}
+
+
+def _ending(name: str) -> str:
+    return plain(name[len(stem(name)) :])
+
+
+def _reject_others(
+    parts: Sequence[Part],
+    builder: Builder,
+    sides: Mapping[str, Mapping[Place, Key]],
+    names: tuple[str, str],
+    pairs: Mapping[Place, Place],
+    unclear: Mapping[Place, str],
+) -> None:
+    """Reject the pictures of both sides that are in no pair, in their order."""
+    paired = {*pairs, *pairs.values()}
+    for name, other in (names, names[::-1]):
+        for place in sides[name]:
+            if place not in paired:
+                why = unclear.get(place) or f"has no partner: no picture in {printable(other)} has its name"
+                builder.reject(parts[place.part].name(place.row), why)
+
+
+def _reject_strays(parts: Sequence[Part], builder: Builder, strays: Iterable[_Picture], targets: set[Key]) -> None:
+    names = {key.name for key in targets}
+    for picture in strays:
+        shown = parts[picture.place.part].name(picture.place.row)
+        if plain(stem(picture.name)) in names:
+            builder.reject(shown, f"a third picture of the name of a pair: it {_NOT_ON_A_SIDE}")
+        else:
+            builder.leave_out(shown, _NOT_ON_A_SIDE, lost=True)
+
+
+# --- parts of pairs ---
+
+
+def _regrouped(parts: Sequence[Part], pairs: Pairs) -> list[Part]:
+    """Return parts of the targets in their order, each with the part of their inputs."""
+    runs: dict[tuple[int, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for target in sorted(pairs):
+        for given in pairs[target]:
+            rows, inputs = runs[target.part, given.part]
+            rows.append(target.row)
+            inputs.append(given.row)
+    made: list[Part] = []
+    for (of, other), (rows, inputs) in runs.items():
+        images = _rows(parts[of], len(made), rows)
+        made.append(replace(images, inputs=_rows(parts[other], len(made), inputs)))
+    return made
+
+
+def _rows(part: Part, number: int, rows: list[int]) -> Part:
+    return rows_of(part, number, rows, part.labels[rows].tolist(), part.splits[rows].tolist())

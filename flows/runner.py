@@ -103,7 +103,7 @@ def _check_size(params: Params) -> None:
 
     height, width = params.preprocess.shape
     # How many channels and classes there are only the data tell; whether a size can be made does not depend on them.
-    image = ImageFormat(height=height, width=width, channels=3, classes=("any",))
+    image = ImageFormat(height=height, width=width, channels=3, classes=("one", "other"), paired=True)
     parameter_counts(params.train.network, image, params.train.task)
 
 

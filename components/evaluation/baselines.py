@@ -13,8 +13,10 @@ from torch import Tensor
 from ..gan.dataset import Pixels, Split, to_image, to_pixels, to_signed
 from ..gan.tasks import wear
 from ..gan.tasks.image_tasks import ImageTask
-from ..gan.tasks.options import AnyTask, Colorize, Restore, SuperResolve
+from ..gan.tasks.options import AnyTask, Colorize, Restore, Restyle, SuperResolve, Translate
 from ..workspace.scores import Images
+from .nearest import Nearest
+from .recolouring import Recoloured
 
 # Images from which is learned how bright what colour is, and levels of brightness that are told apart.
 LEARNED_FROM = 2_000
@@ -46,6 +48,10 @@ def baselines(options: AnyTask, task: ImageTask, training: Split) -> dict[Images
             return {"grey": own, "brightness_colours": coloured}
         case Restore():
             return {"input": own, "sharpened": lambda given: _each(to_pixels(given), _sharpened)}
+        case Translate():
+            return {"input": own, "reinhard": Recoloured.like(training).given, "nearest": Nearest(training).given}
+        case Restyle():
+            return {"input": own}
     return {"fill": own}
 
 

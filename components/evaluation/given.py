@@ -16,7 +16,7 @@ import torch
 
 from ..gan.dataset import Pixels, Split, to_pixels, to_signed
 from ..gan.errors import DamagedError, NotThereError
-from ..gan.sampling import conditions
+from ..gan.sampling import conditions_of
 from ..gan.tasks.image_tasks import Colorizing, ImageTask, Inpainting, task_of
 from ..gan.tasks.options import AnyTask
 from ..measures.distances import Features
@@ -41,7 +41,7 @@ def keep_given(dataset: Dataset, options: AnyTask, workspace: Workspace) -> None
     originals = holdout.pixels(rows)
     seen = originals
     if not isinstance(task, Inpainting):
-        seen = to_pixels(task.baseline(conditions(task, originals, rows.tolist(), dataset.image)))
+        seen = to_pixels(task.baseline(conditions_of(task, holdout, rows, rows.tolist())))
     features = net_of(dataset, workspace).read(seen).features
     with staging(folder) as staged:
         np.save(staged / _FILE, features.astype(np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -15,19 +15,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..gan.dataset import Pixels, Split, to_pixels
-from ..gan.sampling import conditions
+from ..gan.sampling import conditions_of
 from ..gan.tasks.image_tasks import ImageTask, task_of
 from ..measures.features import FeatureNet
 from ..measures.fidelity import squared_errors
 from ..measures.intervals import Values
 from ..measures.perceptual import perceptual_distance
+from ..measures.transparency import pixels_over_grey
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Dataset, Evaluation, Model
 from ..workspace.chosen_nets import nets_of_other_seeds
 from ..workspace.params import Promote
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
-from .baselines import baselines
+from .baselines import Baseline, baselines
 from .comparison import Comparison, weights_of_nets
 from .contenders import held_rows, load_rival, nets_of
 from .looks import Look, take
@@ -129,11 +130,12 @@ class TaskEvidence:
         own, seeing = load_published(model.folder, "the model"), (nets.main, *others)
         named = hashlib.sha256(" ".join(net.sha256 for net in seeing).encode() + alone.rows.tobytes()).hexdigest()[:16]
         look = take(own.id, rival.id, evaluation.holdout, named, workspace)
-        makers: dict[str, Callable[[Tensor], Pixels]] = {
-            "challenger": lambda given: made_of(own, given),
-            "champion": lambda given: made_of(rival, given),
+        others_of = baselines(model.training.task, alone.task, training)
+        makers: dict[str, Callable[[Tensor, Sequence[int], Rows], Pixels]] = {
+            "challenger": partial(made_of, own),
+            "champion": partial(made_of, rival),
+            **{name: partial(_without_network, make) for name, make in others_of.items()},
         }
-        makers.update(baselines(model.training.task, alone.task, training).items())
         errors, shown = _measured(alone, makers, seeing, look.first_seed)
         challenger, theirs = errors.pop("challenger"), errors.pop("champion")
         return replace(alone, shown=shown, challenger=challenger, baselines=errors, champion=theirs, look=look)
@@ -222,6 +224,10 @@ def _as_evaluated(evaluation: Evaluation, dataset: Dataset, at: Rows) -> _Evalua
     return _Evaluated(shown, errors(""), {name: errors(f"_{name}") for name in names})
 
 
+def _without_network(make: Baseline, given: Tensor, seeds: Sequence[int], labels: Rows) -> Pixels:
+    return make(given)
+
+
 def _some(count: int) -> Rows:
     """Return which of so many images are shown, evenly over them."""
     return np.unique(np.linspace(0, count - 1, min(count, SHOWN)).round().astype(np.int64))
@@ -229,7 +235,7 @@ def _some(count: int) -> Rows:
 
 def _measured(
     evidence: TaskEvidence,
-    makers: Mapping[str, Callable[[Tensor], Pixels]],
+    makers: Mapping[str, Callable[[Tensor, Sequence[int], Rows], Pixels]],
     nets: Sequence[FeatureNet],
     first_seed: int,
 ) -> tuple[dict[str, Errors], Shown]:
@@ -242,14 +248,15 @@ def _measured(
         for start in range(0, len(rows), PART):
             index = rows[start : start + PART]
             originals = holdout.pixels(index)
-            given = conditions(task, originals, [first_seed + int(row) for row in index], image)
+            seeds = [first_seed + int(row) for row in index]
+            given = conditions_of(task, holdout, index, seeds)
             here = some[(some >= start) & (some < start + PART)] - start
             pictures = {"given": to_pixels(task.shown(given)), "originals": originals}
             for name, make in makers.items():
-                made = make(given)
-                distances = np.stack([perceptual_distance(net.net, made, originals) for net in nets])
-                found[name].append(Errors(distances, squared_errors(made, originals)))
-                pictures[name] = made
+                pictures[name] = make(given, seeds, holdout.labels[index])
+                made, wanted = pixels_over_grey(pictures[name]), pixels_over_grey(originals)
+                distances = np.stack([perceptual_distance(net.net, made, wanted) for net in nets])
+                found[name].append(Errors(distances, squared_errors(made, wanted)))
             for name, pixels in kept.items():
                 pixels.append(pictures[name][here])
             bar.update(len(index))

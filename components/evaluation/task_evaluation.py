@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..gan.dataset import Pixels, Split, to_pixels, to_signed
 from ..gan.errors import UserError
 from ..gan.inputs import Inputs
 from ..gan.published import Published
-from ..gan.sampling import conditions
+from ..gan.sampling import conditions_of, latents
 from ..gan.tasks.image_tasks import ImageTask, task_of
 from ..gan.tasks.options import AnyTask, Colorize, Inpaint, SuperResolve
 from ..measures.features import FeatureNet
@@ -26,6 +26,7 @@ from ..measures.fidelity import colourfulness, luma, psnr, squared_errors, ssim
 from ..measures.intervals import Estimate, Values, left_out
 from ..measures.metrics import kernel_estimate
 from ..measures.perceptual import layers_of, perceptual_distance
+from ..measures.transparency import pixels_over_grey
 from ..workspace.artifacts import Dataset, Evaluation, Key, Model
 from ..workspace.chosen_nets import load_nets
 from ..workspace.files import staging
@@ -77,8 +78,8 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
     published = load_published(model.folder, "the model")
     rows = np.sort(holdout.spread(options.samples))
     seeds, groups = [options.seed + int(row) for row in rows], groups_of_rows(dataset, rows)
-    makers: dict[Images, Callable[[Tensor], Pixels]] = {"samples": lambda given: made_of(published, given)}
-    makers |= baselines(task_options, task, training)
+    others = baselines(task_options, task, training)
+    makers: tuple[Images, ...] = ("samples", *others)
     parts: dict[Images, list[Measured]] = {name: [] for name in makers}
     with staging(workspace.evaluation) as folder:
         shape = (len(rows), *dataset.image.shape)
@@ -91,12 +92,12 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
             for start in range(0, len(rows), PART):
                 index = rows[start : start + PART]
                 originals = holdout.pixels(index)
-                given = conditions(task, originals, seeds[start : start + PART], dataset.image)
+                numbers = seeds[start : start + PART]
+                given = conditions_of(task, holdout, index, numbers)
                 shown[start : start + PART] = to_pixels(task.shown(given))
-                for name, make in makers.items():
-                    made = make(given)
-                    if name == "samples":
-                        samples[start : start + PART] = made
+                samples[start : start + PART] = made_of(published, given, numbers, holdout.labels[index])
+                for name in makers:
+                    made = samples[start : start + PART] if name == "samples" else others[name](given)
                     parts[name].append(_measured(task_options, task, net, made, originals, given))
                 held.append(_special_of_originals(task_options, originals))
                 bar.update(len(index))
@@ -153,14 +154,20 @@ def groups_of_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray
     return np.asarray(np.unique(groups, axis=0, return_inverse=True)[1].reshape(-1), np.int64)
 
 
-def made_of(model: Published, given: Tensor) -> Pixels:
-    """Return what the model makes of conditions (N, K, h, w): (N, H, W, C)."""
-    return model.images_of(Inputs.without_latent(torch.zeros(len(given), dtype=torch.long), given))
+def made_of(model: Published, given: Tensor, seeds: Sequence[int], labels: npt.NDArray[np.int64]) -> Pixels:
+    """Return what the model makes of conditions (N, K, h, w), of the classes `labels` (N,): (N, H, W, C).
+
+    Where there is a latent, each image has that of its seed.
+    """
+    return model.images_of(Inputs(latents(seeds, model.network.task.latent), torch.from_numpy(labels), given))
 
 
 def _measured(
     options: AnyTask, task: ImageTask, net: FeatureNet, made: Pixels, originals: Pixels, given: Tensor
 ) -> Measured:
+    if made.shape[3] == 4:
+        # By nets that were not trained on transparency, and by people.
+        made, originals = pixels_over_grey(made), pixels_over_grey(originals)
     return Measured(
         squared_errors(made, originals),
         squared_errors(luma(made), luma(originals)),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .dataset import Pixels, to_pixels, to_signed
+from .dataset import Pixels, Split, to_pixels, to_signed
 from .inputs import Inputs
 from .options import ImageFormat
 from .tasks.image_tasks import ImageTask
@@ -44,6 +44,12 @@ def conditions(
         return to_signed(torch.from_numpy(np.ascontiguousarray(inputs)))
     u = [torch.rand(task.numbers(image), generator=generator_for("degrade", seed)) for seed in seeds]
     return task.degrade(to_signed(torch.from_numpy(np.ascontiguousarray(originals))), torch.stack(u))
+
+
+def conditions_of(task: ImageTask, split: Split, index: npt.NDArray[np.int64], seeds: Sequence[int]) -> Tensor:
+    """Return what `task` shows of the images at `index` of a split, see `conditions`."""
+    inputs = split.inputs(index) if task.origin == "partner" else None
+    return conditions(task, split.pixels(index), seeds, split.image, inputs)
 
 
 def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:

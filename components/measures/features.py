@@ -22,6 +22,7 @@ from ..gan.dataset import Pixels, Split, to_signed
 from ..gan.errors import NotThereError
 from ..gan.options import ImageFormat
 from .distances import Features, frechet_distance, kernel_distance
+from .transparency import over_grey
 
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 2e-3
 # Small data sets are seen more often, large ones only in part: a classifier needs some steps, and no more.
@@ -79,12 +80,9 @@ class EfficientNetLite0(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features(self, image: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] -> features (B, 1280). Transparency is laid on white."""
-        channels = image.shape[1]
-        if channels == 4:
-            alpha = (image[:, 3:] + 1) / 2
-            image = image[:, :3] * alpha + (1 - alpha)
-        image = image[:, :3] if channels >= 3 else image[:, :1].expand(-1, 3, -1, -1)
+        """Images (B, C, H, W) in [-1, 1] -> features (B, 1280). Transparency is laid on grey."""
+        image = over_grey(image)
+        image = image[:, :3] if image.shape[1] >= 3 else image[:, :1].expand(-1, 3, -1, -1)
         size = (EFFICIENTNET_SIZE, EFFICIENTNET_SIZE)
         image = F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
         # The net was trained on (value - 127) / 128.

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..gan.errors import UserError
 from ..gan.options import Options
+from .transparency import over_grey
 
 MAX_FEATURES = 16_384
 
@@ -72,7 +73,7 @@ class OnnxNet:
         return OnnxNet, (self.content, self.described)
 
     def features(self, image: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] -> features (B, F). Transparency is laid on white."""
+        """Images (B, C, H, W) in [-1, 1] -> features (B, F). Transparency is laid on grey."""
         session = self._opened()
         given = self._prepared(image)
         (name,) = session.get_inputs()
@@ -94,11 +95,8 @@ class OnnxNet:
         return x
 
     def _prepared(self, image: Tensor) -> np.ndarray[Any, Any]:
-        described, channels = self.described, image.shape[1]
-        if channels == 4:
-            alpha = (image[:, 3:] + 1) / 2
-            image = image[:, :3] * alpha + (1 - alpha)
-        image = image[:, :3] if channels >= 3 else image[:, :1].expand(-1, 3, -1, -1)
+        described, image = self.described, over_grey(image)
+        image = image[:, :3] if image.shape[1] >= 3 else image[:, :1].expand(-1, 3, -1, -1)
         if described.channels == "grey":
             image = image.mean(1, keepdim=True)
         elif described.channels == "bgr":

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..gan.dataset import Pixels, to_signed
 from .features import AnyNet, Classifier, EfficientNetLite0
+from .transparency import over_grey
 
 # Pixels that the shorter side has at least: below them the net's kernels are larger than what they are laid on.
 _LEAST = 64
@@ -68,10 +69,8 @@ def _efficientnet_layers(net: Any, image: Tensor) -> list[Tensor]:
 
 
 def _rgb(image: Tensor) -> Tensor:
-    """Three channels of an image of any number; transparency is laid on white."""
-    if image.shape[1] == 4:
-        alpha = (image[:, 3:] + 1) / 2
-        return image[:, :3] * alpha + (1 - alpha)
+    """Three channels of an image of any number; transparency is laid on grey."""
+    image = over_grey(image)
     return image[:, :3] if image.shape[1] >= 3 else image[:, :1].expand(-1, 3, -1, -1)
 
 

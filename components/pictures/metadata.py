@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from ..gan.tasks.options import AnyTask, Generate, Inpaint
+from ..gan.tasks.options import AnyTask, Generate, Inpaint, Restyle, Translate
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -47,7 +47,7 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 def mark_of(task: AnyTask) -> str:
     """Return IPTC's term for what a model of the task makes."""
     match task:
-        case Generate():
+        case Generate() | Translate() | Restyle():
             return GENERATED
         case Inpaint():
             return COMPOSITE

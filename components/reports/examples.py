@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..evaluation.baselines import baselines
 from ..gan.dataset import Pixels, Split
-from ..gan.sampling import conditions
+from ..gan.sampling import conditions_of
 from ..gan.tasks.image_tasks import task_of
 from ..workspace.artifacts import Dataset, Evaluation, Model
 from ..workspace.scores import Images, Scores
@@ -93,10 +93,11 @@ def _examples(
         for name in ("samples", "given")
     )
     holdout, training = (Split(dataset.folder, name, dataset.image) for name in ("holdout", "training"))
-    originals = holdout.pixels(table["row"].to_numpy(np.int64))
+    rows = table["row"].to_numpy(np.int64)
+    originals = holdout.pixels(rows)
     name, task = name_of_best(evaluation), task_of(model.training.task)
     assert task is not None
-    condition = conditions(task, originals, table["seed"].tolist(), dataset.image)
+    condition = conditions_of(task, holdout, rows, table["seed"].tolist())
     baseline = baselines(model.training.task, task, training)[name](condition)
     return [
         Example(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..gan.tasks.options import AnyTask, Colorize, Inpaint, Restore, SuperResolve
+from ..gan.tasks.options import AnyTask, Colorize, Inpaint, Restore, Restyle, SuperResolve, Translate
 
 
 class TaskWords(NamedTuple):
@@ -34,6 +34,12 @@ def words_of(task: AnyTask) -> TaskWords:
             return TaskWords("coloured", "Colours black-and-white pictures", "the brightness of pictures")
         case Restore():
             return TaskWords("restored", "Restores worn pictures", _worn(task))
+        case Translate():
+            return TaskWords(
+                "translated", "Makes the pictures that belong to others", "the other pictures of the pairs"
+            )
+        case Restyle():
+            return TaskWords("restyled", "Carries pictures into another class", "pictures of other classes")
     raise ValueError("images from noise are given nothing")
 
 

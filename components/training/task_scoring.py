@@ -13,11 +13,12 @@ from ..gan.dataset import Pixels, Split, to_pixels
 from ..gan.inputs import Inputs
 from ..gan.models.layers import Generator
 from ..gan.options import Execution, TrainingOptions
-from ..gan.sampling import conditions, sample
+from ..gan.sampling import conditions_of, latents, sample
 from ..gan.tasks.image_tasks import task_of
 from ..gan.training_loop import Progress
 from ..measures.fidelity import psnr, squared_errors
 from ..measures.perceptual import perceptual_distance
+from ..measures.transparency import pixels_over_grey
 from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
 from .points import contact_grid, row_of
@@ -82,28 +83,32 @@ class TaskScorer:
         """Return the errors of `generator`, None for the baseline, at the conditions of these images of a split."""
         distances, squared = [], []
         for start in range(0, len(index), _PART):
-            originals = split.pixels(index[start : start + _PART])
-            made = self._made(generator, originals, start)[-1]
+            part = index[start : start + _PART]
+            originals = split.pixels(part)
+            made = pixels_over_grey(self._made(generator, split, part, start)[-1])
+            originals = pixels_over_grey(originals)
             distances.append(perceptual_distance(self._net, made, originals))
             squared.append(squared_errors(made, originals))
         return Errors(float(np.concatenate(distances).mean()), psnr(np.concatenate(squared)))
 
-    def _made(self, generator: Generator | None, originals: Pixels, first: int) -> tuple[Pixels, Pixels, Pixels]:
+    def _made(
+        self, generator: Generator | None, split: Split, index: npt.NDArray[np.int64], first: int
+    ) -> tuple[Pixels, Pixels, Pixels]:
         """Return conditions as a person sees them, baselines and images, the first of which has the number `first`.
 
         Without a generator the images are the baselines.
         """
-        numbers = range(first, first + len(originals))
-        given = conditions(self._task, originals, numbers, self._split.image)
+        numbers = range(first, first + len(index))
+        given = conditions_of(self._task, split, index, numbers)
         shown, baseline = (to_pixels(images) for images in (self._task.shown(given), self._task.baseline(given)))
         if generator is None:
             return shown, baseline, baseline
-        inputs = Inputs.without_latent(torch.zeros(len(originals), dtype=torch.long), given)
+        inputs = Inputs(latents(numbers, self._task.latent), torch.from_numpy(split.labels[index]), given)
         return shown, baseline, sample(generator, inputs, precision=self._precision)
 
     def _grid(self, generator: Generator) -> Pixels:
         originals = self._split.pixels(self._index[:SHOWN])
-        rows = np.stack([*self._made(generator, originals, 0), originals], 1)
+        rows = np.stack([*self._made(generator, self._split, self._index[:SHOWN], 0), originals], 1)
         images = rows.reshape(-1, *originals.shape[1:])
         # Whole rows: of an odd number of images the last stands twice.
         return contact_grid(np.concatenate([images, images[-4:]])[: -(-len(images) // COLUMNS) * COLUMNS], COLUMNS)

@@ -28,6 +28,8 @@ Images = Literal[
     "brightness_colours",
     "input",
     "sharpened",
+    "reinhard",
+    "nearest",
 ]
 BASELINES: tuple[Images, ...] = get_args(Images)[3:]
 METRICS = (

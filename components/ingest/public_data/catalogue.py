@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .conversions import IDX, cifar10_from_records, cifar10_from_strips, copy, copy_members, emoji
 from .distribution import DataSet, Distribution, NeededFile
+from .emoji_pairs import emoji_pairs
 from .landscapes import collect
 
 
@@ -132,6 +133,37 @@ _ALL = (
                 convert=emoji,
                 places=("npm:emoji-datasource-google@16.0.0",),
                 brought_by="`npm pack emoji-datasource-google@16.0.0` brings it",
+            ),
+        ),
+    ),
+    DataSet(
+        name="emoji-pairs",
+        title="Noto and Fluent emoji",
+        content="1,852 emoji in two styles, with transparency: Noto's of 64x64 and Fluent's of 256x256, with splits",
+        megabytes=90,
+        licence=(
+            "noto: Apache licence 2.0, copyright Google, https://github.com/googlefonts/noto-emoji (flags: public "
+            "domain or exempt from copyright). fluent: MIT licence, copyright Microsoft Corporation, "
+            "https://github.com/microsoft/fluentui-emoji. Code points: MIT licence, copyright 2013 Cal Henderson."
+        ),
+        origin="https://github.com/iamcal/emoji-data and https://github.com/lobehub/fluent-emoji",
+        distributions=(
+            Distribution(
+                files=(
+                    NeededFile(
+                        "emoji-datasource-google-16.0.0.tgz",
+                        74_344_091,
+                        "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+                    ),
+                    NeededFile(
+                        "lobehub-fluent-emoji-3d-1.1.0.tgz",
+                        15_792_027,
+                        "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+                    ),
+                ),
+                convert=emoji_pairs,
+                places=("npm:emoji-datasource-google@16.0.0 @lobehub/fluent-emoji-3d@1.1.0",),
+                brought_by="`npm pack emoji-datasource-google@16.0.0 @lobehub/fluent-emoji-3d@1.1.0` brings them",
             ),
         ),
     ),

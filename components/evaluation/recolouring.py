@@ -5,6 +5,7 @@ In L*a*b* in place of their l-alpha-beta. Of transparent images each pixel count
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -66,5 +67,8 @@ def _lab(pixels: Pixels) -> Values:
 def _levels(lab: Values) -> Pixels:
     from skimage.color import lab2rgb
 
-    levels = lab if lab.shape[-1] == 1 else 255 * lab2rgb(lab)
+    with warnings.catch_warnings():
+        # What lies outside of all colours is clipped, as it should.
+        warnings.simplefilter("ignore", UserWarning)
+        levels = lab if lab.shape[-1] == 1 else 255 * lab2rgb(lab)
     return np.asarray(np.rint(levels).clip(0, 255).astype(np.uint8))

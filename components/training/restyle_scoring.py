@@ -14,8 +14,7 @@ from ..gan.models.layers import Generator
 from ..gan.options import Execution, TrainingOptions
 from ..gan.sampling import sample
 from ..gan.training_loop import Progress
-from ..measures.directions import MAX_REAL, classes_wanted, distances_to_classes
-from ..measures.features import FeatureNet
+from ..measures.directions import classes_wanted, distances_to_classes, real_of_classes
 from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
 from .points import contact_grid, row_of
@@ -75,13 +74,3 @@ class RestyleScorer:
         made = [self._carried(generator, sources, np.full(len(rows), label)) for label in self._shown]
         columns = 1 + len(self._shown)
         return contact_grid(np.stack([sources, *made], 1).reshape(-1, *sources.shape[1:]), columns)
-
-
-def real_of_classes(net: FeatureNet, data: Split) -> dict[int, npt.NDArray[np.float64]]:
-    """Return what the net sees in training images of each class that has any, (n, F)."""
-    found = {}
-    for label in np.flatnonzero(np.bincount(data.labels)):
-        own = np.flatnonzero(data.labels == label)
-        chosen = own[np.linspace(0, len(own) - 1, min(len(own), MAX_REAL)).round().astype(np.int64)]
-        found[int(label)] = net.read(data.pixels(chosen)).features
-    return found

@@ -11,6 +11,7 @@ from PIL import Image
 from ..gan.errors import UserError
 from ..gan.options import ImageFormat
 from ..ingest.decoding import between_bars, cut_out, read_source, whole_of
+from ..pictures.opening import reads_heic
 from ..pictures.photo import Photo, Pixels
 from ..workspace.params import Preprocess
 
@@ -58,19 +59,22 @@ def fitted(content: bytes, photo: Photo, image: ImageFormat, preprocess: Preproc
     """
     if image.channels not in (1, 3, 4):
         raise UserError(f"the model's images have {image.channels} channels, which no photo has")
+    # It was opened already, within the limits for photos.
+    limits = preprocess.limits.model_copy(update={"pixels": max(preprocess.limits.pixels, photo.colours[..., 0].size)})
     changed = {"resolution": (image.height, image.width), "channels": image.channels, "frames": "first"}
+    changed |= {"limits": limits, "heic": reads_heic()}
     if size == "windows":
         changed |= {"fit": "patches", "reduce": 1}
     options = preprocess.model_copy(update=changed)
     said = []
-    if photo.alpha is None:
+    if photo.alpha is None and options.bits in ("auto", 16):
         # As its colours were read, by a profile where they are inks.
         source = Image.fromarray(photo.colours[:, :, 0] if photo.colours.shape[2] == 1 else photo.colours)
     else:
         read = read_source(content, options)
         assert isinstance(read, Image.Image)
         source = read
-        if image.channels != 4:
+        if photo.alpha is not None and image.channels != 4:
             said.append(f"its transparency was laid on {options.background}, as of the training pictures")
     if image.channels == 1 and photo.colours.shape[2] == 3:
         said.append("its colours became grey, as the training pictures are")

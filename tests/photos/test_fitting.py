@@ -69,6 +69,16 @@ def test_a_picture_is_fitted_to_the_bits_of_preprocessing(fit: Any, mode: str, c
         assert np.array_equal(given.pixels, trained.pixels)
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_sixteen_bits_are_read_as_preprocessing_reads_them(bits: int) -> None:
+    content = saved(Image.fromarray(np.random.default_rng(0).integers(0, 2**bits, (50, 60)).astype(np.uint16)))
+    options = Preprocess(resolution=48, channels=1, bits=bits)
+    (trained,) = decoded(content, options)
+    assert isinstance(trained, Decoded) and trained.pixels.max() > 200
+    photo = read_photo(content, 10**6)
+    assert np.array_equal(fitted(content, photo, image_format(1), options, "model").pixels, trained.pixels)
+
+
 @pytest.mark.parametrize(
     ("fit", "size", "made", "words"),
     [

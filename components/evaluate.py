@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from .evaluation.restyle_evaluation import evaluate_restyle
 from .evaluation.samples import sampled
 from .evaluation.seen import write_seen
 from .evaluation.task_evaluation import evaluate_task
@@ -61,6 +62,8 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
     model.verified()
     dataset.verified()
     torch.set_num_threads(min(model.execution.workers * model.execution.threads, len(os.sched_getaffinity(0))))
+    if model.training.task.name == "restyle":
+        return evaluate_restyle(options, model, dataset, key, workspace)
     if model.training.task.name != "generate":
         return evaluate_task(options, model, dataset, key, workspace)
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))

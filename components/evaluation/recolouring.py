@@ -5,6 +5,7 @@ In L*a*b* in place of their l-alpha-beta. Of transparent images each pixel count
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,14 @@ class Recoloured(NamedTuple):
         return np.concatenate([colours, image[..., 3:]], 2) if image.shape[2] == 4 else colours
 
 
+def in_colours_of(training: Split, pixels: Pixels, labels: npt.NDArray[np.int64]) -> Pixels:
+    """Return images (N, H, W, C) in the colours of the classes `labels` (N,)."""
+    made = np.empty_like(pixels)
+    for label in np.unique(labels):
+        made[labels == label] = Recoloured.like(training, int(label)).of(pixels[labels == label])
+    return made
+
+
 def _statistics(pixels: Pixels) -> tuple[Values, Values]:
     """Return mean and deviation of each channel of L*a*b* over all pixels of images (N, H, W, C)."""
     lab = _lab(pixels).reshape(-1, 3 if pixels.shape[3] >= 3 else 1)
@@ -66,5 +75,8 @@ def _lab(pixels: Pixels) -> Values:
 def _levels(lab: Values) -> Pixels:
     from skimage.color import lab2rgb
 
-    levels = lab if lab.shape[-1] == 1 else 255 * lab2rgb(lab)
+    with warnings.catch_warnings():
+        # What lies outside of all colours is clipped, as it should.
+        warnings.simplefilter("ignore", UserWarning)
+        levels = lab if lab.shape[-1] == 1 else 255 * lab2rgb(lab)
     return np.asarray(np.rint(levels).clip(0, 255).astype(np.uint8))

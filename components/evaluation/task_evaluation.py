@@ -74,7 +74,7 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
     assert task is not None
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
     net = load_nets(options.feature_net, training, dataset.content, workspace).main
-    _require_layers(net)
+    require_layers(net)
     published = load_published(model.folder, "the model")
     rows = np.sort(holdout.spread(options.samples))
     seeds, groups = [options.seed + int(row) for row in rows], groups_of_rows(dataset, rows)
@@ -134,7 +134,7 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
     return Evaluation.load(workspace.evaluation)
 
 
-def _require_layers(net: FeatureNet) -> None:
+def require_layers(net: FeatureNet) -> None:
     try:
         layers_of(net.net, torch.zeros(1, 3, 64, 64))
     except TypeError:
@@ -205,25 +205,25 @@ def _scores(
     groups: npt.NDArray[np.int64],
 ) -> Iterator[Score]:
     n = len(groups)
-    yield _score("kid", kernel_estimate(held, net.real), n, "floor", net.name)
+    yield score("kid", kernel_estimate(held, net.real), n, "floor", net.name)
     for name, each in found.items():
-        yield _score("kid", kernel_estimate(each.features, net.real), n, name, net.name)
-        yield _score("perceptual", over_groups(_mean(each.perceptual), groups), n, name, net.name)
+        yield score("kid", kernel_estimate(each.features, net.real), n, name, net.name)
+        yield score("perceptual", over_groups(mean_of(each.perceptual), groups), n, name, net.name)
         if name != "samples":
             nearer = each.perceptual - found["samples"].perceptual
-            yield _score("perceptual_gain", over_groups(_mean(nearer), groups), n, name, net.name)
-        yield _score("ssim", over_groups(_mean(each.ssim), groups), n, name)
-        yield _score("psnr", over_groups(_pooled(each.squared), groups), n, name)
-        yield _score("psnr_y", over_groups(_pooled(each.squared_luma), groups), n, name)
-        yield _score("psnr_median", float(np.median([psnr(one) for one in each.squared[:, None]])), n, name)
+            yield score("perceptual_gain", over_groups(mean_of(nearer), groups), n, name, net.name)
+        yield score("ssim", over_groups(mean_of(each.ssim), groups), n, name)
+        yield score("psnr", over_groups(_pooled(each.squared), groups), n, name)
+        yield score("psnr_y", over_groups(_pooled(each.squared_luma), groups), n, name)
+        yield score("psnr_median", float(np.median([psnr(one) for one in each.squared[:, None]])), n, name)
         match options:
             case SuperResolve():
-                yield _score("consistency", over_groups(_pooled(each.special), groups), n, name)
+                yield score("consistency", over_groups(_pooled(each.special), groups), n, name)
             case Inpaint():
-                yield _score("psnr_hole", over_groups(_pooled(each.special), groups), n, name)
+                yield score("psnr_hole", over_groups(_pooled(each.special), groups), n, name)
             case Colorize():
                 ratio = _ratio(each.special, special_of_originals)
-                yield _score("colourfulness", over_groups(ratio, groups), n, name)
+                yield score("colourfulness", over_groups(ratio, groups), n, name)
 
 
 def over_groups(statistic: Statistic, groups: npt.NDArray[np.int64]) -> Estimate:
@@ -240,7 +240,7 @@ def over_groups(statistic: Statistic, groups: npt.NDArray[np.int64]) -> Estimate
     return left_out(value, [statistic(np.flatnonzero(folds != fold)) for fold in np.unique(folds)])
 
 
-def _mean(values: Values) -> Statistic:
+def mean_of(values: Values) -> Statistic:
     return lambda rows: float(values[rows].mean())
 
 
@@ -252,7 +252,7 @@ def _ratio(values: Values, others: Values) -> Statistic:
     return lambda rows: float(values[rows].mean() / max(others[rows].mean(), 1e-9))
 
 
-def _score(metric: str, found: Estimate | float, n: int, images: Images, features: str = "") -> Score:
+def score(metric: str, found: Estimate | float, n: int, images: Images, features: str = "") -> Score:
     if not isinstance(found, Estimate):
         return Score(metric, found, n, features, "", images)
     ends = (found.low, found.high) if np.isfinite(found.high) else ()

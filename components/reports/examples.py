@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..evaluation.baselines import baselines
+from ..evaluation.recolouring import in_colours_of
+from ..evaluation.restyle_evaluation import RETURNED
 from ..gan.dataset import Pixels, Split
 from ..gan.sampling import conditions_of
 from ..gan.tasks.image_tasks import task_of
@@ -26,7 +28,8 @@ class Example:
     """A held-out image, what the model was given of it, what the best baseline and what the model made of that.
 
     All (H, W, C) uint8. `seed` is the number by which it was degraded, `distance` the perceptual distance of what was
-    made to the original, and `baseline_distance` that of the baseline.
+    made to the original, and `baseline_distance` that of the baseline. Where a picture was carried into another class
+    there is no original: what was carried back stands in its place, and the distances are to the class.
     """
 
     seed: int
@@ -81,7 +84,12 @@ def extremes_of(evaluation: Evaluation, model: Model, dataset: Dataset) -> Extre
 
 def _ranked(evaluation: Evaluation) -> npt.NDArray[np.int64]:
     table = pd.read_csv(evaluation.folder / "samples.csv")
-    return np.argsort(table["perceptual"].to_numpy(), kind="stable")
+    return np.argsort(table[_measure(table)].to_numpy(), kind="stable")
+
+
+def _measure(table: pd.DataFrame) -> str:
+    """Return the column by which images are ranked: where there are no originals, how near they are to the class."""
+    return "perceptual" if "perceptual" in table else "kid_wanted"
 
 
 def _examples(
@@ -94,17 +102,25 @@ def _examples(
     )
     holdout, training = (Split(dataset.folder, name, dataset.image) for name in ("holdout", "training"))
     rows = table["row"].to_numpy(np.int64)
-    originals = holdout.pixels(rows)
+    originals, measure = holdout.pixels(rows), _measure(table)
     name, task = name_of_best(evaluation), task_of(model.training.task)
     assert task is not None
-    condition = conditions_of(task, holdout, rows, table["seed"].tolist())
-    baseline = baselines(model.training.task, task, training)[name](condition)
+    if task.origin == "other":
+        originals = np.load(evaluation.folder / RETURNED, mmap_mode="r", allow_pickle=False)[positions]
+        baseline = (
+            in_colours_of(training, holdout.pixels(rows), table["label"].to_numpy(np.int64))
+            if name == "reinhard"
+            else given
+        )
+    else:
+        condition = conditions_of(task, holdout, rows, table["seed"].tolist())
+        baseline = baselines(model.training.task, task, training)[name](condition)
     return [
         Example(
             seed=int(row["seed"]),
             label=int(row["label"]),
-            distance=float(row["perceptual"]),
-            baseline_distance=float(row[f"perceptual_{name}"]),
+            distance=float(row[measure]),
+            baseline_distance=float(row[f"{measure}_{name}"]),
             given=given[at],
             baseline=baseline[at],
             made=made[at],

@@ -171,7 +171,10 @@ def rating(scores: Scores, conditional: bool) -> Rating | None:
 
 
 class Beaten(NamedTuple):
-    """The best baseline by perceptual distance, the model's own distance, and by how much it is nearer, if it is."""
+    """The best baseline, its distance and the model's own, and by how much this is nearer, if it is.
+
+    By perceptual distance to the originals, or where there are none by KID to the classes wanted.
+    """
 
     name: Images
     distance: float
@@ -181,27 +184,30 @@ class Beaten(NamedTuple):
 
 def best_baseline(scores: Scores) -> Beaten | None:
     """Return the baseline that is hardest to beat; None of a model that makes images of noise."""
-    for found in scores.of_metric("perceptual"):
-        beside = scores.baselines(found.score)
-        if beside:
-            best = min(beside, key=lambda score: score.value)
-            gain = scores.beside(replace(found.score, metric="perceptual_gain"), best.images)
-            if gain is not None:
-                return Beaten(best.images, best.value, found.score.value, gain)
+    for metric in ("perceptual", "kid_wanted"):
+        for found in scores.of_metric(metric):
+            beside = scores.baselines(found.score)
+            if beside:
+                best = min(beside, key=lambda score: score.value)
+                gain = scores.beside(replace(found.score, metric=f"{metric}_gain"), best.images)
+                if gain is not None:
+                    return Beaten(best.images, best.value, found.score.value, gain)
     return None
 
 
 def _against(best: Beaten, scores: Scores) -> Rating:
     """Rate a model of an image task: whether it beats what is made of the same inputs without a network."""
     named = best.name.replace("_", " ")
-    distances = f"perceptual distance {number(best.own, 3)} against {number(best.distance, 3)}"
+    paired = best.gain.metric == "perceptual_gain"
+    what, whom = ("perceptual distance", "the originals") if paired else ("KID", "the classes wanted")
+    distances = f"{what} {number(best.own, 3)} against {number(best.distance, 3)}"
     share = f"{abs(best.gain.value) / max(best.distance, 1e-12):.0%}"
     if best.gain.value <= 0:
         return Rating(
             "Poor",
-            f"it does not beat what is made without a network: {named} is as near to the originals ({distances})",
+            f"it does not beat what is made without a network: {named} is as near to {whom} ({distances})",
         )
-    nearer = f"its images look {share} nearer to the originals than {named}, the best baseline ({distances})"
+    nearer = f"its images are {share} nearer to {whom} than {named}, the best baseline ({distances})"
     if best.gain.low is None or best.gain.low <= 0:
         return Rating("Fair", f"whether it beats what is made without a network may be chance: {nearer}")
     errors = next(((f.score, scores.baselines(f.score)) for f in scores.of_metric("psnr")), None)

@@ -26,6 +26,11 @@ from .scores import rating, score_rows
 from .sections import ROWS
 from .task_words import words_of
 
+_OF_PAIRS = "mean absolute difference to the originals, of training images; dashed: made without a network"
+_WITHOUT_PAIRS = (
+    "mean absolute difference of training images to themselves, after the way into another class and back; dashed: left in "
+    "their own"
+)
 # Longer sides in pixels: of a picture in a line of four, and of one that is pulled over another.
 SIDE, SLIDER = 240, 480
 
@@ -113,14 +118,23 @@ def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup
     """Training curves: title, how to read it, inline SVG; a ring marks the checkpoint at `published` images."""
     drawings = []
     with matplotlib.rc_context(STYLE):
+        paired = "pixel_error" in history
         drawing, axes = new_figure()
-        axes.plot(history["images"], history["pixel_error"], color=BLUE, label="made")
-        axes.plot(history["images"], history["baseline_error"], color=INK, alpha=0.4, linestyle="--", label="baseline")
+        if paired:
+            lines, words = {"made": "pixel_error", "baseline": "baseline_error"}, _OF_PAIRS
+        else:
+            lines, words = {"back": "cycle_error", "own class": "identity_error"}, _WITHOUT_PAIRS
+        for (label, column), dashed in zip(lines.items(), (False, True), strict=True):
+            style = {"color": INK, "alpha": 0.4, "linestyle": "--"} if dashed else {"color": BLUE}
+            axes.plot(history["images"], history[column], label=label, **style)
         axes.legend()
-        words = "mean absolute difference to the originals, of training images; dashed: made without a network"
         drawings.append(("Error", words, as_svg(drawing)))
         titles = (
-            ("score", "Perceptual distance", "lower is better; the ring is published; dashed: the baseline"),
+            (
+                "score",
+                "Perceptual distance" if paired else "KID to the class wanted",
+                "lower is better; the ring is published; dashed: the baseline",
+            ),
             ("psnr", "PSNR, dB", "higher is better, and texture costs some of it; dashed: the baseline"),
         )
         for name, title, words in titles:

@@ -19,6 +19,7 @@ from ..measures.distances import Features
 from ..workspace.artifacts import Dataset
 from ..workspace.feature_nets import load_feature_net
 from .points import contact_grid, row_of
+from .restyle_scoring import RestyleScorer
 from .task_scoring import TaskScorer
 
 SCORE_SAMPLES = 1_000
@@ -51,7 +52,7 @@ def scored_training(
     """
     torch.set_num_threads(execution.threads)
     data = Split(dataset.folder, "training", dataset.image)
-    scorer: Scorer | TaskScorer | None = None
+    scorer: AnyScorer | None = None
     seen = state.images
     for progress in training_loop(options, data, execution, state):
         row: dict[str, Any] = {"images": progress.images, **progress.metrics}
@@ -59,11 +60,19 @@ def scored_training(
         seen = progress.images
         grid = None
         if judging and (due or seen >= options.images):
-            kind = Scorer if options.task.name == "generate" else TaskScorer
-            scorer = scorer or kind(dataset, data, state_folder, options, execution)
+            scorer = scorer or _scorer_of(options)(dataset, data, state_folder, options, execution)
             scores, grid = scorer(progress)
             row |= scores
         yield Scored(progress, row, grid)
+
+
+def _scorer_of(options: TrainingOptions) -> type[AnyScorer]:
+    match options.task.name:
+        case "generate":
+            return Scorer
+        case "restyle":
+            return RestyleScorer
+    return TaskScorer
 
 
 def resolve_precision(options: TrainingOptions, gpu: bool) -> Literal["fp32", "bf16"]:
@@ -135,3 +144,6 @@ class Scorer:
             return learned, None
         score = net.distance(features, self._unseen)
         return score, score - learned
+
+
+AnyScorer = Scorer | TaskScorer | RestyleScorer

@@ -1,0 +1,197 @@
+"""Stage evaluate for restyle: held-out pictures of each class carried into another, beside the pictures as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ..gan.dataset import Pixels, Split, to_signed
+from ..gan.errors import UserError
+from ..gan.published import Published
+from ..measures.directions import classes_wanted, real_of_classes
+from ..measures.distances import Features
+from ..measures.features import FeatureNet
+from ..measures.fidelity import squared_errors
+from ..measures.intervals import Values
+from ..measures.metrics import kernel_pulls
+from ..measures.perceptual import perceptual_distance
+from ..measures.transparency import pixels_over_grey
+from ..workspace.artifacts import Dataset, Evaluation, Key, Model
+from ..workspace.chosen_nets import load_nets
+from ..workspace.files import staging
+from ..workspace.params import Evaluate
+from ..workspace.published import load_published
+from ..workspace.scores import Images, Score, Scores
+from ..workspace.workspace import Workspace
+from .recolouring import in_colours_of
+from .seen import write_seen
+from .task_evaluation import PART, groups_of_rows, made_of, mean_of, over_groups, require_layers, score
+
+Labels = npt.NDArray[np.int64]
+# What was carried back, in the evaluation's folder.
+RETURNED = "returned.npy"
+
+
+class Carried(NamedTuple):
+    """What became of N pictures: carried, and back again, or left as they are, (N, H, W, C) each."""
+
+    made: Pixels
+    back: Pixels
+    left: Pixels
+
+
+def evaluate_restyle(options: Evaluate, model: Model, dataset: Dataset, key: Key, workspace: Workspace) -> Evaluation:
+    """Measure how near held-out pictures come to the classes that they are carried into, and what is kept of them.
+
+    Each picture is carried into one other class, all classes in turns. `..._input` and `..._reinhard` are the same
+    scores of the pictures as they are, and of these in the colours of the class.
+
+    Raises:
+        UserError: a class has fewer than two held-out pictures, or the feature net shows no layers.
+    """
+    training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
+    # A net that was trained to tell the classes apart sees little else.
+    chosen = "efficientnet_lite0" if options.feature_net == "auto" else options.feature_net
+    nets = load_nets(chosen, training, dataset.content, workspace)
+    require_layers(nets.main)
+    published = load_published(model.folder, "the model")
+    rows = np.sort(holdout.spread(options.samples))
+    sources, labels = holdout.pixels(rows), holdout.labels[rows]
+    present = np.flatnonzero(np.bincount(training.labels))
+    _require_two_of_each(labels, present, dataset)
+    wanted, groups = classes_wanted(labels, present), groups_of_rows(dataset, rows)
+    carried = _carried(published, sources, labels, wanted)
+    pictures: dict[Images, Pixels] = {
+        "samples": carried.made,
+        "input": sources,
+        "reinhard": in_colours_of(training, sources, wanted),
+    }
+    real = real_of_classes(nets.main, training)
+    features = {name: nets.main.read(pixels).features for name, pixels in pictures.items()}
+    distances = {name: to_wanted(found, wanted, real) for name, found in features.items()}
+    held = nets.main.read(sources).features
+    kept = {
+        "cycle": _perceptual(nets.main, carried.back, sources),
+        "identity": _perceptual(nets.main, carried.left, sources),
+    }
+    agreement = None
+    if nets.classifier is not None:
+        of = {name: nets.classifier.read(pixels).probabilities for name, pixels in pictures.items()}
+        agreement = {
+            "samples": _share(of["samples"], wanted),
+            # Real pictures, of the classes that they have.
+            "floor": _share(of["input"], labels),
+        }
+    scores = list(_scores(nets.main.name, distances, to_wanted(held, labels, real), kept, groups))
+    if agreement is not None:
+        scores += [Score("agreement", share, len(rows), "", "", name) for name, share in _named(agreement)]
+    with staging(workspace.evaluation) as folder:
+        np.save(folder / "samples.npy", carried.made)
+        np.save(folder / "given.npy", sources)
+        np.save(folder / RETURNED, carried.back)
+        np.save(folder / "features.npy", features["samples"].astype(np.float32))
+        np.save(folder / "holdout.npy", held.astype(np.float32))
+        np.save(folder / "holdout_rows.npy", rows)
+        table: dict[str, npt.ArrayLike] = {
+            "seed": [options.seed + int(row) for row in rows],
+            "label": wanted,
+            "source": labels,
+            "row": rows,
+            "group": groups,
+            "squared_error": squared_errors(pixels_over_grey(carried.back), pixels_over_grey(sources)),
+            **kept,
+        }
+        for name, found in distances.items():
+            table[f"kid_wanted{'' if name == 'samples' else f'_{name}'}"] = found
+        pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
+        write_seen(dataset, folder)
+        measured = Scores(scores)
+        (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=2) + "\n")
+        Evaluation.describe(
+            folder,
+            key,
+            metrics=measured.metrics,
+            intervals=measured.intervals,
+            samples=len(rows),
+            training_images=len(training),
+            holdout_images=len(holdout),
+            feature_net=nets.main.sha256,
+            holdout=hashlib.sha256(sources.tobytes() + labels.tobytes()).hexdigest(),
+            model=model.content,
+        )
+    return Evaluation.load(workspace.evaluation)
+
+
+def to_wanted(features: Features, wanted: Labels, real: Mapping[int, Features]) -> Values:
+    """Return what N pictures, of these features (N, F), contribute to their KID to the classes wanted: (N,).
+
+    The mean over the pictures of a class is their KID to its real images, and differences from it are to first order
+    what that changes by for each picture (Hoeffding 1948). All classes count alike.
+    """
+    found = np.zeros(len(features))
+    classes = np.unique(wanted)
+    for label in classes:
+        rows = np.flatnonzero(wanted == label)
+        pulls = kernel_pulls(features[rows], real[int(label)])
+        by_fake = pulls.by_fake.numpy()
+        found[rows] = len(features) / (len(classes) * len(rows)) * (pulls.value + by_fake - by_fake.mean())
+    return found
+
+
+def _require_two_of_each(labels: Labels, present: Labels, dataset: Dataset) -> None:
+    counts = np.bincount(labels, minlength=len(dataset.image.classes))
+    for label in present:
+        if counts[label] < len(present):
+            raise UserError(
+                f"{dataset.image.classes[label]} has {counts[label]} held-out pictures, too few to carry into "
+                f"{len(present) - 1} other classes: add pictures of it, or raise preprocess.holdout"
+            )
+
+
+def _carried(model: Published, sources: Pixels, labels: Labels, wanted: Labels) -> Carried:
+    made, back, left = (np.empty_like(sources) for _ in range(3))
+    with tqdm(total=len(sources), desc="evaluate", unit="img", disable=None, leave=False) as bar:
+        for start in range(0, len(sources), PART):
+            part = slice(start, start + PART)
+            given, seeds = to_signed(torch.from_numpy(sources[part])), [0] * len(sources[part])
+            made[part] = made_of(model, given, seeds, wanted[part])
+            back[part] = made_of(model, to_signed(torch.from_numpy(made[part])), seeds, labels[part])
+            left[part] = made_of(model, given, seeds, labels[part])
+            bar.update(len(seeds))
+    return Carried(made, back, left)
+
+
+def _perceptual(net: FeatureNet, made: Pixels, sources: Pixels) -> Values:
+    return perceptual_distance(net.net, pixels_over_grey(made), pixels_over_grey(sources))
+
+
+def _share(probabilities: npt.NDArray[np.float64] | None, labels: Labels) -> float:
+    assert probabilities is not None
+    return float((probabilities.argmax(1) == labels).mean())
+
+
+def _named(shares: Mapping[str, float]) -> Iterator[tuple[Images, float]]:
+    yield "samples", shares["samples"]
+    yield "floor", shares["floor"]
+
+
+def _scores(
+    net: str, distances: Mapping[Images, Values], floor: Values, kept: Mapping[str, Values], groups: Labels
+) -> Iterator[Score]:
+    n = len(groups)
+    yield score("kid_wanted", over_groups(mean_of(floor), groups), n, "floor", net)
+    for name, found in distances.items():
+        yield score("kid_wanted", over_groups(mean_of(found), groups), n, name, net)
+        if name != "samples":
+            nearer = found - distances["samples"]
+            yield score("kid_wanted_gain", over_groups(mean_of(nearer), groups), n, name, net)
+    for metric, values in kept.items():
+        yield score(metric, over_groups(mean_of(values), groups), n, "samples", net)

@@ -1,0 +1,40 @@
+"""How near pictures that were carried into other classes are to these: KID to their images, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ..gan.dataset import Split
+from .distances import Features, kernel_distance
+from .features import FeatureNet
+
+Labels = npt.NDArray[np.int64]
+# Of each class so many real images are looked at.
+MAX_REAL = 1_000
+
+
+def classes_wanted(labels: Labels, present: Labels) -> Labels:
+    """Return for each of N pictures of these classes another class of those `present`, in turns: (N,)."""
+    wanted = np.empty_like(labels)
+    for place, label in enumerate(present):
+        rows = np.flatnonzero(labels == label)
+        wanted[rows] = np.roll(present, -place)[1 + np.arange(len(rows)) % (len(present) - 1)]
+    return wanted
+
+
+def distances_to_classes(features: Features, wanted: Labels, real: Mapping[int, Features]) -> dict[int, float]:
+    """Return KID of pictures, of these features (N, F), to the class wanted of each (N,), for each class."""
+    return {int(label): kernel_distance(features[wanted == label], real[int(label)]) for label in np.unique(wanted)}
+
+
+def real_of_classes(net: FeatureNet, data: Split) -> dict[int, Features]:
+    """Return what the net sees in training images of each class that has any, (n, F)."""
+    found = {}
+    for label in np.flatnonzero(np.bincount(data.labels)):
+        own = np.flatnonzero(data.labels == label)
+        chosen = own[np.linspace(0, len(own) - 1, min(len(own), MAX_REAL)).round().astype(np.int64)]
+        found[int(label)] = net.read(data.pixels(chosen)).features
+    return found

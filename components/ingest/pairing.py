@@ -52,15 +52,29 @@ def with_inputs(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, 
 # --- by a table ---
 
 
-def _by_table(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, side: str) -> Pairs | None:
-    """Return the pairs that the first table with a column of this name states; None where there is none."""
+class PairTable(NamedTuple):
+    """A table with a column of inputs: its name below the data, what it says, and which column that is."""
+
+    name: str
+    table: Table
+    column: int
+
+
+def pair_table(texts: Sequence[Text], file_bytes: int, side: str) -> PairTable | None:
+    """Return the first table with a column of this name."""
     for text in sorted(texts, key=lambda text: text.name):
-        if text.size > builder.limits.file_bytes:
+        if text.size > file_bytes:
             continue
         table = parsed(text.name, text.read)
         if not isinstance(table, str) and (column := table.column(side)) is not None:
-            return _stated(parts, text.name, table, column, builder)
+            return PairTable(text.name, table, column)
     return None
+
+
+def _by_table(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, side: str) -> Pairs | None:
+    """Return the pairs that a table states; None where none does."""
+    found = pair_table(texts, builder.limits.file_bytes, side)
+    return None if found is None else _stated(parts, *found, builder)
 
 
 def _stated(parts: Sequence[Part], name: str, table: Table, column: int, builder: Builder) -> Pairs:
@@ -174,6 +188,28 @@ def _on_sides(
         else:
             strays.append(picture)
     return sides, strays
+
+
+def without_partner(paths: Iterable[str], side: str) -> dict[str, str]:
+    """Return which of the pictures at these paths are in no pair, and why.
+
+    Raises:
+        UserError: it is not told which folders are meant.
+    """
+    pictures = []
+    for row, path in enumerate(paths):
+        *folders, name = path.split("/")
+        pictures.append(_Picture(Place(0, row), tuple(folders), name, tuple(folders)))
+    other = _other_side(pictures, side)
+    sides, strays = _on_sides(pictures, (side, other))
+    at = {picture.place: picture for picture in pictures}
+    pairs, unclear = matched(sides[side], sides[other], lambda place: at[place].name)
+    why = {place: f"its partner in {printable(other)} has not come yet" for place in sides[side]}
+    why |= {place: f"its partner in {printable(side)} has not come yet" for place in sides[other]}
+    why |= unclear | {picture.place: _NOT_ON_A_SIDE for picture in strays}
+    for place in (*pairs, *pairs.values()):
+        del why[place]
+    return {"/".join((*at[place].folders, at[place].name)): reason for place, reason in why.items()}
 
 
 def pictures_of(parts: Sequence[Part]) -> Iterator[_Picture]:

@@ -169,7 +169,7 @@ def _by_folders(parts: Sequence[Part], builder: Builder, side: str) -> Pairs:
         f"{len(pairs):,} by equal names: inputs in {printable(side)}, what is made of them in {printable(other)}"
     )
     if without:
-        builder.pairs += f"; {without:,} pictures have no partner"
+        builder.pairs += f"; {without:,} without a partner"
     return {target: [given] for target, given in pairs.items()}
 
 

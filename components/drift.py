@@ -197,7 +197,13 @@ def _pixels(files: dict[str, Path], image: ImageFormat, params: Params, workspac
             except OSError:
                 # On another disk; a symbolic link would lead outside, which no reader follows.
                 shutil.copyfile(file, link, follow_symlinks=False)
-        source = find_raw_images(scratch / "new", scratch, PART, options)
+        try:
+            source = find_raw_images(scratch / "new", scratch, PART, options)
+        except UserError:
+            if options.input is None:
+                raise
+            # Of pairs the partners may be on their way.
+            return _NOTHING[0], len(files)
         parts = thinned(source, params.drift.max_images)
         made = tasks.run_parts(partial(make_part, options=options), read, parts)
         found = [one_of_each_file(table, pixels) for table, pixels, _ in made if pixels.shape[3] == image.channels]

@@ -93,7 +93,7 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
         near = shown[near_pairs(signatures[shown] if patches else signatures)]
     together = [file_pairs(files), np.stack([first_of, np.arange(len(first_of))], 1)[~distinct], near]
     if source.pairs:
-        together += _of_one_picture(tables, kept)
+        together += _of_one_picture(tables, files, kept)
     named = Named.of(source, tables)
     shares = Shares(options.holdout, options.development)
     sides = decide(tables, named, kept, np.concatenate(together), known, shares)
@@ -153,8 +153,8 @@ def _require_any(source: Source, tables: Sequence[PartTable]) -> None:
     )
 
 
-def _of_one_picture(tables: Sequence[PartTable], kept: npt.NDArray[np.bool_]) -> list[Index]:
-    """Return pairs (P, 2) of images that have the same target, and of those that have the same input.
+def _of_one_picture(tables: Sequence[PartTable], files: Index, kept: npt.NDArray[np.bool_]) -> list[Index]:
+    """Return pairs (P, 2) of images of files (N,) that have the same target, and of those that have the same input.
 
     They stand on one side: a network is asked what it makes of inputs that it never saw.
 
@@ -162,7 +162,9 @@ def _of_one_picture(tables: Sequence[PartTable], kept: npt.NDArray[np.bool_]) ->
         UserError: most images have one and the same input, so that no such input would be left.
     """
     targets, inputs = same_in_pairs(tables)
-    most, total = int(np.bincount(inputs[kept]).max(initial=0)), int(kept.sum())
+    # Pieces of a photo are not counted.
+    counted = np.flatnonzero(kept)[np.unique(files[kept], return_index=True)[1]]
+    most, total = int(np.bincount(inputs[counted]).max(initial=0)), len(counted)
     if most > max(1, total / 2):
         raise UserError(
             f"{most:,} of {total:,} pairs have one and the same input, so no input is left that a network could be "

@@ -11,13 +11,14 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 from ..gan.errors import UserError
 from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened, shown
 from .archives import Reader
 from .arrays import read_arrays
-from .folders import Listed, listed
+from .folders import Listed, Packed, listed
 from .kinds import FOREIGN
 from .parquet import columns_without_images, read_parquet
 from .parts import BY_CONTENT, Builder, Source
@@ -46,6 +47,15 @@ _CALLED = {
 }
 
 
+class Gathered(NamedTuple):
+    """All images below the data, of which nothing is understood yet: their kind, the tables, and what packs them."""
+
+    builder: Builder
+    kind: str
+    texts: list[Text]
+    packed: list[Packed]
+
+
 def find_raw_images(data: Path, scratch: Path, size: int, options: Preprocess) -> Source:
     """Look at the content of `data`, a folder or one file, and list its images in parts of at most `size`.
 
@@ -53,6 +63,19 @@ def find_raw_images(data: Path, scratch: Path, size: int, options: Preprocess) -
 
     Raises:
         UserError: nothing known was found, it is damaged, or it can be read in several ways.
+    """
+    found = gathered(data, scratch, size, options)
+    source = understood(found.builder, found.kind, found.texts, options)
+    if options.strict:
+        _check_strict(source)
+    return source
+
+
+def gathered(data: Path, scratch: Path, size: int, options: Preprocess) -> Gathered:
+    """List the images of `data` as they lie there.
+
+    Raises:
+        UserError: it is damaged, or holds images of several kinds.
     """
     if not data.exists():
         raise UserError(f"there is no {printable(str(data))}: name a folder or a file with images")
@@ -80,10 +103,7 @@ def find_raw_images(data: Path, scratch: Path, size: int, options: Preprocess) -
     for listing in found.files:
         if listing.kind not in kinds:
             builder.leave_out(listing.name, "of a kind that preprocess.source does not ask for", lost=True)
-    source = understood(builder, _called(kinds), [*reader.texts, *found.texts], options)
-    if options.strict:
-        _check_strict(source)
-    return source
+    return Gathered(builder, _called(kinds), [*reader.texts, *found.texts], found.files)
 
 
 def _split_parquet(found: Listed) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..gan.errors import UserError
 from ..workspace.text import printable, shortened
 from .names import piece_name, stem
-from .pair_names import LOOSER, Key, key_of, others_of, plain, stands_on, without_split
+from .pair_names import LOOSER, SIDES, Key, key_of, others_of, plain, stands_on, without_split
 from .parts import Builder, Part, rows_of
 from .table_files import Table, parsed
 from .tables import Images, Text, column_of_names
@@ -52,15 +52,29 @@ def with_inputs(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, 
 # --- by a table ---
 
 
-def _by_table(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, side: str) -> Pairs | None:
-    """Return the pairs that the first table with a column of this name states; None where there is none."""
+class PairTable(NamedTuple):
+    """A table with a column of inputs: its name below the data, what it says, and which column that is."""
+
+    name: str
+    table: Table
+    column: int
+
+
+def pair_table(texts: Sequence[Text], file_bytes: int, side: str) -> PairTable | None:
+    """Return the first table with a column of this name."""
     for text in sorted(texts, key=lambda text: text.name):
-        if text.size > builder.limits.file_bytes:
+        if text.size > file_bytes:
             continue
         table = parsed(text.name, text.read)
         if not isinstance(table, str) and (column := table.column(side)) is not None:
-            return _stated(parts, text.name, table, column, builder)
+            return PairTable(text.name, table, column)
     return None
+
+
+def _by_table(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, side: str) -> Pairs | None:
+    """Return the pairs that a table states; None where none does."""
+    found = pair_table(texts, builder.limits.file_bytes, side)
+    return None if found is None else _stated(parts, *found, builder)
 
 
 def _stated(parts: Sequence[Part], name: str, table: Table, column: int, builder: Builder) -> Pairs:
@@ -100,20 +114,44 @@ def _stated(parts: Sequence[Part], name: str, table: Table, column: int, builder
 # --- by folders ---
 
 
+class Agreement(NamedTuple):
+    """Two sides of folders, and how many of their pictures have names that agree."""
+
+    input: str
+    target: str
+    pairs: int
+    pictures: int
+
+    @property
+    def share(self) -> float:
+        """Of the pictures of both sides, those in pairs."""
+        return 2 * self.pairs / max(1, self.pictures)
+
+
+def agreements(parts: Sequence[Part]) -> list[Agreement]:
+    """Return the sides that folders are called after, those with the most pairs first."""
+    pictures = [*pictures_of(parts)]
+    spelled: dict[str, str] = {}
+    for folder in dict.fromkeys(folder for picture in pictures for folder in picture.folders):
+        for name in (without_split(folder)[1], folder):
+            spelled.setdefault(plain(name), name)
+    found = []
+    for given, targets in SIDES:
+        for target in targets:
+            if given in spelled and target in spelled:
+                sides = _on_sides(pictures, (spelled[given], spelled[target]))[0]
+                inputs, wanted = sides.values()
+                named = {picture.place: picture.name for picture in pictures}
+                pairs, _ = matched(inputs, wanted, named.__getitem__)
+                found.append(Agreement(spelled[given], spelled[target], len(pairs), len(inputs) + len(wanted)))
+    return sorted((each for each in found if each.pictures), key=lambda each: -each.pairs)
+
+
 def _by_folders(parts: Sequence[Part], builder: Builder, side: str) -> Pairs:
     pictures = [*pictures_of(parts)]
     other = _other_side(pictures, side)
-    sides: dict[str, dict[Place, Key]] = {side: {}, other: {}}
     named = {picture.place: picture for picture in pictures}
-    strays = []
-    for picture in pictures:
-        for name in (side, other):
-            at = stands_on(picture.folders, name)
-            if at is not None:
-                sides[name][picture.place] = key_of(_around(picture, at), at, picture.name, name)
-                break
-        else:
-            strays.append(picture)
+    sides, strays = _on_sides(pictures, (side, other))
     pairs, unclear = matched(sides[side], sides[other], lambda place: named[place].name)
     _reject_others(parts, builder, sides, (side, other), pairs, unclear)
     _reject_strays(parts, builder, strays, {key.folded() for key in sides[other].values()})
@@ -131,8 +169,47 @@ def _by_folders(parts: Sequence[Part], builder: Builder, side: str) -> Pairs:
         f"{len(pairs):,} by equal names: inputs in {printable(side)}, what is made of them in {printable(other)}"
     )
     if without:
-        builder.pairs += f"; {without:,} pictures have no partner"
+        builder.pairs += f"; {without:,} without a partner"
     return {target: [given] for target, given in pairs.items()}
+
+
+def _on_sides(
+    pictures: Iterable[_Picture], names: tuple[str, str]
+) -> tuple[dict[str, dict[Place, Key]], list[_Picture]]:
+    """Return what the pictures of each side have in common with their partners, and those that lie on neither side."""
+    sides: dict[str, dict[Place, Key]] = {name: {} for name in names}
+    strays = []
+    for picture in pictures:
+        for name in names:
+            at = stands_on(picture.folders, name)
+            if at is not None:
+                sides[name][picture.place] = key_of(_around(picture, at), at, picture.name, name)
+                break
+        else:
+            strays.append(picture)
+    return sides, strays
+
+
+def without_partner(paths: Iterable[str], side: str) -> dict[str, str]:
+    """Return which of the pictures at these paths are in no pair, and why.
+
+    Raises:
+        UserError: it is not told which folders are meant.
+    """
+    pictures = []
+    for row, path in enumerate(paths):
+        *folders, name = path.split("/")
+        pictures.append(_Picture(Place(0, row), tuple(folders), name, tuple(folders)))
+    other = _other_side(pictures, side)
+    sides, strays = _on_sides(pictures, (side, other))
+    at = {picture.place: picture for picture in pictures}
+    pairs, unclear = matched(sides[side], sides[other], lambda place: at[place].name)
+    why = {place: f"its partner in {printable(other)} has not come yet" for place in sides[side]}
+    why |= {place: f"its partner in {printable(side)} has not come yet" for place in sides[other]}
+    why |= unclear | {picture.place: _NOT_ON_A_SIDE for picture in strays}
+    for place in (*pairs, *pairs.values()):
+        del why[place]
+    return {"/".join((*at[place].folders, at[place].name)): reason for place, reason in why.items()}
 
 
 def pictures_of(parts: Sequence[Part]) -> Iterator[_Picture]:

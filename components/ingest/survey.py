@@ -33,6 +33,8 @@ from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
 from .decoding import used_bits
 from .formats import find_raw_images
 from .pair_decoding import images_of, look_at
+from .pair_finding import LEAST_SHARE
+from .pairing import Agreement, agreements
 from .parts import HOLDOUT, Content, Source, read, thinned
 from .summary import class_counts, summary
 
@@ -45,6 +47,8 @@ FEW_IMAGES = 5_000
 HOLDOUT_SHARE = 0.2
 TRAINING_SECONDS = 600
 SHEET_IMAGES = 80
+# Pictures whose names are compared, to tell whether they might be pairs.
+MOST_NAMES = 200_000
 # Of the steps that the speed is measured by, where they are slow: the first one prepares what all need.
 LEAST_STEPS, MEASURED_SECONDS = 4, 5.0
 
@@ -79,6 +83,8 @@ class Survey:
     largest: int = 0
     held_out: int | None = None
     distinct: list[Distinct] = field(default_factory=list)
+    # Sides of pairs, by the names of folders, where these are not read as such.
+    agreed: Agreement | None = None
     samples: list[tuple[Content, tuple[int, int] | None]] = field(default_factory=list)
 
     @property
@@ -105,13 +111,13 @@ class Proposal:
     disk_bytes: int
 
 
-def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
-    """Count all images under `data`, and decode up to 3,000, evenly spread.
+def survey(data: Path, scratch: Path, strict: bool = False, given: str | None = None) -> Survey:
+    """Count all images under `data`, and decode up to 3,000, evenly spread; `given`: see `preprocess.input`.
 
     Raises:
         UserError: nothing known was found, it is damaged, or `strict` allows no loss and no guess.
     """
-    options = Preprocess(resolution=64, heic=reads_heic(), strict=strict)
+    options = Preprocess(resolution=64, heic=reads_heic(), strict=strict, input=given)
     hush()
     source = find_raw_images(data, scratch, 10_000, options)
     found = Survey(
@@ -123,6 +129,8 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
         broken=list(source.rejected),
         held_out=sum(int((part.splits == HOLDOUT).sum()) for part in source.parts) or None,
     )
+    if given is None and found.images <= MOST_NAMES:
+        found.agreed = next((each for each in agreements(source.parts) if each.share >= LEAST_SHARE), None)
     seen: set[bytes] = set()
     every = max(1, min(found.images, LOOKED_AT) // SHEET_IMAGES)
     unreadable: Counter[str] = Counter()
@@ -135,7 +143,7 @@ def survey(data: Path, scratch: Path, strict: bool = False) -> Survey:
             found.broken.append((name, made if isinstance(made, str) else str(looked)))
             unreadable[label] += 1
             continue
-        digest = hashlib.sha256(made.pixels.tobytes()).digest()
+        digest = hashlib.sha256(made.pixels.tobytes() + (made.given.pixels.tobytes() if made.given else b"")).digest()
         found.duplicates += digest in seen
         if digest not in seen:
             found.distinct.append(Distinct(int.from_bytes(made.traits.identity[:8]), looked.size))
@@ -289,6 +297,8 @@ def images_per_second(options: TrainingOptions, image: ImageFormat, cpus: int, g
     torch.set_num_threads(cpus)
     with tempfile.TemporaryDirectory() as name:
         np.save(Path(name, "training-00000.npy"), rng.integers(0, 256, (options.batch, *image.shape), dtype=np.uint8))
+        if image.paired:
+            np.save(Path(name, "training-input-00000.npy"), np.load(Path(name, "training-00000.npy")))
         np.save(Path(name, "training-labels.npy"), rng.integers(0, len(image.classes), options.batch))
         times = [time.monotonic()]
         bar = tqdm(total=steps, desc="measure speed", unit="step", disable=None, leave=False)

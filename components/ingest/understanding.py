@@ -42,6 +42,8 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
         for text in texts:
             builder.leave_out(text.name, _of_pixels(text) or "a text or table without images beside it")
         raise UserError(_nothing(builder))
+    # A table may name what has no partner, of which is said so once.
+    everything = [path for part in parts for path in part.paths()]
     if options.halves:
         builder.pairs = f"two halves of each picture, of which the {options.input} one is the input"
     elif options.input is not None:
@@ -49,7 +51,7 @@ def understood(builder: Builder, kind: str, texts: Sequence[Text], options: Prep
     folders = Counter(path.rpartition("/")[0] for part in parts for path in part.paths())
     archives = sorted({piece_name(part.archive) for part in parts if part.archive})
     layout = read_layout(folders, _Names(parts), options.labels, options.splits == "auto", archives)
-    tables = _tables(texts, parts, layout, options, builder)
+    tables = _tables(texts, everything, layout, options, builder)
     if tables.labelled:
         _check_whole(tables, parts, options)
     return _Placing(builder, layout, tables, options).source(kind, parts)
@@ -96,7 +98,7 @@ class _Names:
 
 
 def _tables(
-    texts: Sequence[Text], parts: Sequence[Part], layout: Layout, options: Preprocess, builder: Builder
+    texts: Sequence[Text], paths: Sequence[str], layout: Layout, options: Preprocess, builder: Builder
 ) -> Tables:
     """Read the tables that may tell labels; what is no such table is left out."""
     if options.labels in ("none", "folders", "innermost", "names"):
@@ -119,7 +121,7 @@ def _tables(
                 builder.leave_out(text.name, "one of many texts in a folder: an annotation, which is not used")
     # Masks have the names of their pictures.
     masks = {folder for folder, placed in layout.placed.items() if placed.why.startswith(MASKS)}
-    paths = [path for part in parts for path in part.paths() if path.rpartition("/")[0] not in masks]
+    paths = [path for path in paths if path.rpartition("/")[0] not in masks]
     tables = read_tables(asked, paths, options.limits.file_bytes, options.input)
     if tables.used and not tables.labelled:
         tables.notes.append(

@@ -23,7 +23,8 @@ def dataset_card(
     dataset: Dataset, name: str = "ganflow", data_version: str | None = None, params: Params | None = None
 ) -> str:
     """Return the card of the data set as preprocessing left it; `name` is what it is called."""
-    tasks = ["unconditional-image-generation", *(["image-classification"] if dataset.image.labelled else [])]
+    task = "image-to-image" if dataset.image.paired else "unconditional-image-generation"
+    tasks = [task, *(["image-classification"] if dataset.image.labelled else [])]
     facts = {
         "license": "unknown",
         "pretty_name": f"Images of {bare(name)}",

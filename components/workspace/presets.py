@@ -266,13 +266,14 @@ FOR_TASKS: Mapping[str, str] = {
 
 
 def require_task(name: str) -> None:
-    """Check that there is a preset for an image task of this name.
+    """Check that there is an image task of this name.
 
     Raises:
         UserError: there is none.
     """
-    if name not in FOR_TASKS:
-        raise UserError(f"--task {name}: choose one of {', '.join(FOR_TASKS)}")
+    names = [*dict.fromkeys((*FOR_TASKS, "translate", "restyle"))]
+    if name not in names:
+        raise UserError(f"--task {name}: choose one of {', '.join(names)}")
 
 
 def preset(name: str) -> Preset:

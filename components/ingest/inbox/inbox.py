@@ -154,6 +154,7 @@ class _Ingestion:
 
     def _pictures(self, named: list[str], by_content: Mapping[str, Path]) -> None:
         beside = Counter(name.rpartition("/")[0] for name in (*named, *by_content))
+        self._joining.expect([*named, *by_content])
         for name in (*named, *by_content):
             try:
                 self._joining.check_picture(name, beside[name.rpartition("/")[0]])

@@ -25,9 +25,11 @@ from ..formats import find_raw_images
 from ..kinds import FOREIGN, Kind
 from ..layout import Layout, class_in_name, read_layout
 from ..names import stem
+from ..pairing import pair_table, without_partner
 from ..parts import BY_CONTENT, HOLDOUT, TRAINING, Builder, Source, contents_of
 from ..split_names import role_of
 from ..summary import class_counts
+from ..table_files import parsed
 from ..tables import Images
 from .table_rows import Merged, NotJoinedError, merged
 
@@ -58,6 +60,10 @@ class Joining:
             self._folders[folder] += 1
             self._names[folder].append(name)
         self._told: set[str] = set()
+        side = options.input if self._source is not None and not options.halves else None
+        self._side = side
+        self._pair_table = pair_table(self._listed.texts, options.limits.file_bytes, side) if side else None
+        self._unpaired: dict[str, str] = {}
         self._layouts: dict[str, str | Layout] = {}
 
     def _understood(self, data: Path, options: Preprocess) -> Source | None:
@@ -94,9 +100,34 @@ class Joining:
         present = [path for part in self._source.parts for path in part.paths()]
         found = merged(name, tables[name].read(), content, Images([*present, *arriving]))
         self._told |= found.named
+        if self._pair_table is not None and name == self._pair_table.name:
+            self._told |= _inputs(name, found.content, self._pair_table.column, Images([*present, *arriving]))
         return name, found
 
     # --- pictures ---
+
+    def expect(self, arriving: Iterable[str]) -> None:
+        """Hear which pictures arrive together, of which some are partners of others."""
+        if self._side is not None and self._pair_table is None and self._listed.pictures:
+            present = (os.fsdecode(picture.name) for picture in self._listed.pictures)
+            try:
+                self._unpaired = without_partner(dict.fromkeys((*present, *arriving)), self._side)
+            except UserError as error:
+                self._unpaired = dict.fromkeys(arriving, shortened(str(error), 300))
+
+    def _check_pair(self, name: str) -> None:
+        """Check that a picture would be in a pair.
+
+        Raises:
+            NotJoinedError: it would not.
+        """
+        if self._pair_table is not None:
+            if name not in self._told:
+                raise NotJoinedError(f"no row of {printable(self._pair_table.name)} makes a pair of it")
+        elif name in self._unpaired:
+            raise NotJoinedError(self._unpaired[name])
+        elif name.rpartition("/")[0] not in self._folders:
+            raise NotJoinedError("lies in no folder of the pairs that the data have")
 
     def check_picture(self, name: str, beside: int = 1) -> None:
         """Check that a picture of this name, below the data, would be used; `beside` as many arrive in its folder.
@@ -112,6 +143,9 @@ class Joining:
                 raise NotJoinedError(f"the data are of another kind ({kinds}): pack it so, or {_OTHERS}")
             if "/" not in name and len(self._source.classes) > 1:
                 raise NotJoinedError("lies in no folder, which would tell its class")
+            return
+        if self._side is not None and not self._listed.files:
+            self._check_pair(name)
             return
         if self._source.tables:
             if name not in self._told:
@@ -241,6 +275,13 @@ class Joining:
                     continue
                 yield Piece(target, content)
         yield from (f"{count:,} of its pictures: {why}" for why, count in waiting.most_common())
+
+
+def _inputs(name: str, content: bytes, column: int, images: Images) -> set[str]:
+    """Return the pictures that a table names as inputs."""
+    table, folder = parsed(name, lambda: content), name.rpartition("/")[0]
+    rows = [] if isinstance(table, str) else table.rows
+    return {path for row in rows for path in images.found(row[column], f"{folder}/" if folder else "")}
 
 
 def _check_classes(before: Mapping[str, int], after: Mapping[str, int]) -> None:

@@ -103,6 +103,25 @@ def test_names_that_tell_classes_are_asked_of_newcomers(workspace: Workspace) ->
     assert classes(workspace) == {"cat": 7, "dog": 6}
 
 
+def test_a_picture_of_a_pair_waits_for_its_partner(workspace: Workspace) -> None:
+    put(workspace.data, {f"{side}/{i}.png": png() for side in ("A", "B") for i in range(4)})
+    first = come(workspace, {"A/9.png": png(), "A/8.png": png(), "B/8.jpg": png(), "C/8.png": png()}, input="A")
+    assert sorted(first.added) == ["A/8.png", "B/8.jpg"]
+    neither = "lies neither with the inputs nor with the targets"
+    assert first.left == {"A/9.png": "its partner in B has not come yet", "C/8.png": neither}
+    second = come(workspace, {"B/9.png": png(), "A/8.bmp": png()}, input="A")
+    assert sorted(second.added) == ["A/9.png", "B/9.png"]
+    assert second.left["A/8.bmp"].startswith("2 inputs and 1 targets have its name")
+
+
+def test_pictures_of_pairs_that_a_table_states_need_a_row(workspace: Workspace) -> None:
+    put(workspace.data, {"labels.csv": b"path,input\nb0.png,a0.png\n", "a0.png": png(), "b0.png": png()})
+    arriving = {"labels.csv": b"path,input\nb1.png,a1.png\n", "a1.png": png(), "b1.png": png(), "c.png": png()}
+    found = come(workspace, arriving, input="input")
+    assert sorted(found.added) == ["a1.png", "b1.png", "labels.csv"]
+    assert found.left == {"c.png": "no row of labels.csv makes a pair of it"}
+
+
 # --- tables ---
 
 

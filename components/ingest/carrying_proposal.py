@@ -1,0 +1,179 @@
+"""What `ganflow init` proposes for pictures of one kind made into another: by pairs, or by domains of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..gan.errors import UserError
+from ..gan.models import build
+from ..gan.options import ImageFormat, TrainingOptions
+from ..pictures.tiles import grid, tile_size
+from ..workspace.params import Preprocess
+from ..workspace.presets import FOR_TASKS, PRESETS
+from ..workspace.text import printable, shortened
+from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
+from .decoding import used_bits
+from .pair_decoding import images_of
+from .survey import (
+    HOLDOUT_SHARE,
+    TRAINING_SECONDS,
+    Proposal,
+    Survey,
+    channels_of,
+    images_per_second,
+    max_rejected,
+    model_name,
+    shape_of,
+)
+from .task_proposal import DEVELOPMENT_SHARES, GATE_PHOTOS, SAMPLES, SHEET_COLUMNS, SHEET_SIDE, SHOWN
+
+CARRYING = ("translate", "restyle")
+CPU_SIDE, GPU_SIDE = 64, 128
+# Where nothing was measured for the task.
+_RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "translate": {
+        "network": {"name": "unet"},
+        "batch": 16,
+        "mirror": True,
+        "pixel_weight": 1.0,
+        "feature_weight": 1.0,
+        "adversarial_weight": {"start": 0.0, "end": 0.05, "rest": 0.3},
+    },
+    "restyle": {"network": {"name": "unet"}, "batch": 16, "mirror": True},
+}
+# Pictures of a domain below which it is said that they are few.
+FEW_OF_A_DOMAIN = 20
+_ALPHA = {"RGBA", "LA", "PA"}
+
+
+@dataclass(frozen=True)
+class CarryingProposal(Proposal):
+    """Parameters for pairs, or for domains, of which `held` pictures are held out."""
+
+    held: int
+    few: tuple[str, ...]
+
+
+def propose_carrying(found: Survey, task: str, given: str | None, name: str, cpus: int, gpus: int) -> CarryingProposal:
+    """Return parameters for `task`, and a training of about ten minutes on this machine's processors.
+
+    `given`: what holds the inputs of pairs.
+
+    Raises:
+        UserError: there are no two domains that could be learned.
+    """
+    if task == "restyle":
+        _check_domains(found)
+    shape = shape_of(found, GPU_SIDE if gpus else CPU_SIDE)
+    holdout = _holdout(found)
+    preprocess: dict[str, Any] = {"resolution": shape[0] if shape[0] == shape[1] else [*shape]}
+    if given is not None:
+        preprocess["input"] = given
+    channels = channels_of(found)
+    if sum(found.modes[mode] for mode in _ALPHA) > found.modes.total() / 2:
+        preprocess["channels"] = channels = 4
+    preprocess |= {"holdout": holdout, "development": _development(found, holdout)}
+    if found.heic:
+        preprocess["heic"] = True
+    if found.broken:
+        preprocess["max_rejected"] = max_rejected(len(found.broken), found)
+    image = ImageFormat(
+        height=shape[0],
+        width=shape[1],
+        channels=channels,
+        classes=tuple(found.class_counts) or ("image",),
+        paired=given is not None,
+    )
+    train = {"task": {"name": task}, **_recipe(task), "seed": 0}
+    options = TrainingOptions(**train)
+    build(options.network, image, options.task)
+    speed = _speed(train, image, cpus, gpus)
+    images = int(min(max(speed * TRAINING_SECONDS, 8_000), 4_000_000) // 1_000 * 1_000)
+    train |= {"images": images, "log_every": max(images // 50, 500), "checkpoint_every": max(images // 4, 2_000)}
+    params = {
+        "preprocess": preprocess,
+        "train": train,
+        "evaluate": {"samples": SAMPLES},
+        "register": {"name": model_name(name)},
+    }
+    pixels = shape[0] * shape[1] * channels * (2 if given is not None else 1)
+    # The data set and, while it is made, its parts; what was made and given; some checkpoints.
+    disk = 2 * found.images * pixels + 2 * SAMPLES * pixels + 200 * 2**20
+    held = found.held_out or round(found.images / found.looked_at * sum(i.is_held_out(holdout) for i in found.distinct))
+    few = tuple(each for each, count in found.class_counts.items() if task == "restyle" and count < FEW_OF_A_DOMAIN)
+    return CarryingProposal(params, image, speed, images / speed, disk, held, few)
+
+
+def pairs_sheet(found: Survey, proposal: Proposal) -> Image.Image:
+    """Return some pairs, of each the input at the left of what is to be made of it, as the networks will see them."""
+    options = Preprocess(**{"bits": used_bits(found.largest), **proposal.params["preprocess"]})
+    shown = found.samples[:: max(1, len(found.samples) // SHOWN)][:SHOWN]
+    made = (next(images_of(content, options, shape)) for content, shape in shown)
+    pairs = [
+        np.broadcast_to(pixels, proposal.image.shape)
+        for image in made
+        if not isinstance(image, str) and image.given is not None
+        for pixels in (image.given.pixels, image.pixels)
+    ]
+    return grid(pairs, SHEET_COLUMNS, tile_size(pairs[0], SHEET_SIDE))
+
+
+def _check_domains(found: Survey) -> None:
+    """Refuse pictures that are of one domain, and domains that nothing can be learned of.
+
+    Raises:
+        UserError: they are.
+    """
+    listed = shortened(", ".join(f"{printable(name)} {count:,}" for name, count in found.class_counts.items()), 200)
+    if len(found.class_counts) < 2:
+        raise UserError(
+            f"restyle learns from two domains or more, and these pictures are of one ({listed}): lay the pictures of "
+            "each into a folder of its own, as A and B, or trainA, trainB, testA and testB"
+        )
+    alone = [name for name, count in found.class_counts.items() if count < 2]
+    if alone:
+        raise UserError(
+            f"the domain {shortened(printable(alone[0]))} has one picture that can be read, of which no style can be "
+            "learned: add pictures to its folder, or take it away"
+        )
+
+
+def _recipe(task: str) -> Mapping[str, Any]:
+    return PRESETS[FOR_TASKS[task]].train if task in FOR_TASKS else _RECIPES[task]
+
+
+def _holdout(found: Survey) -> float:
+    """Return the share to hold out: a fifth, or one near it by which the gate has enough, and training as well."""
+    if found.held_out is not None or found.looked_at < found.images:
+        return HOLDOUT_SHARE
+    count = len(found.distinct)
+    for least in (GATE_PHOTOS, MIN_HELD_OUT):
+        for share in sorted((share / 100 for share in range(10, 41)), key=lambda share: abs(share - HOLDOUT_SHARE)):
+            held = sum(image.is_held_out(share) for image in found.distinct)
+            if held >= least and count - held >= MIN_TRAINING_IMAGES:
+                return share
+    return HOLDOUT_SHARE
+
+
+def _development(found: Survey, holdout: float) -> float:
+    """Return the share of the others that checkpoints are chosen by: of few images more, so that there are some."""
+    others = max(1, round((1 - holdout) * found.images))
+    return next((share for share in DEVELOPMENT_SHARES[:3] if share * others >= GATE_PHOTOS), DEVELOPMENT_SHARES[2])
+
+
+def _speed(train: Mapping[str, Any], image: ImageFormat, cpus: int, gpus: int) -> float:
+    """Return images a second over the whole training: with the discriminator at rest, and with it at work."""
+    ramp = train.get("adversarial_weight")
+    if not isinstance(ramp, Mapping) or "rest" not in ramp or ramp["start"]:
+        return images_per_second(TrainingOptions(**train), image, cpus, gpus)
+    alone, together = (
+        images_per_second(TrainingOptions(**{**train, "adversarial_weight": weight}), image, cpus, gpus)
+        for weight in (ramp["start"], ramp["end"])
+    )
+    rest = float(ramp["rest"])
+    return 1 / (rest / alone + (1 - rest) / together)

@@ -24,7 +24,7 @@ from ..measures.intervals import Values
 from ..measures.metrics import kernel_pulls
 from ..measures.perceptual import perceptual_distance
 from ..measures.transparency import pixels_over_grey
-from ..workspace.artifacts import Dataset, Evaluation, Key, Model
+from ..workspace.artifacts import RETURNED, Dataset, Evaluation, Key, Model
 from ..workspace.chosen_nets import load_nets
 from ..workspace.files import staging
 from ..workspace.params import Evaluate
@@ -36,8 +36,6 @@ from .seen import write_seen
 from .task_evaluation import PART, groups_of_rows, made_of, mean_of, over_groups, require_layers, score
 
 Labels = npt.NDArray[np.int64]
-# What was carried back, in the evaluation's folder.
-RETURNED = "returned.npy"
 
 
 class Carried(NamedTuple):

@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from .gan.errors import NotThereError, StoppedError, UserError
-from .photos.maker import ApplyRequest, Job, Made, Maker
+from .photos.maker import ApplyRequest, Job, Made, Maker, carries_over, label_of
 from .photos.results import ResultFolder, ResultRow
 from .photos.sources import SourceFile, arrived_at, is_address, masks_at, photos_at
 from .pictures.opening import hush
@@ -23,9 +24,13 @@ from .services import signals, versioning
 from .services.cluster import placement, session, tasks
 from .services.destination import Destination, lies_in
 from .services.tracking.named_model import NamedModel, named_model
-from .workspace.params import Apply, Params
+from .workspace.params import Params
 from .workspace.text import shortened
 from .workspace.workspace import Workspace
+
+# What is asked of models that carry pictures over, and of no others, and what says how these are fitted.
+_CARRYING = {"to", "size", "seed"}
+_FITTING = {"fit", "reduce", "background", "bits"}
 
 
 class Result(NamedTuple):
@@ -72,7 +77,7 @@ def apply(
     _require_names(found)
     masks = {} if mask is None else masks_at(mask)
     with ResultFolder(place) as folder:
-        work = _Work(named, request, params.apply, folder, applied)
+        work = _Work(named, request, params, folder, applied)
         work.run(found, mask, masks)
     return applied
 
@@ -94,7 +99,7 @@ def apply_to_arrived(request: ApplyRequest, params: Params, workspace: Workspace
     place = _destination(params.apply.out, [source], params, workspace)
     applied = Applied(params.apply.out)
     with ResultFolder(place) as folder:
-        work = _Work(named, request, params.apply, folder, applied, arriving=True)
+        work = _Work(named, request, params, folder, applied, arriving=True)
         work.run(arrived_at(source, applied.left), None, {})
     return applied
 
@@ -110,17 +115,24 @@ class _Work:
         self,
         named: NamedModel,
         request: ApplyRequest,
-        limits: Apply,
+        params: Params,
         folder: ResultFolder,
         applied: Applied,
         arriving: bool = False,
     ) -> None:
         self._folder, self._applied, self._arriving = folder, applied, arriving
-        self._maker = Maker(
-            named.published, named.key, f"{named.name} {named.version}" if named.version else "", request, limits
-        )
-        options = request.model_dump(mode="json", exclude={"model"})
-        self._key = hashlib.sha256(json.dumps([named.key, options], sort_keys=True).encode()).hexdigest()[:16]
+        version = f"{named.name} {named.version}" if named.version else ""
+        self._maker = Maker(named.published, named.key, version, request, params.apply, params.preprocess)
+        asked: list[Any] = [named.key, request.model_dump(mode="json", exclude={"model", *_CARRYING})]
+        self._wanted = ""
+        if carries_over(named.published):
+            asked += [
+                request.model_dump(mode="json", include=_CARRYING),
+                params.preprocess.model_dump(mode="json", include=_FITTING),
+            ]
+            # Where nothing belongs to a picture that it could be made like, its class is to be another.
+            self._wanted = request.to if named.published.network.task.origin == "other" else ""
+        self._key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
         # Of results that are made now, to tell apart those of one name.
         self._taken: set[str] = set()
 
@@ -163,8 +175,13 @@ class _Work:
         """Return what is to be made of a photo; None where its result is there.
 
         Raises:
-            _RefusedError: it or its mask cannot be read, or a result of its name is of something else.
+            _RefusedError: it or its mask cannot be read, its class is the one wanted, or a result of its name is of
+                something else.
         """
+        if self._wanted and PurePath(photo.name).parent.name == self._wanted:
+            raise _RefusedError(
+                f"it lies in a folder {self._wanted}, and is one already: ask for another class by --to"
+            )
         content = _read(photo)
         holes = None
         if mask is not None:
@@ -215,7 +232,7 @@ def _model_of(request: ApplyRequest, params: Params, workspace: Workspace, maske
     """Return the model that is asked for.
 
     Raises:
-        UserError: there is none, or it is none for photos with, or without, masks.
+        UserError: there is none, or it is none for photos with, or without, masks, or for the class, size or seed.
     """
     named = named_model(request.model, params.register.name, workspace)
     repairs = named.published.network.task.given(3) == 4
@@ -225,6 +242,13 @@ def _model_of(request: ApplyRequest, params: Params, workspace: Workspace, maske
             if repairs
             else "only a model that repairs pictures takes a --mask"
         )
+    label_of(named.published, request.to)
+    if request.size != "model" and not carries_over(named.published):
+        raise UserError(
+            "--size is for models that translate or restyle: the results of this one have the photos' sizes"
+        )
+    if request.seed and not named.published.network.task.latent:
+        raise UserError("this model is given no numbers of chance, and makes one result of a photo: leave out --seed")
     return named
 
 

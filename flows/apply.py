@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from prefect import flow
 from pydantic import Field
 
+from components.photos.fitting import Size
 from components.photos.maker import ApplyRequest
 from components.pictures.photo_file import Format
 from components.services.tracking.named_model import ModelName
@@ -31,9 +32,12 @@ def apply(
     format: Format = "same",
     compare: bool = False,
     strip_metadata: bool = False,
+    to: str = "",
+    size: Size = "model",
+    seed: Annotated[int, Field(ge=0)] = 0,
     workspace: Path = Path(),
 ) -> Outcome:
-    """Enlarge, repair, colour or restore photos; results that an earlier run made stay.
+    """Enlarge, repair, colour, restore, translate or restyle photos; results that an earlier run made stay.
 
     Args:
         photos: photos, folders and addresses such as s3://bucket/prefix, relative to the workspace; none: what is new
@@ -47,6 +51,10 @@ def apply(
         format: of the results: that of each photo, png, jpeg or webp
         compare: write before and after side by side, too
         strip_metadata: keep nothing of a photo but its pixels and its profile
+        to: the class that pictures are to become, of a model that knows some
+        size: of what is translated or restyled: model, as the training pictures; input, enlarged to the photo's scale;
+            windows, made without any scaling
+        seed: of the numbers of chance, of a model that is given some
         workspace: folder with params.yaml, data/ and the results, on the worker's machine
     """
     opened = Workspace(workspace.absolute())
@@ -58,6 +66,9 @@ def apply(
         format=format,
         compare=compare,
         strip_metadata=strip_metadata,
+        to=to,
+        size=size,
+        seed=seed,
     )
     with turn(opened):
         found = stages.apply(photos, out, request, mask, Params.load(opened.params), opened)

@@ -137,7 +137,11 @@ def _evidence(judged: Verdict) -> str:
         rows.append((f"version {judged.champion} (champion)", judged.kid_champion))
     rows.append(("real images" if judged.baseline is None else f"{judged.baseline}, without a network", judged.floor))
     table = "\n".join(f"| {name} | {number(value)} |" for name, value in rows)
-    of = "KID, lower is better; {:,} samples" if judged.measure is None else "perceptual, lower is better; {:,} files"
+    of = (
+        "KID, lower is better; {:,} samples"
+        if judged.measure is None
+        else f"{judged.distance}, lower is better; {{:,}} files"
+    )
     text = f"| distance to held-out images ({of.format(judged.samples)}) | |\n|---|---|\n{table}\n\n"
     if judged.kid_champion is None:
         return f"{text}There was no champion to compare with."

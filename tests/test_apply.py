@@ -38,14 +38,14 @@ from tests.pictures.test_photo import saved
 from tests.services.test_cluster import running  # noqa: F401
 
 KEY = Key(options="0" * 64, inputs="1" * 64, code="2" * 64)
+IMAGE = ImageFormat(height=48, width=48, channels=3, classes=("any",))
 
 
-def workspace_with(root: Path, task: Any, network: str = "edsr") -> Workspace:
+def workspace_with(root: Path, task: Any, network: str = "edsr", image: ImageFormat = IMAGE) -> Workspace:
     """A workspace whose model does `task`, by a network of which no layer is 0."""
     workspace = Workspace(root)
     workspace.state.mkdir(parents=True)
     workspace.params.write_text("")
-    image = ImageFormat(height=48, width=48, channels=3, classes=("any",))
     training = TrainingOptions(task=task, network=TASK_NETWORKS[network](**NARROW[network]))
     with staging(workspace.model) as folder:
         state = {name: value.contiguous() for name, value in generator_of(network, task, image).state_dict().items()}

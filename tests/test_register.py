@@ -189,6 +189,7 @@ print(json.dumps([run.info.status, run.data.params, steps, sorted(run.data.metri
     assert {"key", "data", "commit", "params", "holdout", "feature_net"} <= set(tags)
 
 
+@pytest.mark.long
 def test_a_key_registers_once_and_a_worse_model_stays_challenger(registered: Path, tmp_path: Path) -> None:
     root = tmp_path / "own"
     shutil.copytree(registered, root)

@@ -68,6 +68,7 @@ def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
     assert undisturbed.images == scored.loc[scored["score"].idxmin(), "images"]
 
 
+@pytest.mark.long
 def test_a_finished_training_is_published_again_without_training(make_workspace: Callable[..., Path]) -> None:
     root = make_workspace()
 

@@ -24,7 +24,7 @@ from ..measures.intervals import Values
 from ..measures.metrics import kernel_pulls
 from ..measures.perceptual import perceptual_distance
 from ..measures.transparency import pixels_over_grey
-from ..workspace.artifacts import Dataset, Evaluation, Key, Model
+from ..workspace.artifacts import RETURNED, Dataset, Evaluation, Key, Model
 from ..workspace.chosen_nets import load_nets
 from ..workspace.files import staging
 from ..workspace.params import Evaluate
@@ -36,8 +36,6 @@ from .seen import write_seen
 from .task_evaluation import PART, groups_of_rows, made_of, mean_of, over_groups, require_layers, score
 
 Labels = npt.NDArray[np.int64]
-# What was carried back, in the evaluation's folder.
-RETURNED = "returned.npy"
 
 
 class Carried(NamedTuple):
@@ -58,9 +56,7 @@ def evaluate_restyle(options: Evaluate, model: Model, dataset: Dataset, key: Key
         UserError: a class has fewer than two held-out pictures, or the feature net shows no layers.
     """
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
-    # A net that was trained to tell the classes apart sees little else.
-    chosen = "efficientnet_lite0" if options.feature_net == "auto" else options.feature_net
-    nets = load_nets(chosen, training, dataset.content, workspace)
+    nets = load_nets(net_for(options.feature_net), training, dataset.content, workspace)
     require_layers(nets.main)
     published = load_published(model.folder, "the model")
     rows = np.sort(holdout.spread(options.samples))
@@ -128,6 +124,33 @@ def evaluate_restyle(options: Evaluate, model: Model, dataset: Dataset, key: Key
             model=model.content,
         )
     return Evaluation.load(workspace.evaluation)
+
+
+def net_for(chosen: str) -> str:
+    """Return the net to judge by, where `chosen` is `auto`: one trained to tell the classes apart sees little else."""
+    return "efficientnet_lite0" if chosen == "auto" else chosen
+
+
+def measured_again(
+    evaluation: Evaluation, dataset: Dataset, net: FeatureNet, at: Labels, models: Mapping[str, Published]
+) -> dict[str, tuple[Values, Values]]:
+    """Return the distances to the classes wanted of what each of the models makes, and squared errors of the way back.
+
+    (N,) each, of the pictures at these places (N,) of the evaluation, and of the baselines, by name.
+    """
+    table = pd.read_csv(evaluation.folder / "samples.csv").iloc[at]
+    rows, labels, wanted = (table[name].to_numpy(np.int64) for name in ("row", "source", "label"))
+    training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
+    sources, real = holdout.pixels(rows), real_of_classes(net, training)
+    _require_two_of_each(labels, np.unique(wanted), dataset)
+    found = {}
+    for name, model in models.items():
+        carried = _carried(model, sources, labels, wanted)
+        squared = squared_errors(pixels_over_grey(carried.back), pixels_over_grey(sources))
+        found[name] = to_wanted(net.read(carried.made).features, wanted, real), squared
+    for name, pixels in (("input", sources), ("reinhard", in_colours_of(training, sources, wanted))):
+        found[name] = to_wanted(net.read(pixels).features, wanted, real), np.zeros(len(rows))
+    return found
 
 
 def to_wanted(features: Features, wanted: Labels, real: Mapping[int, Features]) -> Values:

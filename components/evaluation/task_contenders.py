@@ -32,6 +32,7 @@ from .baselines import Baseline, baselines
 from .comparison import Comparison, weights_of_nets
 from .contenders import held_rows, load_rival, nets_of
 from .looks import Look, take
+from .restyle_evaluation import measured_again, net_for
 from .seen import Seen
 from .task_evaluation import PART, groups_of_rows, made_of
 from .unseen import Unseen, unseen
@@ -79,7 +80,6 @@ class TaskEvidence:
     baselines: Mapping[str, Errors]
     champion: Errors | None = None
     look: Look | None = None
-    measure: ClassVar[Literal["perceptual"]] = "perceptual"
     # What a user does about a check that cannot tell.
     advice: ClassVar[str] = "look at the worst images in report.html"
 
@@ -102,7 +102,8 @@ class TaskEvidence:
             UserError: the champion does another task or makes other images, or is damaged.
         """
         training = Split(dataset.folder, "training", dataset.image)
-        nets = nets_of(evaluation, dataset, chosen, workspace)
+        unpaired = model.training.task.name == "restyle"
+        nets = nets_of(evaluation, dataset, net_for(chosen) if unpaired else chosen, workspace)
         rival = None if champion is None else load_rival(champion, dataset.image, model.training.task)
         contenders = {"challenger": Seen.load(evaluation.folder, "the evaluation")}
         if champion is not None:
@@ -128,8 +129,18 @@ class TaskEvidence:
             return alone
         others = nets_of_other_seeds(nets, training, dataset.content, workspace, options.feature_nets - 1)
         own, seeing = load_published(model.folder, "the model"), (nets.main, *others)
+        if alone.measure == "kid_wanted":
+            seeing = (nets.main,)
         named = hashlib.sha256(" ".join(net.sha256 for net in seeing).encode() + alone.rows.tobytes()).hexdigest()[:16]
         look = take(own.id, rival.id, evaluation.holdout, named, workspace)
+        if alone.measure == "kid_wanted":
+            both = {"challenger": own, "champion": rival}
+            again = {
+                name: Errors(distances[None], squared)
+                for name, (distances, squared) in measured_again(evaluation, dataset, nets.main, at, both).items()
+            }
+            challenger, theirs = again.pop("challenger"), again.pop("champion")
+            return replace(alone, challenger=challenger, champion=theirs, baselines=again, look=look)
         others_of = baselines(model.training.task, alone.task, training)
         makers: dict[str, Callable[[Tensor, Sequence[int], Rows], Pixels]] = {
             "challenger": partial(made_of, own),
@@ -139,6 +150,11 @@ class TaskEvidence:
         errors, shown = _measured(alone, makers, seeing, look.first_seed)
         challenger, theirs = errors.pop("challenger"), errors.pop("champion")
         return replace(alone, shown=shown, challenger=challenger, baselines=errors, champion=theirs, look=look)
+
+    @property
+    def measure(self) -> Literal["perceptual", "kid_wanted"]:
+        """What decides: where there are no originals, how near pictures come to the classes wanted."""
+        return "kid_wanted" if self.model.training.task.name == "restyle" else "perceptual"
 
     @property
     def task(self) -> ImageTask:
@@ -208,11 +224,13 @@ class _Evaluated(NamedTuple):
 def _as_evaluated(evaluation: Evaluation, dataset: Dataset, at: Rows) -> _Evaluated:
     """Return what the evaluation knows of the images at these places of it."""
     table = pd.read_csv(evaluation.folder / "samples.csv").iloc[at]
-    names = [name.removeprefix("perceptual_") for name in map(str, table) if name.startswith("perceptual_")]
+    measure = "perceptual" if "perceptual" in table else "kid_wanted"
+    names = [name.removeprefix(f"{measure}_") for name in map(str, table) if name.startswith(f"{measure}_")]
 
     def errors(ending: str) -> Errors:
-        distances, squared = (table[f"{what}{ending}"].to_numpy(float) for what in ("perceptual", "squared_error"))
-        return Errors(distances[None], squared)
+        # Of the way back only what a model made has an error.
+        squared = table.get(f"squared_error{ending}", table["squared_error"] * 0)
+        return Errors(table[f"{measure}{ending}"].to_numpy(float)[None], squared.to_numpy(float))
 
     some = _some(len(at))
     given, made = (

@@ -33,7 +33,8 @@ def task_vetoes(options: Promote, evidence: TaskEvidence) -> Iterator[Check]:
 def _baseline(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
     name, distance = evidence.best
     own = evidence.kid_challenger
-    words = f"its perceptual distance is {own:.4g}, that of {_plain(name)}, the best without a network, {distance:.4g}"
+    what = "KID to the classes wanted" if evidence.measure == "kid_wanted" else "perceptual distance"
+    words = f"its {what} is {own:.4g}, that of {_plain(name)}, the best without a network, {distance:.4g}"
     # As near is not nearer.
     yield Veto("baseline", words, own, at_most=math.nextafter(distance, -math.inf))
 
@@ -42,7 +43,8 @@ def _psnr(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
     if evidence.champion is None:
         return
     own, champion = psnr(evidence.challenger.squared), psnr(evidence.champion.squared)
-    words = f"its PSNR is {own:.2f} dB, the champion's {champion:.2f} dB"
+    way = " after the way back" if evidence.measure == "kid_wanted" else ""
+    words = f"its PSNR{way} is {own:.2f} dB, the champion's {champion:.2f} dB"
     yield Veto("error of the champion", words, own, at_least=champion - options.max_psnr_loss)
 
 

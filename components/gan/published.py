@@ -140,6 +140,14 @@ class Published:
         z = LATENTS[self.manifest.latents](seeds, self.manifest.network.latent)
         return Inputs(z, torch.from_numpy(labels))
 
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """Return the latents (len(seeds), latent) that a model of a task is given beside conditions.
+
+        Raises:
+            UserError: the model makes images of noise.
+        """
+        return LATENTS[self.manifest.latents](seeds, self.network.task.latent)
+
     def sample(self, seeds: Sequence[int], labels: npt.NDArray[np.int64], truncation: float = 1.0) -> Pixels:
         """Images (N, H, W, C) uint8 of these seeds and labels (N,), on the GPU where this process has one.
 

@@ -313,15 +313,25 @@ def _scaled(image: Image.Image, width: int, height: int, options: Preprocess) ->
     if options.fit in ("stretch", "patches"):
         return image.resize((width, height), lanczos)
     if options.fit == "pad":
-        scale = min(width / image.width, height / image.height)
-        inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        inner = between_bars(image.size, (width, height))
         sheet = Image.new(image.mode, (width, height), options.background)
         sheet.paste(image.resize(inner, lanczos), ((width - inner[0]) // 2, (height - inner[1]) // 2))
         return sheet
     # Cropped before it is scaled: the filter would reach beyond a box.
-    scale = max(width / image.width, height / image.height)
-    cut = max(1, round(width / scale)), max(1, round(height / scale))
+    cut = cut_out(image.size, (width, height))
     left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
     if cut != image.size:
         image = image.crop((left, top, left + cut[0], top + cut[1]))
     return image.resize((width, height), lanczos)
+
+
+def cut_out(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Return (width, height) of the centre of a picture of this size that has the shape of the wanted one."""
+    scale = max(wanted[0] / size[0], wanted[1] / size[1])
+    return max(1, round(wanted[0] / scale)), max(1, round(wanted[1] / scale))
+
+
+def between_bars(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Return (width, height) that a picture of this size takes of the wanted one if nothing of it is cut off."""
+    scale = min(wanted[0] / size[0], wanted[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -7,20 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
 from ..gan.errors import UserError
 from ..gan.options import Options
 from ..gan.published import Published
+from ..gan.sampling import labels_by_name
 from ..gan.tasks.windows import in_windows
 from ..pictures import metadata
 from ..pictures.opening import hush, reads_heic
-from ..pictures.photo import read_photo
-from ..pictures.photo_file import Format, encoded, ending_of, format_of, mask_of, side_by_side
+from ..pictures.photo import Photo, Pixels, read_photo
+from ..pictures.photo_file import Format, encoded, ending_of, format_of, mask_of, on_white, side_by_side
 from ..services.tracking.named_model import ModelName
-from ..workspace.params import Apply
+from ..workspace.params import Apply, Preprocess
 from ..workspace.text import printable
+from .fitting import Size, fitted
 
 _PREVIEW = "-compare.png"
 
@@ -37,6 +40,13 @@ class ApplyRequest(Options):
     format: Format = Field("same", description="of the results: that of each photo, png, jpeg or webp")
     compare: bool = Field(False, description="write before and after side by side, too")
     strip_metadata: bool = Field(False, description="keep nothing of a photo but its pixels and its profile")
+    to: str = Field("", max_length=200, description="the class wanted, of a model that is told one")
+    size: Size = Field(
+        "model",
+        description="of what is translated or restyled: model, fitted as the training pictures were; input, the same "
+        "enlarged to the scale of the photo; windows, made without any scaling",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="of the numbers of chance, of a model that is given some")
 
 
 class Job(NamedTuple):
@@ -62,13 +72,17 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes the result of a photo; travels to the nodes of a cluster. `version` is empty where none is registered."""
+    """Makes the result of a photo; travels to the nodes of a cluster. `version` is empty where none is registered.
+
+    `preprocess` says how photos are fitted for a model that carries pictures over.
+    """
 
     model: Published
     key: str
     version: str
     request: ApplyRequest
     limits: Apply
+    preprocess: Preprocess
 
     def __call__(self, job: Job, contents: Iterable[None]) -> Made:
         """Make a result, as a part of a work that a cluster shares."""
@@ -98,29 +112,54 @@ class Maker:
                 f"{width}x{height} enlarged {scale} times has more than apply.max_output_pixels = "
                 f"{self.limits.max_output_pixels:,} pixels"
             )
-        said = list(photo.said)
         holes = None if job.mask is None else mask_of(job.mask, photo.size, self.request.grow)
         if holes is not None and not holes.any():
-            said.append("its mask shows nothing to repaint")
+            photo.said.append("its mask shows nothing to repaint")
+        if carries_over(self.model):
+            before, made = self._carried_over(job, photo)
+        else:
+            before, made = photo.colours, self._made(job, photo.colours, holes)
         form, why = format_of(photo, self.request.format, exact=holes is not None)
         if why:
-            said.append(why)
-        name = job.name.rpartition("/")[2]
-        with tqdm(total=height * width, desc=name, unit="pix", unit_scale=True, disable=None, leave=False) as bar:
-            made = in_windows(
-                self.model,
-                photo.colours,
-                holes,
-                side=self.limits.window,
-                strength=self.request.strength,
-                done=bar.update,
-            )
-        mark = metadata.ENHANCED if holes is None else metadata.COMPOSITE
+            photo.said.append(why)
+        mark = metadata.mark_of(self.model.task)
         whole = encoded(photo, made, form, self._facts(job), mark, not self.request.strip_metadata)
         files = {f"{job.result}.{ending_of(form)}": whole}
         if self.request.compare:
-            files[f"{job.result}{_PREVIEW}"] = side_by_side(photo.colours, made)
-        return files, said
+            files[f"{job.result}{_PREVIEW}"] = side_by_side(before, made)
+        return files, photo.said
+
+    def _carried_over(self, job: Job, photo: Photo) -> tuple[Pixels, Pixels]:
+        """Return a photo as the network was given it, and what was made of it, both (H, W, 1 or 3).
+
+        `photo` gets the transparency of the result.
+        """
+        given = fitted(job.photo, photo, self.model.image, self.preprocess, self.request.size)
+        photo.said.extend(given.said)
+        made, before = self._made(job, given.pixels, None), given.pixels
+        if self.request.size == "input":
+            before, made = given.shown, given.brought_back(made)
+            if given.inside != given.size:
+                photo.said.append(f"the result scaled to {made.shape[1]}x{made.shape[0]} by Lanczos")
+        photo.alpha = None
+        if made.shape[2] == 4:
+            photo.alpha = None if (made[:, :, 3] == 255).all() else made[:, :, 3]
+            before, made = on_white(before), np.ascontiguousarray(made[:, :, :3])
+        return before, made
+
+    def _made(self, job: Job, given: Pixels, holes: Pixels | None) -> Pixels:
+        pixels, name = given.shape[0] * given.shape[1], job.name.rpartition("/")[2]
+        with tqdm(total=pixels, desc=name, unit="pix", unit_scale=True, disable=None, leave=False) as bar:
+            return in_windows(
+                self.model,
+                given,
+                holes,
+                side=self.limits.window,
+                strength=self.request.strength,
+                label=label_of(self.model, self.request.to),
+                seed=self.request.seed,
+                done=bar.update,
+            )
 
     def _facts(self, job: Job) -> dict[str, str]:
         return {
@@ -128,5 +167,31 @@ class Maker:
             **({"version": self.version} if self.version else {}),
             "task": self.model.task.name,
             "input": hashlib.sha256(job.photo).hexdigest(),
+            **({"class": self.request.to} if self.request.to else {}),
+            **({"noise": str(self.request.seed)} if self.model.network.task.latent else {}),
             **({"strength": f"{self.request.strength:g}"} if self.request.strength < 1 else {}),
         }
+
+
+def carries_over(model: Published) -> bool:
+    """Whether a model makes one kind of picture of another, which is no better copy of the same one."""
+    return model.network.task.origin != "image"
+
+
+def label_of(model: Published, wanted: str) -> int:
+    """Return the label of the class that is wanted by `--to`; 0 of a model that is told none.
+
+    Raises:
+        UserError: it does not know this class, is told none, or one is lacking.
+    """
+    if not model.network.classes:
+        if wanted:
+            raise UserError(f"this model makes one kind of picture, and knows no {wanted}: leave out --to")
+        return 0
+    if not wanted:
+        known = ", ".join(model.image.classes[:20])
+        raise UserError(f"say by --to what the pictures are to become: this model knows {known}")
+    try:
+        return int(labels_by_name(model.image.classes, wanted, 1)[0])
+    except ValueError as error:
+        raise UserError(f"--to {wanted}: {error}") from None

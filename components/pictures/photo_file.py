@@ -28,6 +28,8 @@ def format_of(photo: Photo, wanted: Format, exact: bool) -> tuple[str, str]:
         return wanted.upper(), "JPEG changes pixels that were to stay as they are" if lossy else ""
     if exact and not photo.lossless:
         return "PNG", "written as PNG: the photo's own format would change pixels that stay as they are"
+    if photo.format == "JPEG" and photo.alpha is not None:
+        return "PNG", "written as PNG: the result is transparent, which a JPEG cannot be"
     if photo.format not in _ENDINGS:
         return "PNG", f"written as PNG: {photo.format} is read, and not written"
     return photo.format, ""
@@ -93,6 +95,12 @@ def _profile(photo: Photo, colours: Pixels) -> bytes | None:
     if colours.shape[2] == photo.colours.shape[2]:
         return photo.profile
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def on_white(pixels: Pixels) -> Pixels:
+    """Return RGBA pixels (H, W, 4) as RGB (H, W, 3), laid on white."""
+    image = Image.fromarray(pixels)
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
 
 
 def side_by_side(before: Pixels, after: Pixels) -> bytes:

@@ -11,11 +11,10 @@ import pandas as pd
 
 from ..evaluation.baselines import baselines
 from ..evaluation.recolouring import in_colours_of
-from ..evaluation.restyle_evaluation import RETURNED
 from ..gan.dataset import Pixels, Split
 from ..gan.sampling import conditions_of
 from ..gan.tasks.image_tasks import task_of
-from ..workspace.artifacts import Dataset, Evaluation, Model
+from ..workspace.artifacts import RETURNED, Dataset, Evaluation, Model
 from ..workspace.scores import Images, Scores
 from .scores import best_baseline
 

@@ -24,12 +24,12 @@ from .gallery_report import BLUE, INK, ORANGE, STYLE, as_svg, flat_options, new_
 from .html import data_uri, image_uri, number, to_html
 from .scores import rating, score_rows
 from .sections import ROWS
-from .task_words import words_of
+from .task_words import measure_of, words_of
 
 _OF_PAIRS = "mean absolute difference to the originals, of training images; dashed: made without a network"
 _WITHOUT_PAIRS = (
-    "mean absolute difference of training images to themselves, after the way into another class and back; dashed: left in "
-    "their own"
+    "mean absolute difference of training images to themselves, after the way into another class and back; dashed: "
+    "left in their own"
 )
 # Longer sides in pixels: of a picture in a line of four, and of one that is pulled over another.
 SIDE, SLIDER = 240, 480
@@ -68,6 +68,7 @@ def render(shown: Contents) -> str:
         dataset=shown.dataset,
         key=shown.key,
         words=words_of(model.training.task),
+        measure=measure_of(model.training.task),
         width=width,
         height=height,
         colours={1: "grey", 3: "colour", 4: "colour with transparency"}.get(channels, f"{channels} channels"),

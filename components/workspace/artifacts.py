@@ -199,6 +199,10 @@ class Model(Artifact):
 TRUNCATION = "truncation.csv"
 
 
+# Of an evaluation without pairs: what was carried into another class and back.
+RETURNED = "returned.npy"
+
+
 class Evaluation(Artifact):
     """`metrics.json`, and the samples it was measured on: `samples.npy` (N, H, W, C) with the table `samples.csv`.
 

@@ -87,8 +87,9 @@ class Verdict(Options):
     power: float | None = _later("probability of promotion if the challenger's KID were lower by a third")
     power_needed: int | None = _later("samples with which that would be 90 %; None where no number is enough")
     # Of image tasks.
-    measure: Literal["perceptual"] | None = _later(
-        "what was compared in place of KID: perceptual distances to originals, on as many held-out files as `samples`; "
+    measure: Literal["perceptual", "kid_wanted"] | None = _later(
+        "what was compared in place of KID to the training images: perceptual distances to originals, or KID to the "
+        "classes wanted where there are none, on as many held-out files as `samples`; "
         "the floor is then that of the best baseline, and power that of a distance lower by a twentieth"
     )
     baseline: str | None = _later("which is the best that is made of the same inputs without a network")
@@ -125,6 +126,8 @@ class Verdict(Options):
     @property
     def distance(self) -> str:
         """What was compared, in words."""
+        if self.measure == "kid_wanted":
+            return "KID to the classes wanted"
         return "KID" if self.measure is None else "perceptual distance"
 
     @property
@@ -143,7 +146,7 @@ class Verdict(Options):
         if self.power is None:
             return None
         if self.measure is not None:
-            words = f"a perceptual distance lower by 5% would have been promoted with a probability of {self.power:.0%}"
+            words = f"a {self.distance} lower by 5% would have been promoted with a probability of {self.power:.0%}"
             if self.power_needed == self.samples:
                 return words
             enough = (

@@ -28,6 +28,17 @@ def apply(
         str, typer.Option(metavar="DIR", help="for the results, or s3://bucket/prefix; default: apply.out")
     ] = "",
     model: ModelOption = "champion",
+    to: Annotated[
+        str, typer.Option(metavar="CLASS", help="that pictures are to become, of a model that knows some")
+    ] = "",
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="model|input|windows",
+            help="of what is restyled or translated: as the training pictures; enlarged to the photo's; not scaled",
+        ),
+    ] = "model",
+    seed: Annotated[int, typer.Option(min=0, help="of the numbers of chance, of a model that is given some")] = 0,
     mask: Annotated[
         str,
         typer.Option(metavar="FILE_OR_FOLDER", help="white is repainted; in a folder by name"),
@@ -41,7 +52,7 @@ def apply(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Enlarge, repair, colour or restore photos, by a model that was trained for it.
+    """Enlarge, repair, colour, restore, translate or restyle photos, by a model that was trained for it.
 
     By the champion unless --model names another; the same command again makes what is missing. Exit code 1: some photos
     were refused.
@@ -53,7 +64,7 @@ def apply(
     try:
         request = ApplyRequest.model_validate(
             {"model": model, "strength": strength, "grow": grow, "frames": frames, "format": form}
-            | {"compare": compare, "strip_metadata": strip}
+            | {"compare": compare, "strip_metadata": strip, "to": to, "size": size, "seed": seed}
         )
     except ValidationError as error:
         first = error.errors()[0]

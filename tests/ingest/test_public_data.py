@@ -312,3 +312,20 @@ def test_emoji_are_fetched_by_npm(tmp_path: Path) -> None:
     assert "Apache" in (data / "LICENSE.txt").read_text()
     with Image.open(data / "smileys-and-emotion" / "1f600.png") as image:
         assert image.size == (64, 64)
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+def test_emoji_of_two_styles_have_equal_names_and_splits(tmp_path: Path) -> None:
+    data = fetch_or_skip("emoji-pairs", tmp_path / "w")
+    noto, fluent = (
+        {path.relative_to(data).with_suffix("") for path in data.glob(f"*/{style}/*")} for style in ("noto", "fluent")
+    )
+    assert len(noto) == 1852
+    assert {(path.parts[0], path.name) for path in noto} == {(path.parts[0], path.name) for path in fluent}
+    held = {path.name for path in noto if path.parts[0] == "test"}
+    assert 200 < len(held) < 350
+    # A man and a woman who do the same stand on one side.
+    assert ("1f468-200d-1f33e" in held) is ("1f469-200d-1f33e" in held) is ("1f9d1-200d-1f33e" in held)
+    assert "1f44d-1f3fb" not in {path.name for path in noto}
+    licence = (data / "LICENSE.txt").read_text()
+    assert "Apache" in licence and "Microsoft" in licence

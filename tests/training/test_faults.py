@@ -1,4 +1,4 @@
-"""Faults strike real trainings. The short ones run here, all of them by `python -m benchmarks.faults`."""
+"""Faults strike real trainings, which takes minutes: `pytest -m long`, or `python -m benchmarks.faults`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from tests.harness.crash_points import loaded
 from tests.harness.faults import FAULTS, workers_of
 from tests.harness.trainings import undisturbed
 
-SHORT = ("worker killed",)
-
 
 @pytest.fixture(scope="session")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
@@ -31,9 +29,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return model
 
 
-@pytest.mark.parametrize(
-    "fault", [pytest.param(name, marks=[] if name in SHORT else pytest.mark.long) for name in FAULTS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_training_survives(fault: str, tmp_path: Path, expected: Callable[[str], str]) -> None:
     if fault == "disk full" and os.geteuid() != 0:
         pytest.skip("a small disk can only be mounted by root")

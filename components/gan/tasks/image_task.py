@@ -110,6 +110,28 @@ def straight_through(made: Tensor, kept: Tensor) -> Tensor:
     return result
 
 
+def held_back(made: Tensor) -> Tensor:
+    """Return `made` within [-1, 1]; beyond it, only a gradient that leads back is that of within.
+
+    Where no error to an original draws it back, an opinion of the discriminator would drive it ever farther out.
+    """
+    result: Tensor = _HeldBack.apply(made)
+    return result
+
+
+class _HeldBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, made: Tensor) -> Tensor:
+        ctx.save_for_backward(made)
+        return made.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (made,) = ctx.saved_tensors
+        outwards = ((made > 1) & (gradients[0] < 0)) | ((made < -1) & (gradients[0] > 0))
+        return gradients[0].masked_fill(outwards, 0)
+
+
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, made: Tensor, kept: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..options import ImageFormat
-from .image_task import ImageTask
+from .image_task import ImageTask, held_back
 from .options import Restyle, Translate
 
 
@@ -15,6 +15,9 @@ class _Carrying(ImageTask):
 
     def baseline(self, condition: Tensor) -> Tensor:
         return condition
+
+    def compose(self, output: Tensor, condition: Tensor) -> Tensor:
+        return held_back(condition + output)
 
 
 class Translating(_Carrying):

@@ -30,12 +30,15 @@ def in_windows(
     *,
     side: int = 256,
     strength: float = 1.0,
+    label: int = 0,
+    seed: int = 0,
     done: Callable[[int], object] = lambda pixels: None,
 ) -> Pixels:
-    """Return the result (scale * H, scale * W, C') of a picture (H, W, 1 or 3); `mask` (H, W) is 1 where to repaint.
+    """Return the result (scale * H, scale * W, C') of a picture (H, W, C); `mask` (H, W) is 1 where to repaint.
 
-    `side` of a window in pixels of the picture; `strength` 0 is the baseline and 1 the network's; `done` is told how
-    many pixels of the picture are made.
+    C is that of the model's images, 1 or 3. `side` of a window in pixels of the picture; `strength` 0 is the baseline
+    and 1 the network's; `label` is the class wanted and `seed` that of the latent, of models that are told one; `done`
+    is told how many pixels of the picture are made.
 
     Raises:
         UserError: the model makes images of noise, or a mask is lacking or one too many.
@@ -71,7 +74,8 @@ def in_windows(
                     if whole is None
                     else whole[(..., *outer.of)]
                 )
-                result = model.transform(condition, hidden=True)
+                labels, z = np.full(len(condition), label), model.latents([seed] * len(condition))
+                result = model.transform(condition, hidden=True, labels=labels, z=z)
                 if strength != 1:
                     base = network.task.baseline(condition.to(result.device)).float()
                     result = base + strength * (result.float() - base)

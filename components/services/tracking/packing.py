@@ -10,7 +10,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from ...gan.tasks.options import AnyTask
+from ...gan.tasks.options import AnyTask, Restyle, Translate
 from ...workspace.artifacts import Model
 from ...workspace.files import sha256_of
 
@@ -64,10 +64,13 @@ def signature(model: Model) -> Any:
 
     if model.training.task.name != "generate":
         picture, mask = ColSpec(DataType.binary, "image"), ColSpec(DataType.binary, "mask", required=False)
+        params = [ParamSpec("strength", DataType.double, 1.0)]
+        if isinstance(model.training.task, Translate | Restyle):
+            params += [ParamSpec("class", DataType.string, ""), ParamSpec("seed", DataType.long, 0)]
         return ModelSignature(
             inputs=Schema([picture, mask]),
             outputs=Schema([picture]),
-            params=ParamSchema([ParamSpec("strength", DataType.double, 1.0)]),
+            params=ParamSchema(params),
         )
     return ModelSignature(
         outputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *model.image.shape))]),

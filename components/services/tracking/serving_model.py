@@ -21,7 +21,8 @@ MAX_IMAGES = 10_000
 MAX_PIXELS, MAX_MADE = 16_000_000, 64_000_000
 # Kinds of pictures that are read.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-# IPTC's terms for a picture that was enlarged, restored or coloured, and for one of which a part was painted.
+# IPTC's terms for a picture that was enlarged, restored or coloured, for one of which a part was painted, and for one
+# that was carried over into another kind.
 _TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _MARK = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -55,13 +56,16 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         Of an image task a table with the column `image`: for each row of the table that is given what is made of its
         `image`, of which a repair repaints what is white in its `mask`. `strength` 0 is what is made without a network.
+        A model that carries pictures over takes the `class` that they are to become, if it knows several, and a `seed`,
+        and takes them in their own size: they should have that of the training pictures.
 
         Raises:
             MlflowException: a parameter or a picture is not what it must be (answered as 400 by a server).
         """
         if self._model.task.name == "generate":
             return self._sampled(params or {})
-        return self._changed(model_input, float((params or {}).get("strength", 1.0)))
+        given = {"strength": 1.0, "class": "", "seed": 0, **(params or {})}
+        return self._changed(model_input, float(given["strength"]), str(given["class"]), int(given["seed"]))
 
     def _sampled(self, params: dict[str, Any]) -> Any:
         given = {"n": 1, "seed": 0, "truncation": 1.0, "class": "", **params}
@@ -76,11 +80,12 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             raise _invalid(str(error)) from None
         return self._model.sample(range(seed, seed + n), labels, truncation)
 
-    def _changed(self, table: Any, strength: float) -> Any:
+    def _changed(self, table: Any, strength: float, wanted: str, seed: int) -> Any:
         import pandas as pd
 
         if not 0 <= strength <= 1:
             raise _invalid(f"strength = {strength} must be from 0 to 1")
+        label = self._label(wanted)
         if not isinstance(table, pd.DataFrame) or "image" not in table:
             raise _invalid("the input is a table with the column image, whose values are the bytes of pictures' files")
         repairs = self._model.network.task.given(3) == 4
@@ -95,19 +100,58 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             rows.append((image, _mask(mask, image, number) if repairs else None))
         if given * self._model.network.scale**2 > MAX_MADE:
             raise _invalid(f"the pictures together would be made of more than {MAX_MADE:,} pixels: send fewer")
-        return pd.DataFrame({"image": [self._made(image, mask, strength) for image, mask in rows]})
+        return pd.DataFrame({"image": [self._made(image, mask, strength, label, seed) for image, mask in rows]})
 
-    def _made(self, image: Any, mask: Any, strength: float) -> bytes:
+    def _label(self, wanted: str) -> int:
+        classes, known = self._model.image.classes, self._model.network.classes
+        if not known and not wanted:
+            return 0
+        if not known or not wanted:
+            raise _invalid(
+                f"this model makes one kind of picture, and knows no class {wanted}"
+                if wanted
+                else f"say by the parameter class what the pictures are to become: {', '.join(classes[:20])}"
+            )
+        try:
+            return int(self._labels_by_name(classes, wanted, 1)[0])
+        except ValueError as error:
+            raise _invalid(str(error)) from None
+
+    @property
+    def _carries_over(self) -> bool:
+        return bool(self._model.network.task.origin != "image")
+
+    def _given(self, image: Any) -> Any:
+        """Return a picture with the channels that the network takes.
+
+        Its transparency is left out, but for a model that carries pictures over: that learned it as a channel, or from
+        pictures that were laid on white.
+        """
+        from PIL import Image
+
+        if not self._carries_over:
+            return image.convert("L" if image.mode in ("L", "LA") else "RGB")
+        channels, seen = self._model.image.channels, image.convert("RGBA")
+        if channels not in (1, 3, 4):
+            raise _invalid(f"the model's images have {channels} channels, which no picture has")
+        if channels == 4:
+            return seen
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert(
+            "L" if channels == 1 else "RGB"
+        )
+
+    def _made(self, image: Any, mask: Any, strength: float, label: int, seed: int) -> bytes:
         import numpy as np
         from PIL import Image, PngImagePlugin
 
-        colours = image.convert("L" if image.mode in ("L", "LA") else "RGB")
-        pixels = np.asarray(colours).reshape(image.height, image.width, -1)
-        made = self._in_windows(self._model, pixels, mask, strength=strength)
+        given = self._given(image)
+        pixels = np.asarray(given).reshape(image.height, image.width, -1)
+        made = self._in_windows(self._model, pixels, mask, strength=strength, label=label, seed=seed)
         result = Image.fromarray(made[:, :, 0] if made.shape[2] == 1 else made)
-        if image.mode in ("LA", "RGBA"):
+        if image.mode in ("LA", "RGBA") and not self._carries_over:
             result.putalpha(image.getchannel("A").resize(result.size, Image.Resampling.LANCZOS))
         term = "algorithmicallyEnhanced" if mask is None else "compositeWithTrainedAlgorithmicMedia"
+        term = "trainedAlgorithmicMedia" if self._carries_over else term
         marked, file = PngImagePlugin.PngInfo(), io.BytesIO()
         marked.add_itxt("XML:com.adobe.xmp", _MARK.format(_TERMS + term))
         # A profile of grey levels says nothing of colours.

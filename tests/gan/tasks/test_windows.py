@@ -15,17 +15,20 @@ from components.gan.errors import UserError
 from components.gan.network_options import TASK_NETWORKS
 from components.gan.options import ImageFormat
 from components.gan.published import FILES, Manifest, Published
-from components.gan.tasks.options import Colorize, Inpaint, Restore, SuperResolve
+from components.gan.tasks.options import Colorize, Inpaint, Restore, Restyle, SuperResolve, Translate
 from components.gan.tasks.windows import in_windows
 from tests.gan.tasks.test_networks import NARROW, generator_of
 
-TASKS = (SuperResolve(factor=2), SuperResolve(factor=3), Inpaint(), Colorize(), Restore())
+TASKS = (
+    *(SuperResolve(factor=2), SuperResolve(factor=3), Inpaint(), Colorize(), Restore()),
+    *(Translate(noise=3), Restyle()),
+)
 PAIRS = [pytest.param(network, task, id=f"{network}-{task.name}") for network in TASK_NETWORKS for task in TASKS]
 SIZES = ((1, 1), (5, 3), (40, 64), (37, 91))
 
 
 def published(network: str, task: Any, channels: int = 3, nudged: bool = True) -> Published:
-    image = ImageFormat(height=48, width=48, channels=channels, classes=("any",))
+    image = ImageFormat(height=48, width=48, channels=channels, classes=("day", "night"), paired=True)
     weights = safetensors.torch.save(
         {name: value.contiguous() for name, value in generator_of(network, task, image, nudged).state_dict().items()}
     )
@@ -118,6 +121,18 @@ def test_every_pixel_is_told(task: Any) -> None:
     in_windows(published("unet", task), picture(37, 91), side=16, done=told.append)
     in_windows(published("unet", task), picture(300, 91), side=64, done=told.append)
     assert sum(told) == (37 + 300) * 91
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_class_and_a_seed_count_in_every_window(channels: int) -> None:
+    model, given = published("unet", Translate(noise=3), channels), picture(37, 91, 3 if channels == 1 else 4)
+    results = [in_windows(model, given, side=16, label=label, seed=seed) for label, seed in ((0, 0), (1, 0), (1, 7))]
+    for made, (label, seed) in zip(results, ((0, 0), (1, 0), (1, 7)), strict=True):
+        whole = in_windows(model, given, side=4096, label=label, seed=seed)
+        assert np.abs(made.astype(int) - whole).max() <= 1
+    for one, other in ((0, 1), (1, 2)):
+        changed = np.abs(results[one].astype(int) - results[other]).max(2)
+        assert changed[:16, :16].any() and changed[-16:, -16:].any()
 
 
 def test_a_mask_is_asked_for_and_refused() -> None:

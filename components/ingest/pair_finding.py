@@ -12,8 +12,8 @@ from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened
 from .decoding import Look, look
 from .formats import Gathered, gathered
+from .pair_folders import Agreement, agreements
 from .pair_names import SIDES, plain
-from .pairing import Agreement, agreements
 from .parquet import image_columns
 from .parts import Part, Source, contents_of, thinned
 from .table_files import parsed

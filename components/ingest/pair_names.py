@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -72,6 +72,16 @@ def without_split(piece: str) -> tuple[str, str]:
         return "", piece
     split, side = (match[1], match[2]) if match[1] else (match[4], match[3])
     return split.lower(), side
+
+
+class Place(NamedTuple):
+    """Where a picture lies: the number of its part, and its row there."""
+
+    part: int
+    row: int
+
+
+Pairs = Mapping[Place, Sequence[Place]]
 
 
 class Key(NamedTuple):

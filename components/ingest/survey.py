@@ -34,7 +34,7 @@ from .decoding import used_bits
 from .formats import find_raw_images
 from .pair_decoding import images_of, look_at
 from .pair_finding import LEAST_SHARE
-from .pairing import Agreement, agreements
+from .pair_folders import Agreement, agreements
 from .parts import HOLDOUT, Content, Source, read, thinned
 from .summary import class_counts, summary
 

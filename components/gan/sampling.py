@@ -47,9 +47,13 @@ def conditions(
 
 
 def conditions_of(task: ImageTask, split: Split, index: npt.NDArray[np.int64], seeds: Sequence[int]) -> Tensor:
-    """Return what `task` shows of the images at `index` of a split, see `conditions`."""
-    inputs = split.inputs(index) if task.origin == "partner" else None
-    return conditions(task, split.pixels(index), seeds, split.image, inputs)
+    """Return what `task` shows of the images at `index` of a split, see `conditions`.
+
+    A task that carries images into other classes is given them as they are.
+    """
+    originals = split.pixels(index)
+    inputs = split.inputs(index) if task.origin == "partner" else originals
+    return conditions(task, originals, seeds, split.image, inputs)
 
 
 def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:

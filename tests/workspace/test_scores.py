@@ -48,6 +48,13 @@ NAMES = {
     "consistency_500_bicubic": Score("consistency", 0, 500, images="bicubic"),
     "perceptual_efficientnet_lite0_500_input": Score("perceptual", 0, 500, "efficientnet_lite0", images="input"),
     "perceptual_gain_classifier_500_fill": Score("perceptual_gain", 0, 500, "classifier", images="fill"),
+    "kid_wanted_efficientnet_lite0_300_reinhard": Score("kid_wanted", 0, 300, "efficientnet_lite0", images="reinhard"),
+    "kid_wanted_gain_efficientnet_lite0_300_input": Score(
+        "kid_wanted_gain", 0, 300, "efficientnet_lite0", images="input"
+    ),
+    "cycle_efficientnet_lite0_300": Score("cycle", 0, 300, "efficientnet_lite0"),
+    "identity_efficientnet_lite0_300": Score("identity", 0, 300, "efficientnet_lite0"),
+    "psnr_300_nearest": Score("psnr", 0, 300, images="nearest"),
     "psnr_500_lanczos_sharpened": Score("psnr", 0, 500, images="lanczos_sharpened"),
     "psnr_hole_500_fill": Score("psnr_hole", 0, 500, images="fill"),
     "psnr_median_500": Score("psnr_median", 0, 500),

@@ -25,6 +25,7 @@ from .ingest.part_tables import PartTable, make_part
 from .ingest.parts import read, thinned
 from .measures.distances import Features
 from .measures.two_sample import one_of_each, two_sample
+from .photos.fitting import fitted
 from .photos.sources import SourceFile, photos_at
 from .pictures.opening import hush, reads_heic
 from .pictures.photo import read_photo
@@ -118,6 +119,10 @@ def _piece(file: SourceFile, task: AnyTask, reference: Reference, params: Params
     try:
         content = file.read()
         photo = read_photo(content, params.apply.max_input_pixels, "first", reads_heic())
+        if task.name in ("translate", "restyle"):
+            # Taken whole, as its training pictures were.
+            whole = fitted(content, photo, reference.image, params.preprocess, "model").pixels
+            return hashlib.sha256(content).hexdigest(), whole
     # Whatever a decoder raises that met something odd.
     except Exception:
         return None

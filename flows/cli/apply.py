@@ -52,7 +52,7 @@ def apply(
     folder: WorkspaceOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Enlarge, repair, colour, restore, translate or restyle photos, by a model that was trained for it.
+    """Enlarge, repair, colour, restore, translate or restyle photos.
 
     By the champion unless --model names another; the same command again makes what is missing. Exit code 1: some photos
     were refused.

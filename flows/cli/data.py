@@ -25,7 +25,7 @@ from flows.cli.proposals import show_carrying, show_proposal, show_survey, show_
 from flows.cli.shared import JsonOption, typed
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL import Image
 
     from components.ingest.survey import Proposal, Survey
 
@@ -127,7 +127,7 @@ def init(
 
 def _proposed(
     found: Survey, task: str | None, given: str | None, name: str
-) -> tuple[Proposal, Callable[[Survey, Proposal], Image]]:
+) -> tuple[Proposal, Callable[[Survey, Proposal], Image.Image]]:
     """Return what is proposed for the images, and how the sheet is made that shows them."""
     import components.ingest.carrying_proposal as carrying
     import components.ingest.survey as survey

@@ -47,7 +47,7 @@ def test_range_normalisation_and_channels_are_those_described(image: torch.Tenso
     grey = image[:, :1]
     assert torch.allclose(net().features(grey), seen((grey.expand(-1, 3, -1, -1) + 1) / 2), atol=1e-5)
     clear = torch.cat([image, -torch.ones_like(grey)], 1)
-    assert torch.allclose(net().features(clear), seen(torch.ones_like(image)), atol=1e-5)
+    assert torch.allclose(net().features(clear), seen(torch.full_like(image, 0.5)), atol=1e-5)
     large = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert net().features(large).shape == (5, 12)
 

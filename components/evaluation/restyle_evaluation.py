@@ -62,8 +62,8 @@ def evaluate_restyle(options: Evaluate, model: Model, dataset: Dataset, key: Key
     rows = np.sort(holdout.spread(options.samples))
     sources, labels = holdout.pixels(rows), holdout.labels[rows]
     present = np.flatnonzero(np.bincount(training.labels))
-    _require_two_of_each(labels, present, dataset)
     wanted, groups = classes_wanted(labels, present), groups_of_rows(dataset, rows)
+    _require_two_of_each(labels, wanted, present, dataset)
     carried = _carried(published, sources, labels, wanted)
     pictures: dict[Images, Pixels] = {
         "samples": carried.made,
@@ -78,17 +78,12 @@ def evaluate_restyle(options: Evaluate, model: Model, dataset: Dataset, key: Key
         "cycle": _perceptual(nets.main, carried.back, sources),
         "identity": _perceptual(nets.main, carried.left, sources),
     }
-    agreement = None
-    if nets.classifier is not None:
-        of = {name: nets.classifier.read(pixels).probabilities for name, pixels in pictures.items()}
-        agreement = {
-            "samples": _share(of["samples"], wanted),
-            # Real pictures, of the classes that they have.
-            "floor": _share(of["input"], labels),
-        }
     scores = list(_scores(nets.main.name, distances, to_wanted(held, labels, real), kept, groups))
-    if agreement is not None:
-        scores += [Score("agreement", share, len(rows), "", "", name) for name, share in _named(agreement)]
+    if nets.classifier is not None:
+        made, originals = (nets.classifier.read(pixels).probabilities for pixels in (carried.made, sources))
+        scores.append(Score("agreement", _share(made, wanted), len(rows)))
+        # Real pictures, of the classes that they have.
+        scores.append(Score("agreement", _share(originals, labels), len(rows), images="floor"))
     with staging(workspace.evaluation) as folder:
         np.save(folder / "samples.npy", carried.made)
         np.save(folder / "given.npy", sources)
@@ -136,13 +131,13 @@ def measured_again(
 ) -> dict[str, tuple[Values, Values]]:
     """Return the distances to the classes wanted of what each of the models makes, and squared errors of the way back.
 
-    (N,) each, of the pictures at these places (N,) of the evaluation, and of the baselines, by name.
+    (N,) each, of the pictures at these places (N,) of the evaluation, and of the baselines, by name. All pictures of
+    the evaluation are made, so that each class has as many as it needs to have a distance.
     """
-    table = pd.read_csv(evaluation.folder / "samples.csv").iloc[at]
+    table = pd.read_csv(evaluation.folder / "samples.csv")
     rows, labels, wanted = (table[name].to_numpy(np.int64) for name in ("row", "source", "label"))
     training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
     sources, real = holdout.pixels(rows), real_of_classes(net, training)
-    _require_two_of_each(labels, np.unique(wanted), dataset)
     found = {}
     for name, model in models.items():
         carried = _carried(model, sources, labels, wanted)
@@ -150,7 +145,7 @@ def measured_again(
         found[name] = to_wanted(net.read(carried.made).features, wanted, real), squared
     for name, pixels in (("input", sources), ("reinhard", in_colours_of(training, sources, wanted))):
         found[name] = to_wanted(net.read(pixels).features, wanted, real), np.zeros(len(rows))
-    return found
+    return {name: (distances[at], squared[at]) for name, (distances, squared) in found.items()}
 
 
 def to_wanted(features: Features, wanted: Labels, real: Mapping[int, Features]) -> Values:
@@ -169,14 +164,16 @@ def to_wanted(features: Features, wanted: Labels, real: Mapping[int, Features]) 
     return found
 
 
-def _require_two_of_each(labels: Labels, present: Labels, dataset: Dataset) -> None:
-    counts = np.bincount(labels, minlength=len(dataset.image.classes))
-    for label in present:
-        if counts[label] < len(present):
-            raise UserError(
-                f"{dataset.image.classes[label]} has {counts[label]} held-out pictures, too few to carry into "
-                f"{len(present) - 1} other classes: add pictures of it, or raise preprocess.holdout"
-            )
+def _require_two_of_each(labels: Labels, wanted: Labels, present: Labels, dataset: Dataset) -> None:
+    """Raise UserError where too few held-out pictures are or become of a class: one alone has no distance."""
+    for what, found in (("are", labels), ("would become", wanted)):
+        counts = np.bincount(found, minlength=len(dataset.image.classes))
+        for label in present:
+            if counts[label] < 2:
+                raise UserError(
+                    f"{counts[label]} held-out pictures {what} {dataset.image.classes[label]}, and two are needed: add "
+                    "pictures, or raise preprocess.holdout"
+                )
 
 
 def _carried(model: Published, sources: Pixels, labels: Labels, wanted: Labels) -> Carried:
@@ -199,11 +196,6 @@ def _perceptual(net: FeatureNet, made: Pixels, sources: Pixels) -> Values:
 def _share(probabilities: npt.NDArray[np.float64] | None, labels: Labels) -> float:
     assert probabilities is not None
     return float((probabilities.argmax(1) == labels).mean())
-
-
-def _named(shares: Mapping[str, float]) -> Iterator[tuple[Images, float]]:
-    yield "samples", shares["samples"]
-    yield "floor", shares["floor"]
 
 
 def _scores(

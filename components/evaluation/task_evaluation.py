@@ -159,7 +159,7 @@ def made_of(model: Published, given: Tensor, seeds: Sequence[int], labels: npt.N
 
     Where there is a latent, each image has that of its seed.
     """
-    return model.images_of(Inputs(latents(seeds, model.network.task.latent), torch.from_numpy(labels), given))
+    return model.images_of(Inputs(latents(seeds, model.network.task.latent), torch.from_numpy(np.array(labels)), given))
 
 
 def _measured(

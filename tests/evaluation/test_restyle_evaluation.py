@@ -15,7 +15,7 @@ from skimage.color import rgb2lab
 
 from components.evaluation.nearest import Nearest
 from components.evaluation.recolouring import Recoloured
-from components.evaluation.restyle_evaluation import to_wanted
+from components.evaluation.restyle_evaluation import measured_again, net_for, to_wanted
 from components.gan.dataset import Split, to_signed
 from components.gan.options import ImageFormat
 from components.gan.tasks.image_task import held_back
@@ -23,7 +23,9 @@ from components.measures.directions import classes_wanted
 from components.measures.distances import kernel_distance
 from components.measures.transparency import over_grey, pixels_over_grey
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model
+from components.workspace.chosen_nets import load_nets
 from components.workspace.params import Params
+from components.workspace.published import load_published
 from components.workspace.workspace import Workspace
 from flows.runner import run_gate, run_stage
 from tests.conftest import ganflow, succeeded
@@ -94,6 +96,19 @@ def test_the_report_and_the_gate_speak_of_classes_and_not_of_originals(root: Pat
     assert {"finite", "baseline", "unseen files"} <= {check.name for check in verdict.checks}
     assert "class" in next(check.words for check in verdict.checks if check.name == "baseline")
     assert "carried into another class" in (root / "mlruns/verdict/verdict.html").read_text()
+
+
+def test_the_gate_measures_what_the_evaluation_measured(root: Path) -> None:
+    dataset, evaluation = Dataset.load(root / "artifacts/dataset"), Evaluation.load(root / "artifacts/evaluation")
+    training = Split(dataset.folder, "training", dataset.image)
+    net = load_nets(net_for("auto"), training, dataset.content, Workspace(root)).main
+    # One of each class would have no distance of its own.
+    at, model = np.array([0, 39]), load_published(root / "artifacts/model", "the model")
+    found = measured_again(evaluation, dataset, net, at, {"challenger": model})
+    table = pd.read_csv(evaluation.folder / "samples.csv").iloc[at]
+    for name, column in (("challenger", "kid_wanted"), ("input", "kid_wanted_input")):
+        assert found[name][0] == pytest.approx(table[column].to_numpy(), rel=1e-4, abs=1e-6)
+    assert found["challenger"][1] == pytest.approx(table["squared_error"].to_numpy(), rel=1e-4)
 
 
 # --- what it is made of ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -123,10 +124,19 @@ def _carries(pid: int, token: str) -> bool:
     if not token:
         return True
     try:
-        return token.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return token.encode() in _environment(pid)
     except PermissionError:
         # Another user's: number, start and boot are all that can be seen of it.
         return True
+
+
+def _environment(pid: int) -> list[bytes]:
+    for _ in range(100):
+        if read := Path(f"/proc/{pid}/environ").read_bytes():
+            return read.split(b"\0")
+        # The kernel shows none while one program takes the place of another (execve(2)).
+        time.sleep(0.005)
+    return []
 
 
 def _boot() -> str:

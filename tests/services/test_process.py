@@ -165,3 +165,16 @@ def test_a_claim_is_of_the_folder_that_it_was_made_in(tmp_path: Path, change: di
     described |= {key: value for key, value in change.items() if key == "folder"}
     assert Claim.model_validate(described).is_of(workspace) is ours
     assert Claim.read(workspace, "another") is None
+
+
+def test_a_process_is_known_while_one_program_takes_the_place_of_another(tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    again.write_text('#!/bin/sh\nexec "$0"\n')
+    again.chmod(0o755)
+    process = subprocess.Popen([again], env={"PATH": os.defpath, "TOKEN": "abc"})
+    try:
+        known = Process.of(process.pid, "TOKEN=abc")
+        assert all(known.find() for _ in range(1000))
+    finally:
+        process.kill()
+        process.wait()

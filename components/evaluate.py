@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from typing import TypeVar
@@ -15,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from .evaluation.restyle_evaluation import evaluate_restyle
+from .evaluation.result import Judged, write_result
 from .evaluation.samples import sampled
-from .evaluation.seen import write_seen
 from .evaluation.task_evaluation import evaluate_task
 from .evaluation.truncation import chosen_truncation, truncation_curve
 from .gan.dataset import Pixels, Split
@@ -35,7 +33,7 @@ from .workspace.chosen_nets import ChosenNets, load_nets
 from .workspace.files import staging
 from .workspace.params import Evaluate
 from .workspace.published import load_published
-from .workspace.scores import Images, Score, Scores
+from .workspace.scores import Images, Score
 from .workspace.workspace import Workspace
 
 # More real images say little more, and memory stays bounded.
@@ -108,24 +106,10 @@ def evaluate(options: Evaluate, model: Model, dataset: Dataset, key: Key, worksp
         # What the gate compares with the champion's.
         np.save(folder / "features.npy", features.astype(np.float32))
         np.save(folder / "holdout.npy", held.astype(np.float32))
-        np.save(folder / "holdout_rows.npy", chosen)
-        write_seen(dataset, folder)
-        measured = Scores(scores)
         pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
-        (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=2) + "\n")
-        Evaluation.describe(
-            folder,
-            key,
-            metrics=measured.metrics,
-            intervals=measured.intervals,
-            samples=options.samples,
-            training_images=len(training),
-            holdout_images=len(holdout),
-            feature_net=feature_net.sha256,
-            holdout=hashlib.sha256(held_pixels.tobytes() + held_labels.tobytes()).hexdigest(),
-            model=model.content,
-            truncation=chosen_truncation(curve) if options.full else None,
-        )
+        images = Judged(options.samples, chosen, held_pixels, held_labels)
+        truncation = chosen_truncation(curve) if options.full else None
+        write_result(folder, key, scores, images, feature_net, model, dataset, truncation)
     return Evaluation.load(workspace.evaluation)
 
 

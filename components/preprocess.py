@@ -26,6 +26,7 @@ from .ingest.parts import Source
 from .ingest.rejections import of_pieces, rejected_of
 from .ingest.shards import INPUTS, write_rows, write_shards
 from .ingest.splits import SPLIT_NAMES, Known, Named, Shares, decide, file_pairs, files_of
+from .ingest.subjects import connected, subjects_of
 from .ingest.summary import summary
 from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging
@@ -94,6 +95,9 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
     together = [file_pairs(files), np.stack([first_of, np.arange(len(first_of))], 1)[~distinct], near]
     if source.pairs:
         together += _of_one_picture(tables, files, kept)
+    subjects = subjects_of(source, tables, classes.labels, kept) if options.hidden_pairs else None
+    if subjects is not None:
+        together.append(connected(subjects))
     named = Named.of(source, tables)
     shares = Shares(options.holdout, options.development)
     sides = decide(tables, named, kept, np.concatenate(together), known, shares)
@@ -118,6 +122,8 @@ def _pack(source: Source, options: Preprocess, known: Known, scratch: Path, fold
         np.save(folder / f"{name}-places.npy", sides.places[mask])
         np.save(folder / f"{name}-groups.npy", sides.groups[mask])
         write_rows(folder / f"{name}-signatures.npy", signatures, mask)
+        if subjects is not None:
+            np.save(folder / f"{name}-subjects.npy", subjects[mask])
     for suffix in ("", INPUTS) if source.pairs else ("",):
         write_shards(chosen, [len(table.rows) for table in tables], shape, scratch, folder, suffix)
     mean, std = _mean_std(tables, chosen["training"], shape)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,26 +14,29 @@ from tqdm import tqdm
 from ..gan.dataset import Pixels, Split, to_signed
 from ..gan.errors import UserError
 from ..gan.published import Published
-from ..measures.directions import classes_wanted, real_of_classes
+from ..measures.directions import classes_wanted, distances_to_classes, real_of_classes
 from ..measures.distances import Features
 from ..measures.features import FeatureNet
 from ..measures.fidelity import squared_errors
-from ..measures.intervals import Values
+from ..measures.intervals import Estimate, Values
 from ..measures.metrics import kernel_pulls
 from ..measures.perceptual import perceptual_distance
 from ..measures.transparency import pixels_over_grey
-from ..workspace.artifacts import RETURNED, Dataset, Evaluation, Key, Model
+from ..workspace.artifacts import DIRECTIONS, RETURNED, Dataset, Evaluation, Key, Model
 from ..workspace.chosen_nets import load_nets
 from ..workspace.files import staging
 from ..workspace.params import Evaluate
 from ..workspace.published import load_published
-from ..workspace.scores import Images, Score, Scores
+from ..workspace.scores import Images, Score
 from ..workspace.workspace import Workspace
+from .hidden_pairs import spread_out, truths_of
 from .recolouring import in_colours_of
-from .seen import write_seen
+from .result import Judged, write_result
 from .task_evaluation import PART, groups_of_rows, made_of, mean_of, over_groups, require_layers, score
 
 Labels = npt.NDArray[np.int64]
+# Of each direction means of these.
+_MEANS = ("cycle", "identity", "agreed")
 
 
 class Carried(NamedTuple):
@@ -73,51 +74,40 @@ def evaluate_restyle(options: Evaluate, model: Model, dataset: Dataset, key: Key
     real = real_of_classes(nets.main, training)
     features = {name: nets.main.read(pixels).features for name, pixels in pictures.items()}
     distances = {name: to_wanted(found, wanted, real) for name, found in features.items()}
-    held = nets.main.read(sources).features
-    kept = {
+    floor = to_wanted(features["input"], labels, real)
+    table: dict[str, npt.ArrayLike] = {
+        "seed": [options.seed + int(row) for row in rows],
+        "label": wanted,
+        "source": labels,
+        "row": rows,
+        "group": groups,
+        "squared_error": squared_errors(pixels_over_grey(carried.back), pixels_over_grey(sources)),
         "cycle": _perceptual(nets.main, carried.back, sources),
         "identity": _perceptual(nets.main, carried.left, sources),
     }
-    scores = list(_scores(nets.main.name, distances, to_wanted(held, labels, real), kept, groups))
+    for name, found in distances.items():
+        table[f"kid_wanted{_ending(name)}"] = found
     if nets.classifier is not None:
         made, originals = (nets.classifier.read(pixels).probabilities for pixels in (carried.made, sources))
-        scores.append(Score("agreement", _share(made, wanted), len(rows)))
-        # Real pictures, of the classes that they have.
-        scores.append(Score("agreement", _share(originals, labels), len(rows), images="floor"))
+        table |= {"agreed": _agreed(made, wanted), "agreed_floor": _agreed(originals, labels)}
+    truths = truths_of(dataset, holdout, rows, wanted)
+    if (shown := np.flatnonzero(truths >= 0)).size:
+        originals_wanted = holdout.pixels(truths[shown])
+        for name, pixels in pictures.items():
+            table[f"truth{_ending(name)}"] = spread_out(
+                _perceptual(nets.main, pixels[shown], originals_wanted), shown, len(rows)
+            )
+    measured = pd.DataFrame(table)
+    scores = list(_scores(nets.main.name, measured, floor, tuple(pictures)))
     with staging(workspace.evaluation) as folder:
         np.save(folder / "samples.npy", carried.made)
         np.save(folder / "given.npy", sources)
         np.save(folder / RETURNED, carried.back)
         np.save(folder / "features.npy", features["samples"].astype(np.float32))
-        np.save(folder / "holdout.npy", held.astype(np.float32))
-        np.save(folder / "holdout_rows.npy", rows)
-        table: dict[str, npt.ArrayLike] = {
-            "seed": [options.seed + int(row) for row in rows],
-            "label": wanted,
-            "source": labels,
-            "row": rows,
-            "group": groups,
-            "squared_error": squared_errors(pixels_over_grey(carried.back), pixels_over_grey(sources)),
-            **kept,
-        }
-        for name, found in distances.items():
-            table[f"kid_wanted{'' if name == 'samples' else f'_{name}'}"] = found
-        pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
-        write_seen(dataset, folder)
-        measured = Scores(scores)
-        (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=2) + "\n")
-        Evaluation.describe(
-            folder,
-            key,
-            metrics=measured.metrics,
-            intervals=measured.intervals,
-            samples=len(rows),
-            training_images=len(training),
-            holdout_images=len(holdout),
-            feature_net=nets.main.sha256,
-            holdout=hashlib.sha256(sources.tobytes() + labels.tobytes()).hexdigest(),
-            model=model.content,
-        )
+        np.save(folder / "holdout.npy", features["input"].astype(np.float32))
+        measured.to_csv(folder / "samples.csv", index=False)
+        of_directions(measured, features, real, dataset.image.classes).to_csv(folder / DIRECTIONS, index=False)
+        write_result(folder, key, scores, Judged(len(rows), rows, sources, labels), nets.main, model, dataset)
     return Evaluation.load(workspace.evaluation)
 
 
@@ -193,20 +183,60 @@ def _perceptual(net: FeatureNet, made: Pixels, sources: Pixels) -> Values:
     return perceptual_distance(net.net, pixels_over_grey(made), pixels_over_grey(sources))
 
 
-def _share(probabilities: npt.NDArray[np.float64] | None, labels: Labels) -> float:
+def _agreed(probabilities: npt.NDArray[np.float64] | None, labels: Labels) -> npt.NDArray[np.bool_]:
     assert probabilities is not None
-    return float((probabilities.argmax(1) == labels).mean())
+    return np.asarray(probabilities.argmax(1) == labels)
 
 
-def _scores(
-    net: str, distances: Mapping[Images, Values], floor: Values, kept: Mapping[str, Values], groups: Labels
-) -> Iterator[Score]:
-    n = len(groups)
-    yield score("kid_wanted", over_groups(mean_of(floor), groups), n, "floor", net)
-    for name, found in distances.items():
-        yield score("kid_wanted", over_groups(mean_of(found), groups), n, name, net)
+def of_directions(
+    measured: pd.DataFrame, features: Mapping[Images, Features], real: Mapping[int, Features], classes: tuple[str, ...]
+) -> pd.DataFrame:
+    """Return a row for each class that pictures were carried into: how many, and how near they came.
+
+    `features`: of what was made of the pictures, and of the pictures themselves.
+    """
+    wanted = measured["label"].to_numpy(np.int64)
+    nearness = {name: distances_to_classes(found, wanted, real) for name, found in features.items()}
+    rows = []
+    for label in np.unique(wanted):
+        own = measured[wanted == label]
+        row: dict[str, object] = {"class": classes[label], "pictures": len(own)}
+        row |= {f"kid{_ending(name)}": found[int(label)] for name, found in nearness.items()}
+        row |= {name: own[name].mean() for name in (*_MEANS, *(f"truth{_ending(n)}" for n in features)) if name in own}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _ending(name: Images) -> str:
+    return "" if name == "samples" else f"_{name}"
+
+
+def _scores(net: str, measured: pd.DataFrame, floor: Values, made: Sequence[Images]) -> Iterator[Score]:
+    n, groups = len(measured), measured["group"].to_numpy(np.int64)
+
+    def of(values: Values) -> Estimate:
+        return over_groups(mean_of(values), groups)
+
+    column = {name: measured[name].to_numpy(np.float64) for name in measured}
+    yield score("kid_wanted", of(floor), n, "floor", net)
+    for name in made:
+        yield score("kid_wanted", of(column[f"kid_wanted{_ending(name)}"]), n, name, net)
         if name != "samples":
-            nearer = found - distances["samples"]
-            yield score("kid_wanted_gain", over_groups(mean_of(nearer), groups), n, name, net)
-    for metric, values in kept.items():
-        yield score(metric, over_groups(mean_of(values), groups), n, "samples", net)
+            nearer = column[f"kid_wanted{_ending(name)}"] - column["kid_wanted"]
+            yield score("kid_wanted_gain", of(nearer), n, name, net)
+    for metric in ("cycle", "identity"):
+        yield score(metric, of(column[metric]), n, "samples", net)
+    if "agreed" in column:
+        yield score("agreement", of(column["agreed"]), n, "samples")
+        # Real pictures, of the classes that they have.
+        yield score("agreement", of(column["agreed_floor"]), n, "floor")
+    if "truth" in column:
+        known = np.flatnonzero(~np.isnan(column["truth"]))
+        for name in made:
+            values = column[f"truth{_ending(name)}"][known]
+            yield score("truth", over_groups(mean_of(values), _numbered(groups[known])), len(known), name, net)
+
+
+def _numbered(groups: Labels) -> Labels:
+    """Return groups by numbers from 0 on."""
+    return np.asarray(np.unique(groups, return_inverse=True)[1], np.int64)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,10 +30,10 @@ from ..workspace.chosen_nets import load_nets
 from ..workspace.files import staging
 from ..workspace.params import Evaluate
 from ..workspace.published import load_published
-from ..workspace.scores import Images, Score, Scores
+from ..workspace.scores import Images, Score
 from ..workspace.workspace import Workspace
 from .baselines import baselines
-from .seen import write_seen
+from .result import Judged, write_result
 
 # Of the rows of a table that are named, (n,).
 Statistic = Callable[[npt.NDArray[np.int64]], float]
@@ -115,22 +113,7 @@ def evaluate_task(options: Evaluate, model: Model, dataset: Dataset, key: Key, w
         pd.DataFrame(table).to_csv(folder / "samples.csv", index=False)
         np.save(folder / "features.npy", found["samples"].features.astype(np.float32))
         np.save(folder / "holdout.npy", held_features.astype(np.float32))
-        np.save(folder / "holdout_rows.npy", rows)
-        write_seen(dataset, folder)
-        measured = Scores(scores)
-        (folder / "metrics.json").write_text(json.dumps(measured.metrics, indent=2) + "\n")
-        Evaluation.describe(
-            folder,
-            key,
-            metrics=measured.metrics,
-            intervals=measured.intervals,
-            samples=len(rows),
-            training_images=len(training),
-            holdout_images=len(holdout),
-            feature_net=net.sha256,
-            holdout=hashlib.sha256(held_pixels.tobytes()).hexdigest(),
-            model=model.content,
-        )
+        write_result(folder, key, scores, Judged(len(rows), rows, held_pixels), net, model, dataset)
     return Evaluation.load(workspace.evaluation)
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ..gan.dataset import Pixels, to_image
 from ..gan.symptoms import symptoms
 from ..pictures.tiles import tile, tile_size
-from ..workspace.artifacts import Dataset, Evaluation, Key, Model
+from ..workspace.artifacts import DIRECTIONS, Dataset, Evaluation, Key, Model
 from ..workspace.params import Postprocess
 from ..workspace.scores import Scores
 from ..workspace.text import uncelled
@@ -31,6 +31,15 @@ _WITHOUT_PAIRS = (
     "mean absolute difference of training images to themselves, after the way into another class and back; dashed: "
     "left in their own"
 )
+_OF_DIRECTIONS = {
+    "kid": "KID",
+    "kid_input": "of the pictures as they are",
+    "kid_reinhard": "in its colours",
+    "agreed": "Class agreement",
+    "truth": "Distance to hidden partners",
+    "truth_input": "of the pictures as they are",
+    "truth_reinhard": "in its colours",
+}
 # Longer sides in pixels: of a picture in a line of four, and of one that is pulled over another.
 SIDE, SLIDER = 240, 480
 
@@ -79,6 +88,7 @@ def render(shown: Contents) -> str:
         groups={name: [_row(each) for each in group] for name, group in shown.extremes.named.items()},
         sliders=[_slider(name, group[0]) for name, group in shown.extremes.named.items()],
         files=_files(shown.evaluation),
+        directions=_directions(shown.evaluation),
         curves=curves(history, model.images),
         symptoms=symptoms(rows),
         classes=model.image.classes[:ROWS],
@@ -113,6 +123,22 @@ def _picture(pixels: Pixels, side: int) -> str:
 def _files(evaluation: Evaluation) -> int:
     """Return of how many files, with what is nearly the same as they, the measured images are."""
     return int(pd.read_csv(evaluation.folder / "samples.csv")["group"].nunique())
+
+
+def _directions(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return for each class that pictures were carried into what is told of it; nothing of tasks with originals."""
+    file = evaluation.folder / DIRECTIONS
+    if not file.exists():
+        return []
+    table = pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"class": str}).head(ROWS)
+    return [
+        {
+            "name": row["class"],
+            "pictures": row["pictures"],
+            "figures": [(title, number(row[name], 3)) for name, title in _OF_DIRECTIONS.items() if name in row],
+        }
+        for row in table.to_dict("records")
+    ]
 
 
 def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup]]:

@@ -118,7 +118,9 @@ class Dataset(Artifact):
     For each image of a split `<split>-identities.npy` (N, 2) and `<split>-signatures.npy` (N, views, values), by which
     it is known whatever the options (`ingest.identity`), `<split>-places.npy` (N,), which decides its side, and
     `<split>-groups.npy` (N,): images with the same number belong together, as all pieces of one photo do. Identity,
-    signature and place of a piece are those of its photo. Earlier data sets have two splits of pixels and labels alone.
+    signature and place of a piece are those of its photo. With hidden pairs
+    `<split>-subjects.npy` (N,) has equal numbers for pictures that show the same, and -1 for others. Earlier data sets
+    have two splits of pixels and labels alone.
     """
 
     manifest = "dataset.json"
@@ -197,6 +199,8 @@ class Model(Artifact):
 
 # The table of scores at each truncation in an evaluation.
 TRUNCATION = "truncation.csv"
+# The table of a row for each class that pictures were carried into.
+DIRECTIONS = "directions.csv"
 
 
 # Of an evaluation without pairs: what was carried into another class and back.
@@ -209,7 +213,7 @@ class Evaluation(Artifact):
     For the gate features of both, `features.npy` (N, F) and `holdout.npy` (M, F), of the held-out images at
     `holdout_rows.npy` (M,), and what the model has seen (`evaluation.seen`): hashes of pixels `training_images.npy`,
     `seen_identities.npy` and `seen_signatures.npy`. By
-    `evaluate.full` also `truncation.csv`, the scores at each truncation.
+    `evaluate.full` also `truncation.csv`, the scores at each truncation; of restyle `directions.csv`, by classes.
     """
 
     manifest = "evaluation.json"

@@ -108,6 +108,11 @@ class Preprocess(Options):
     near_duplicates: Annotated[bool, AddedWith(True)] = Field(
         True, description="find images that are nearly the same, and keep each group of them on one side"
     )
+    hidden_pairs: Annotated[bool, AddedWith(False)] = Field(
+        False,
+        description="pictures of equal names in several classes show the same: they stand on one side, and restyle is "
+        "measured by them, while training is not told which belong together",
+    )
     min_class_images: Annotated[int, AddedWith(1)] = Field(
         1, ge=1, description="classes with fewer distinct images are left out"
     )
@@ -140,6 +145,11 @@ class Preprocess(Options):
             raise ValueError("fit: patches cuts one picture of each file: set frames to first")
         if self.input is not None and self.frames == "all":
             raise ValueError("input pairs one picture of each file: set frames to first")
+        if self.hidden_pairs and (self.input is not None or self.fit == "patches" or self.frames == "all"):
+            raise ValueError(
+                "hidden_pairs are whole pictures of several classes: leave input out, set fit to crop, pad or stretch, "
+                "and frames to first"
+            )
         if self.fit != "patches" and self.reduce > 1:
             raise ValueError(
                 f"reduce is for fit: patches, and fit: {self.fit} scales to the resolution as it is: set it to 1"

@@ -65,6 +65,7 @@ METRICS = (
     "reconstruction_auc",
     "ssim",
     "ssim_nearest",
+    "truth",
 )
 # `class`: pairs of images of one class. Kinds of planted copies: what lies between them and the training image.
 SPLITS = ("class", "generated", "holdout", "exact", "noisy", "shifted", "mirrored", "toned", "cropped")

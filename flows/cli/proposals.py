@@ -57,7 +57,8 @@ def show_proposal(workspace: Workspace, found: Survey, proposal: Proposal) -> No
     if found.agreed:
         pairs = found.agreed
         print(f"  pairs        names in {pairs.input} and {pairs.target} agree: if pictures belong together,")
-        print(f"               `ganflow init --task translate` learns to make {pairs.target} of {pairs.input}")
+        print(f"               `ganflow init --task translate` learns to make {pairs.target} of {pairs.input}, and")
+        print("               preprocess.hidden_pairs: true measures restyle by them")
     print("\nProposed (in params.yaml)")
     print(f"  images       {image.width}x{image.height}, {colours}")
     print(f"  network      {train['network']['name']}, batch {train['batch']}, augmentation {augment}")

@@ -21,6 +21,7 @@ from components.gan.options import ImageFormat
 from components.gan.tasks.image_task import held_back
 from components.measures.directions import classes_wanted
 from components.measures.distances import kernel_distance
+from components.measures.perceptual import perceptual_distance
 from components.measures.transparency import over_grey, pixels_over_grey
 from components.workspace.artifacts import Dataset, Evaluation, Gallery, Model
 from components.workspace.chosen_nets import load_nets
@@ -32,7 +33,7 @@ from tests.conftest import ganflow, succeeded
 
 SIDE = 24
 PARAMS = """
-preprocess: {resolution: 24, near_duplicates: false}
+preprocess: {resolution: 24, near_duplicates: false, hidden_pairs: true}
 train:
   task: {name: restyle}
   size: small
@@ -53,7 +54,7 @@ def write_domains(data: Path) -> None:
             y, x = divmod(number, 10)
             folder = data / f"{'test' if number % 4 == 0 else 'train'}{domain}"
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(whole[48 * y : 48 * y + 48, 48 * x : 48 * x + 48]).save(folder / f"{domain}{number:03}.png")
+            Image.fromarray(whole[48 * y : 48 * y + 48, 48 * x : 48 * x + 48]).save(folder / f"{number:03}.png")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,31 @@ def test_pictures_of_each_class_are_measured_in_the_other(root: Path) -> None:
     assert {"agreement_40", "agreement_40_floor"} <= evaluation.metrics.keys()
     history = pd.read_csv(Model.load(root / "artifacts/model").folder / "history.csv")
     assert {"cycle_error", "identity_error", "score", "baseline_score"} <= set(history)
+
+
+def test_what_training_was_not_told_is_measured_by(root: Path) -> None:
+    dataset, evaluation = Dataset.load(root / "artifacts/dataset"), Evaluation.load(root / "artifacts/evaluation")
+    table = pd.read_csv(evaluation.folder / "samples.csv")
+    training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
+    net = load_nets(net_for("auto"), training, dataset.content, Workspace(root)).main
+    # Of each class in the order of its files.
+    partner = np.concatenate([np.flatnonzero(holdout.labels == label) for label in (1, 0)])
+    sources = np.load(evaluation.folder / "given.npy")
+    expected = perceptual_distance(net.net, sources, holdout.pixels(partner[table["row"]]))
+    assert table["truth_input"].to_numpy() == pytest.approx(expected, rel=1e-4)
+    assert evaluation.metrics["truth_efficientnet_lite0_40_input"] == pytest.approx(table["truth_input"].mean())
+    assert "Perceptual distance to the hidden partner" in (root / "artifacts/gallery/report.html").read_text()
+
+
+def test_each_direction_is_told(root: Path) -> None:
+    evaluation = Evaluation.load(root / "artifacts/evaluation")
+    directions = pd.read_csv(evaluation.folder / "directions.csv")
+    assert directions["class"].tolist() == ["A", "B"] and directions["pictures"].tolist() == [20, 20]
+    for ending in ("", "_input", "_reinhard"):
+        mean = evaluation.metrics[f"kid_wanted_efficientnet_lite0_40{ending}"]
+        assert directions[f"kid{ending}"].mean() == pytest.approx(mean)
+    page = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", (root / "artifacts/gallery/report.html").read_text()))
+    assert "Into each class" in page
 
 
 def test_the_report_and_the_gate_speak_of_classes_and_not_of_originals(root: Path) -> None:

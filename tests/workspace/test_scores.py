@@ -48,6 +48,7 @@ NAMES = {
     "consistency_500_bicubic": Score("consistency", 0, 500, images="bicubic"),
     "perceptual_efficientnet_lite0_500_input": Score("perceptual", 0, 500, "efficientnet_lite0", images="input"),
     "perceptual_gain_classifier_500_fill": Score("perceptual_gain", 0, 500, "classifier", images="fill"),
+    "truth_efficientnet_lite0_300_reinhard": Score("truth", 0, 300, "efficientnet_lite0", images="reinhard"),
     "kid_wanted_efficientnet_lite0_300_reinhard": Score("kid_wanted", 0, 300, "efficientnet_lite0", images="reinhard"),
     "kid_wanted_gain_efficientnet_lite0_300_input": Score(
         "kid_wanted_gain", 0, 300, "efficientnet_lite0", images="input"

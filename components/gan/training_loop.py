@@ -28,6 +28,7 @@ from .order import training_order
 from .penalties import GeneratorWeights, Penalty, Weights
 from .players import Players
 from .ranks import rank_and_ranks
+from .tasks.image_task import visible
 from .tasks.translation import Restyling
 from .views import view
 
@@ -270,6 +271,7 @@ def _round_trips(players: Players, pairs: Pairs) -> dict[str, Tensor]:
 
     Zhu et al. 2017, eq. 2 and section 5.2.
     """
+    assert players.task is not None
     assert pairs.given is not None
     assert pairs.source is not None
     trips = {
@@ -278,7 +280,8 @@ def _round_trips(players: Players, pairs: Pairs) -> dict[str, Tensor]:
     }
     with players.autocast():
         return {
-            name: (players.G(inputs).float() - wanted).abs().mean((1, 2, 3)) for name, (inputs, wanted) in trips.items()
+            name: players.task.difference(players.G(inputs).float(), wanted, pairs.given)
+            for name, (inputs, wanted) in trips.items()
         }
 
 
@@ -332,7 +335,12 @@ def _generator_penalties(players: Players, pairs: Pairs, draws: Draws) -> tuple[
 
 
 def _view(players: Players, image: Tensor, inputs: Inputs, draws: Draws, purpose: str) -> tuple[Tensor, Inputs]:
+    """Return what D sees of images and inputs: of image tasks what is visible, and all augmented."""
     probability = None if players.augmentation is None else players.augmentation.probability
+    if players.task is not None:
+        image = visible(image)
+        if inputs.condition is not None:
+            inputs = replace(inputs, condition=players.task.presented(inputs.condition))
     return view(image, inputs, players.options, probability, draws, purpose)
 
 

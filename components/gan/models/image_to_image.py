@@ -44,7 +44,7 @@ class ImageGenerator(layers.Generator):
 
     def forward(self, inputs: Inputs, truncation: float = 1.0) -> Tensor:
         assert inputs.condition is not None
-        seen = _with_planes(inputs.condition, inputs, self.classes)
+        seen = _with_planes(self.task.presented(inputs.condition), inputs, self.classes)
         if self.task.latent:
             seen = torch.cat((seen, _planes(truncation * inputs.z, seen)), 1)
         return self.task.compose(self.correction(seen).float(), inputs.condition)

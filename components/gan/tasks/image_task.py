@@ -83,6 +83,10 @@ class ImageTask(ABC):
         """Return the condition without what the network must not see; what is hidden already stays as it is."""
         return condition
 
+    def presented(self, condition: Tensor) -> Tensor:
+        """Return the condition as networks look at it: without what nobody sees, where that may be anything."""
+        return condition
+
     @abstractmethod
     def baseline(self, condition: Tensor) -> Tensor:
         """Return the image that is made without a network; of a condition of which is hidden what must be."""
@@ -101,7 +105,26 @@ class ImageTask(ABC):
 
     def difference(self, made: Tensor, real: Tensor, condition: Tensor) -> Tensor:
         """Return the mean absolute difference of each image to its original, where the task may change it: (B,)."""
-        return (made - real).abs().mean((1, 2, 3))
+        return (visible(made) - visible(real)).abs().mean((1, 2, 3))
+
+
+def visible(images: Tensor) -> Tensor:
+    """Return images in [-1, 1] (B, C, H, W) without what nobody sees: of RGBA the colours over grey, and the alpha.
+
+    Files of icons have any colours beneath what is transparent, and losses are not to learn these.
+    """
+    if images.shape[1] != 4:
+        return images
+    alpha = images[:, 3:]
+    return torch.cat((images[:, :3] * (alpha + 1) / 2, alpha), 1)
+
+
+def without_hidden(images: Tensor) -> Tensor:
+    """Return images that look the same (B, C, H, W), of RGBA grey beneath what is wholly transparent."""
+    if images.shape[1] != 4:
+        return images
+    alpha = images[:, 3:]
+    return torch.cat((images[:, :3].masked_fill(alpha <= -1, 0), alpha), 1)
 
 
 def straight_through(made: Tensor, kept: Tensor) -> Tensor:

@@ -6,18 +6,21 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..options import ImageFormat
-from .image_task import ImageTask, held_back
+from .image_task import ImageTask, held_back, visible, without_hidden
 from .options import Restyle, Translate
 
 
 class _Carrying(ImageTask):
     """The condition is a picture of the format of the images, and the baseline."""
 
+    def presented(self, condition: Tensor) -> Tensor:
+        return visible(condition)
+
     def baseline(self, condition: Tensor) -> Tensor:
-        return condition
+        return without_hidden(condition)
 
     def compose(self, output: Tensor, condition: Tensor) -> Tensor:
-        return held_back(condition + output)
+        return held_back(self.baseline(condition) + output)
 
 
 class Translating(_Carrying):

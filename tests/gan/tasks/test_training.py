@@ -214,3 +214,22 @@ def test_weights_that_teach_nothing_at_some_time_are_refused() -> None:
     with pytest.raises(ValueError, match="both 0 at some time"):
         options("edsr", "restore", pixel_weight=falling)
     assert options("edsr", "restore", pixel_weight=falling, adversarial_weight={"start": 0.1, "end": 1})
+
+
+@pytest.mark.parametrize("task", ["translate", "restyle"])
+def test_colours_that_nobody_sees_teach_nothing(task: str) -> None:
+    rng = np.random.default_rng(0)
+    images, inputs = rng.integers(0, 256, (2, 16, SIDE, SIDE, 4), np.uint8)
+    for pixels in (images, inputs):
+        # A third of all pixels is wholly transparent.
+        pixels[rng.random(pixels.shape[:3]) < 1 / 3, 3] = 0
+    labels = np.arange(16) % 2
+    image = FORMAT.model_copy(update={"channels": 4})
+    ends = []
+    for hidden in (0, 200):
+        seen = [
+            np.where(pixels[..., 3:] == 0, [hidden, 255 - hidden, hidden, 0], pixels) for pixels in (images, inputs)
+        ]
+        split = Split.of(seen[0].astype(np.uint8), labels, image, seen[1].astype(np.uint8))
+        ends.append(states(options("unet", task, augment=("color", "translation")), split)[-1])
+    assert same(*ends)

@@ -18,7 +18,7 @@ from ..workspace.presets import FOR_TASKS, PRESETS
 from ..workspace.text import printable, shortened
 from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
 from .decoding import used_bits
-from .pair_decoding import images_of
+from .pairs.decoding import images_of
 from .survey import (
     HOLDOUT_SHARE,
     TRAINING_SECONDS,

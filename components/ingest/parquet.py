@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..gan.errors import UserError
 from ..workspace.text import printable, shortened
 from .names import LABEL_COLUMNS
-from .pair_names import others_of, plain
+from .pairs.names import others_of, plain
 from .parts import Builder, Note, in_archive
 from .unpacking import container, grown
 

@@ -32,9 +32,9 @@ from ..workspace.text import printable
 from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
 from .decoding import used_bits
 from .formats import find_raw_images
-from .pair_decoding import images_of, look_at
-from .pair_finding import LEAST_SHARE
-from .pair_folders import Agreement, agreements
+from .pairs.decoding import images_of, look_at
+from .pairs.finding import LEAST_SHARE
+from .pairs.folders import Agreement, agreements
 from .parts import HOLDOUT, Content, Source, read, thinned
 from .summary import class_counts, summary
 

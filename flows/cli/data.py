@@ -79,7 +79,7 @@ def init(
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
     from components.ingest.carrying_proposal import CarryingProposal
     from components.ingest.names import IMAGE_ENDINGS
-    from components.ingest.pair_finding import find_pairs
+    from components.ingest.pairs.finding import find_pairs
     from components.ingest.survey import survey
     from components.ingest.task_proposal import TaskProposal
 

@@ -20,9 +20,9 @@ from PIL import Image
 from ...gan.errors import UserError
 from ...workspace.params import Preprocess
 from ...workspace.text import printable, shortened
-from ..folders import Listed, listed
+from ..files.folders import Listed, listed
+from ..files.kinds import FOREIGN, Kind
 from ..formats import find_raw_images
-from ..kinds import FOREIGN, Kind
 from ..layout import Layout, class_in_name, read_layout
 from ..names import stem
 from ..pairs.folders import without_partner

@@ -11,8 +11,8 @@ from ...pictures.opening import reads_heic
 from ...workspace.params import Preprocess
 from ...workspace.text import printable, shortened
 from ..decoding import Look, look
+from ..files.parquet import image_columns
 from ..formats import Gathered, gathered
-from ..parquet import image_columns
 from ..parts import Part, Source, contents_of, thinned
 from ..table_files import parsed
 from ..tables import Images

@@ -15,7 +15,7 @@ from PIL import Image
 
 from components.gan.errors import UserError
 from components.ingest.decoding import decoded
-from components.ingest.survey import survey
+from components.ingest.proposals.survey import survey
 from components.pictures.opening import NotReadError, opened, reads_heic, upright
 from components.provenance.picture import read_picture
 from components.workspace.params import Limits, Preprocess

@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..gan.dataset import to_pixels
-from ..gan.errors import UserError
-from ..gan.models import build
-from ..gan.options import ImageFormat, TrainingOptions
-from ..gan.sampling import conditions
-from ..gan.tasks.image_tasks import task_of
-from ..pictures.tiles import grid, tile_size
-from ..workspace.params import Preprocess
-from ..workspace.presets import FOR_TASKS, PRESETS
-from .decoding import decoded, used_bits, whole_photo
+from ...gan.dataset import to_pixels
+from ...gan.errors import UserError
+from ...gan.models import build
+from ...gan.options import ImageFormat, TrainingOptions
+from ...gan.sampling import conditions
+from ...gan.tasks.image_tasks import task_of
+from ...pictures.tiles import grid, tile_size
+from ...workspace.params import Preprocess
+from ...workspace.presets import FOR_TASKS, PRESETS
+from ..decoding import decoded, used_bits, whole_photo
+from ..splits import mixed
 from .sharpness import SOFT, sharpness
-from .splits import mixed
 from .survey import (
     HOLDOUT_SHARE,
     TRAINING_SECONDS,

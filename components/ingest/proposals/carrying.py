@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..gan.errors import UserError
-from ..gan.models import build
-from ..gan.options import ImageFormat, TrainingOptions
-from ..pictures.tiles import grid, tile_size
-from ..workspace.params import Preprocess
-from ..workspace.presets import FOR_TASKS, PRESETS
-from ..workspace.text import printable, shortened
-from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
-from .decoding import used_bits
-from .pairs.decoding import images_of
+from ...gan.errors import UserError
+from ...gan.models import build
+from ...gan.options import ImageFormat, TrainingOptions
+from ...pictures.tiles import grid, tile_size
+from ...workspace.params import Preprocess
+from ...workspace.presets import FOR_TASKS, PRESETS
+from ...workspace.text import printable, shortened
+from ..class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
+from ..decoding import used_bits
+from ..pairs.decoding import images_of
+from .degrading import DEVELOPMENT_SHARES, GATE_PHOTOS, SAMPLES, SHEET_COLUMNS, SHEET_SIDE, SHOWN
 from .survey import (
     HOLDOUT_SHARE,
     TRAINING_SECONDS,
@@ -30,7 +31,6 @@ from .survey import (
     model_name,
     shape_of,
 )
-from .task_proposal import DEVELOPMENT_SHARES, GATE_PHOTOS, SAMPLES, SHEET_COLUMNS, SHEET_SIDE, SHOWN
 
 CARRYING = ("translate", "restyle")
 CPU_SIDE, GPU_SIDE = 64, 128

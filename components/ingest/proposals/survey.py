@@ -20,23 +20,23 @@ from PIL import Image
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from ..gan.dataset import Split, to_image
-from ..gan.errors import UserError
-from ..gan.models import build
-from ..gan.network_options import DCGAN
-from ..gan.options import Execution, ImageFormat, TrainingOptions
-from ..gan.training_loop import bf16, training_loop
-from ..pictures.opening import hush, is_heic, reads_heic
-from ..workspace.params import Preprocess
-from ..workspace.text import printable
-from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
-from .decoding import used_bits
-from .formats import find_raw_images
-from .pairs.decoding import images_of, look_at
-from .pairs.finding import LEAST_SHARE
-from .pairs.folders import Agreement, agreements
-from .parts import HOLDOUT, Content, Source, read, thinned
-from .summary import class_counts, summary
+from ...gan.dataset import Split, to_image
+from ...gan.errors import UserError
+from ...gan.models import build
+from ...gan.network_options import DCGAN
+from ...gan.options import Execution, ImageFormat, TrainingOptions
+from ...gan.training_loop import bf16, training_loop
+from ...pictures.opening import hush, is_heic, reads_heic
+from ...workspace.params import Preprocess
+from ...workspace.text import printable
+from ..class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
+from ..decoding import used_bits
+from ..formats import find_raw_images
+from ..pairs.decoding import images_of, look_at
+from ..pairs.finding import LEAST_SHARE
+from ..pairs.folders import Agreement, agreements
+from ..parts import HOLDOUT, Content, Source, read, thinned
+from ..summary import class_counts, summary
 
 LOOKED_AT = 3_000
 SIDES = (16, 28, 32, 48, 64, 96, 128)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..gan.dataset import Split
-from ..gan.sampling import conditions
+from ..gan.sampling import conditions_of
 from ..gan.schedules import at
 from ..gan.tasks.options import Colorize, Inpaint
 from ..measures.fidelity import luma, psnr
@@ -88,7 +88,7 @@ def _known_pixels(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
         part = slice(start, start + PART)
         originals, made = holdout.pixels(evidence.rows[part]), np.asarray(samples[evidence.at[part]])
         if isinstance(task, Inpaint):
-            given = conditions(evidence.task, originals, seeds[part].tolist(), evidence.dataset.image)
+            given = conditions_of(evidence.task, holdout, evidence.rows[part], seeds[part].tolist())
             keep = given[:, -1].numpy() == 0
             other = (made != originals).any(3)
         else:

@@ -14,6 +14,7 @@ from ..evaluation.recolouring import in_colours_of
 from ..gan.dataset import Pixels, Split
 from ..gan.sampling import conditions_of
 from ..gan.tasks.image_tasks import task_of
+from ..gan.tasks.translation import Restyling
 from ..workspace.artifacts import RETURNED, Dataset, Evaluation, Model
 from ..workspace.scores import Images, Scores
 from .scores import best_baseline
@@ -104,7 +105,7 @@ def _examples(
     originals, measure = holdout.pixels(rows), _measure(table)
     name, task = name_of_best(evaluation), task_of(model.training.task)
     assert task is not None
-    if task.origin == "other":
+    if isinstance(task, Restyling):
         originals = np.load(evaluation.folder / RETURNED, mmap_mode="r", allow_pickle=False)[positions]
         baseline = (
             in_colours_of(training, holdout.pixels(rows), table["label"].to_numpy(np.int64))

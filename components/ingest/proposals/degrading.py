@@ -16,6 +16,7 @@ from ...gan.errors import UserError
 from ...gan.models import build
 from ...gan.options import ImageFormat, TrainingOptions
 from ...gan.sampling import conditions
+from ...gan.tasks.image_task import Degrading
 from ...gan.tasks.image_tasks import task_of
 from ...pictures.tiles import grid, tile_size
 from ...workspace.params import Preprocess
@@ -145,7 +146,7 @@ def given_sheet(found: Survey, proposal: Proposal) -> Image.Image:
     """Return what the network will be given, each beside its original, of a piece of some photos."""
     options = Preprocess(**{"bits": used_bits(found.largest), **proposal.params["preprocess"], "patches_per_file": 1})
     task = task_of(TrainingOptions(**proposal.params["train"]).task)
-    assert task is not None
+    assert isinstance(task, Degrading)
     made = (next(decoded(content, options, shape)) for content, shape in _some(found, SHOWN))
     shape = proposal.image.shape
     originals = [np.broadcast_to(image.pixels, shape) for image in made if not isinstance(image, str)]

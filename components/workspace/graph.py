@@ -241,6 +241,7 @@ STAGES = (
             "reports/task_report.html.jinja",
             "reports/task_report.py",
             "reports/task_words.py",
+            "workspace/measure_words.py",
             "workspace/published.py",
             "workspace/scores.py",
             "workspace/text.py",

@@ -27,7 +27,8 @@ from flows.cli.shared import JsonOption, typed
 if TYPE_CHECKING:
     from PIL import Image
 
-    from components.ingest.proposals.survey import Proposal, Survey
+    from components.ingest.proposals.proposal import Proposal
+    from components.ingest.proposals.survey import Survey
 
 data_app = typer.Typer(help="List and fetch public data sets.", no_args_is_help=True)
 
@@ -131,16 +132,16 @@ def _proposed(
     """Return what is proposed for the images, and how the sheet is made that shows them."""
     import components.ingest.proposals.carrying as carrying
     import components.ingest.proposals.degrading as degrading
-    import components.ingest.proposals.survey as survey
+    import components.ingest.proposals.generating as generating
     from components.services.cluster import placement
 
     here = placement.local_resources()
     if task is None:
-        return survey.propose(found, name, *here), survey.sample_sheet
+        return generating.propose(found, name, *here), generating.sample_sheet
     if task not in carrying.CARRYING:
         return degrading.propose_task(found, task, name, *here), degrading.given_sheet
     proposal = carrying.propose_carrying(found, task, given, name, *here)
-    return proposal, survey.sample_sheet if given is None else carrying.pairs_sheet
+    return proposal, generating.sample_sheet if given is None else carrying.pairs_sheet
 
 
 @data_app.command("fetch", epilog="Example: ganflow data fetch fashion-mnist --into ~/fashion")

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.fuzz import saved
+from tests.fuzzing.pictures import saved
 
 PROJECT = Path(__file__).resolve().parents[1]
 

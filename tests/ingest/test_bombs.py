@@ -36,7 +36,7 @@ from components.workspace.text import uncelled
 from components.workspace.workspace import Workspace
 from flows.runner import run_stage
 from tests.conftest import idx
-from tests.fuzz import picture, saved
+from tests.fuzzing.pictures import picture, saved
 
 
 @pytest.fixture

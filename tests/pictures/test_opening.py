@@ -20,7 +20,7 @@ from components.pictures.opening import NotReadError, opened, reads_heic, uprigh
 from components.provenance.picture import read_picture
 from components.workspace.params import Limits, Preprocess
 from tests.conftest import PROJECT
-from tests.fuzz import PICTURES, picture, saved
+from tests.fuzzing.pictures import PICTURES, picture, saved
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
 

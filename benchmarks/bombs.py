@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.fuzz import saved
+from tests.fuzzing.pictures import saved
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -243,7 +243,8 @@ def read(root: Path, way: str) -> str:
         if way == "params":
             Params.load(root / "params.yaml")
         elif way == "init":
-            from components.ingest.survey import propose, survey
+            from components.ingest.proposals.generating import propose
+            from components.ingest.proposals.survey import survey
 
             (root / "scratch").mkdir()
             proposal = propose(survey(root / "data", root / "scratch"), "strips", 2, 0)
@@ -276,7 +277,7 @@ def measure(name: str, code: Path, seconds: int) -> dict[str, object]:
             "import json, resource, sys, time; from pathlib import Path;"
             f"sys.path[:0] = [{str(code)!r}, {str(PROJECT / 'benchmarks')!r}]; import bombs;"
             "from components.workspace.params import Params; import flows.runner, torch, pandas, components.preprocess;"
-            "import components.ingest.survey;"
+            "import components.ingest.proposals.generating;"
             "at = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024;"
             "before, began = at(), time.perf_counter();"
             f"said = bombs.read(Path({folder!r}), {way!r});"

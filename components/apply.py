@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from .gan.errors import NotThereError, StoppedError, UserError
+from .gan.tasks.translation import Restyling
 from .photos.maker import ApplyRequest, Job, Made, Maker, carries_over, label_of
 from .photos.results import ResultFolder, ResultRow
 from .photos.sources import SourceFile, arrived_at, is_address, masks_at, photos_at
@@ -131,7 +132,7 @@ class _Work:
                 params.preprocess.model_dump(mode="json", include=_FITTING),
             ]
             # Where nothing belongs to a picture that it could be made like, its class is to be another.
-            self._wanted = request.to if named.published.network.task.origin == "other" else ""
+            self._wanted = request.to if isinstance(named.published.network.task, Restyling) else ""
         self._key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
         # Of results that are made now, to tell apart those of one name.
         self._taken: set[str] = set()

@@ -20,13 +20,13 @@ from .ingest.class_sizes import counted, large_enough, with_every_class
 from .ingest.duplicates import Index, groups_of, near_pairs
 from .ingest.equal import first_of_equal, first_of_equal_photos, firsts, repeated_pieces, rivals_of, same_in_pairs
 from .ingest.formats import find_raw_images
+from .ingest.pairs.hidden import connected, subjects_of
 from .ingest.part_files import load_signatures, load_table, make_parts, settled_bits
 from .ingest.part_tables import PartTable
 from .ingest.parts import Source
 from .ingest.rejections import of_pieces, rejected_of
 from .ingest.shards import INPUTS, write_rows, write_shards
 from .ingest.splits import SPLIT_NAMES, Known, Named, Shares, decide, file_pairs, files_of
-from .ingest.subjects import connected, subjects_of
 from .ingest.summary import summary
 from .workspace.artifacts import Dataset, Key
 from .workspace.files import disk_errors, staging

@@ -29,6 +29,7 @@ from components.services.tracking import pages, runs
 from components.training.checkpoints import TrainingFolder
 from components.workspace.artifacts import Artifact, Evaluation
 from components.workspace.graph import STAGES
+from components.workspace.measure_words import plain
 from components.workspace.scores import Scores
 from components.workspace.text import in_markdown, printable
 from components.workspace.verdict import Verdict
@@ -135,7 +136,9 @@ def _evidence(judged: Verdict) -> str:
     rows = [(f"version {judged.challenger} (challenger)", judged.kid_challenger)]
     if judged.kid_champion is not None:
         rows.append((f"version {judged.champion} (champion)", judged.kid_champion))
-    rows.append(("real images" if judged.baseline is None else f"{judged.baseline}, without a network", judged.floor))
+    rows.append(
+        ("real images" if judged.baseline is None else f"{plain(judged.baseline)}, without a network", judged.floor)
+    )
     table = "\n".join(f"| {name} | {number(value)} |" for name, value in rows)
     of = (
         "KID, lower is better; {:,} samples"

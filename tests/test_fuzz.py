@@ -8,7 +8,9 @@ import pytest
 
 from components.gan.errors import UserError
 from components.ingest.decoding import decoded
-from tests.fuzz import OPTIONS, PICTURES, Reader, inputs, readers
+from tests.fuzz import inputs, readers
+from tests.fuzzing.pictures import OPTIONS, PICTURES
+from tests.fuzzing.reader import Reader
 
 INPUTS = 60
 

@@ -16,10 +16,9 @@ from ..gan.tasks.image_tasks import ImageTask
 from ..gan.tasks.options import AnyTask, Colorize, Restore, Restyle, SuperResolve, Translate
 from ..workspace.scores import Images
 from .nearest import Nearest
-from .recolouring import Recoloured
+from .recolouring import LEARNED_FROM, Recoloured
 
-# Images from which is learned how bright what colour is, and levels of brightness that are told apart.
-LEARNED_FROM = 2_000
+# Levels of brightness of which is learned what colour they have.
 LEVELS = 64
 # What people enhance edges by.
 _SHARPER = ImageFilter.UnsharpMask(radius=2, percent=50, threshold=0)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Registration
+from ..workspace.measure_words import compared_by
 from ..workspace.params import Promote
 from ..workspace.verdict import Check, Verdict
 from .comparison import POWER, Comparison, spent
@@ -125,9 +126,7 @@ def _compared(options: Promote, champion: ModelVersion | None, evidence: AnyEvid
         return Decision("promote"), "it is the first that passes the checks"
     margin = options.margin if evidence.measure is None else options.perceptual_margin
     found = decide(comparison, (look.of_pair, look.of_holdout), margin, options.alpha)
-    what = {None: "KID", "perceptual": "perceptual distance", "kid_wanted": "KID to the classes wanted"}[
-        evidence.measure
-    ]
+    what = compared_by(evidence.measure)
     both = f"its {what} is {comparison.challenger:.4g}, that of version {champion.version} {comparison.champion:.4g}"
     if found.answer == "promote":
         return found, f"{both}: better by more than the margin of {found.margin:.3g}, and not by luck"

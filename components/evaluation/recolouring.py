@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..gan.dataset import Pixels, Split, to_pixels
 
-# Images whose colours are looked at.
+# Images whose colours are looked at by whoever colours without a network.
 LEARNED_FROM = 2_000
 Values = npt.NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from ..measures.transparency import pixels_over_grey
 from ..services.tracking.registry import ModelVersion
 from ..workspace.artifacts import Dataset, Evaluation, Model
 from ..workspace.chosen_nets import nets_of_other_seeds
+from ..workspace.measure_words import Measure, measure_in, measure_of
 from ..workspace.params import Promote
 from ..workspace.published import load_published
 from ..workspace.workspace import Workspace
@@ -152,9 +153,9 @@ class TaskEvidence:
         return replace(alone, shown=shown, challenger=challenger, baselines=errors, champion=theirs, look=look)
 
     @property
-    def measure(self) -> Literal["perceptual", "kid_wanted"]:
-        """What decides: where there are no originals, how near pictures come to the classes wanted."""
-        return "kid_wanted" if self.model.training.task.name == "restyle" else "perceptual"
+    def measure(self) -> Measure:
+        """What decides."""
+        return measure_of(self.model.training.task)
 
     @property
     def task(self) -> ImageTask:
@@ -224,7 +225,7 @@ class _Evaluated(NamedTuple):
 def _as_evaluated(evaluation: Evaluation, dataset: Dataset, at: Rows) -> _Evaluated:
     """Return what the evaluation knows of the images at these places of it."""
     table = pd.read_csv(evaluation.folder / "samples.csv").iloc[at]
-    measure = "perceptual" if "perceptual" in table else "kid_wanted"
+    measure = measure_in(table)
     names = [name.removeprefix(f"{measure}_") for name in map(str, table) if name.startswith(f"{measure}_")]
 
     def errors(ending: str) -> Errors:

@@ -17,7 +17,7 @@ from ..gan.errors import UserError
 from ..gan.inputs import Inputs
 from ..gan.published import Published
 from ..gan.sampling import conditions_of, latents
-from ..gan.tasks.image_tasks import ImageTask, task_of
+from ..gan.tasks.image_tasks import ImageTask, SuperResolving, task_of
 from ..gan.tasks.options import AnyTask, Colorize, Inpaint, SuperResolve
 from ..measures.features import FeatureNet
 from ..measures.fidelity import colourfulness, luma, psnr, squared_errors, ssim
@@ -164,6 +164,7 @@ def _measured(
 def _special(options: AnyTask, task: ImageTask, made: Pixels, originals: Pixels, given: Tensor) -> Values:
     match options:
         case SuperResolve():
+            assert isinstance(task, SuperResolving)
             again = task.degrade(to_signed(torch.from_numpy(made)), torch.empty(len(made), 0))
             return squared_errors(to_pixels(again), to_pixels(given))
         case Inpaint():

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ..gan.dataset import Split
-from ..gan.sampling import conditions
+from ..gan.sampling import conditions_of
 from ..gan.schedules import at
 from ..gan.tasks.options import Colorize, Inpaint
 from ..measures.fidelity import luma, psnr
+from ..workspace.measure_words import compared_by, plain
 from ..workspace.params import Promote
 from ..workspace.scores import Scores
 from ..workspace.verdict import Check
@@ -33,8 +34,8 @@ def task_vetoes(options: Promote, evidence: TaskEvidence) -> Iterator[Check]:
 def _baseline(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
     name, distance = evidence.best
     own = evidence.kid_challenger
-    what = "KID to the classes wanted" if evidence.measure == "kid_wanted" else "perceptual distance"
-    words = f"its {what} is {own:.4g}, that of {_plain(name)}, the best without a network, {distance:.4g}"
+    what, best = compared_by(evidence.measure), plain(name)
+    words = f"its {what} is {own:.4g}, that of {best}, the best without a network, {distance:.4g}"
     # As near is not nearer.
     yield Veto("baseline", words, own, at_most=math.nextafter(distance, -math.inf))
 
@@ -71,7 +72,7 @@ def _smallest_error(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
     gain, wanted = float(last["psnr"] - last["baseline_psnr"]), best.value - own.value
     words = (
         f"after {int(last['images']):,} images, before the discriminator worked, its PSNR was {gain:+.2f} dB against "
-        f"{_plain(own.images)}, the best without a network ({_plain(best.images)}) is {wanted:+.2f} dB"
+        f"{plain(own.images)}, the best without a network ({plain(best.images)}) is {wanted:+.2f} dB"
     )
     yield Veto("smallest error", words, gain, at_least=wanted)
 
@@ -88,7 +89,7 @@ def _known_pixels(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
         part = slice(start, start + PART)
         originals, made = holdout.pixels(evidence.rows[part]), np.asarray(samples[evidence.at[part]])
         if isinstance(task, Inpaint):
-            given = conditions(evidence.task, originals, seeds[part].tolist(), evidence.dataset.image)
+            given = conditions_of(evidence.task, holdout, evidence.rows[part], seeds[part].tolist())
             keep = given[:, -1].numpy() == 0
             other = (made != originals).any(3)
         else:
@@ -112,10 +113,6 @@ def _unseen(options: Promote, evidence: TaskEvidence) -> Iterator[Veto]:
     else:
         words += f", too few to tell by: {least:,} at least (more pictures, or a larger preprocess.holdout)"
         yield Veto("unseen files", words, files, at_least=0, tells=False)
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
 
 
 VETOES: tuple[Callable[[Promote, TaskEvidence], Iterator[Veto]], ...] = (

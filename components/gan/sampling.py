@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from .dataset import Pixels, Split, to_pixels, to_signed
 from .inputs import Inputs
 from .options import ImageFormat
-from .tasks.image_tasks import ImageTask
+from .tasks.image_task import Degrading, ImageTask
+from .tasks.translation import Translating
 
 
 def generator_for(*name: int | str) -> torch.Generator:
@@ -32,28 +33,20 @@ def seeded(seeds: Sequence[int], labels: npt.NDArray[np.int64], latent: int) -> 
     return Inputs(latents(seeds, latent), torch.from_numpy(labels))
 
 
-def conditions(
-    task: ImageTask, originals: Pixels, seeds: Sequence[int], image: ImageFormat, inputs: Pixels | None = None
-) -> Tensor:
-    """Return what `task` shows of images (N, H, W, C): (N, K, h, w), each a function of the image and its own seed.
-
-    `inputs` (N, H, W, C) are what the data have for them, which is shown where the task has its conditions from there.
-    """
-    if task.origin != "image":
-        assert inputs is not None
-        return to_signed(torch.from_numpy(np.ascontiguousarray(inputs)))
+def conditions(task: Degrading, originals: Pixels, seeds: Sequence[int], image: ImageFormat) -> Tensor:
+    """Return what `task` shows of images (N, H, W, C): (N, K, h, w), each a function of the image and its own seed."""
     u = [torch.rand(task.numbers(image), generator=generator_for("degrade", seed)) for seed in seeds]
-    return task.degrade(to_signed(torch.from_numpy(np.ascontiguousarray(originals))), torch.stack(u))
+    return task.degrade(_signed(originals), torch.stack(u))
 
 
 def conditions_of(task: ImageTask, split: Split, index: npt.NDArray[np.int64], seeds: Sequence[int]) -> Tensor:
     """Return what `task` shows of the images at `index` of a split, see `conditions`.
 
-    A task that carries images into other classes is given them as they are.
+    A task that carries images into other classes is given them as they are, and one of pairs their inputs.
     """
-    originals = split.pixels(index)
-    inputs = split.inputs(index) if task.origin == "partner" else originals
-    return conditions(task, originals, seeds, split.image, inputs)
+    if isinstance(task, Degrading):
+        return conditions(task, split.pixels(index), seeds, split.image)
+    return _signed(split.inputs(index) if isinstance(task, Translating) else split.pixels(index))
 
 
 def labels_like(shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
@@ -97,3 +90,7 @@ def labels_by_name(classes: Sequence[str], name: str, count: int) -> npt.NDArray
         shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
         raise ValueError(f"there is no class {name!r}; choose one of {shown}")
     return np.full(count, classes.index(name))
+
+
+def _signed(pixels: Pixels) -> Tensor:
+    return to_signed(torch.from_numpy(np.ascontiguousarray(pixels)))

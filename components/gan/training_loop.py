@@ -28,7 +28,7 @@ from .order import training_order
 from .penalties import GeneratorWeights, Penalty, Weights
 from .players import Players
 from .ranks import rank_and_ranks
-from .tasks.image_task import visible
+from .tasks.image_task import Degrading, visible
 from .tasks.translation import Restyling
 from .views import view
 
@@ -113,7 +113,7 @@ def training_loop(
             drawn = draws.at(step, d_step)
             index = order(images, images + options.batch)[share]
             batch = data.batch(index, device)
-            if players.task is not None and players.task.origin == "other":
+            if isinstance(players.task, Restyling):
                 batch = data.with_others(batch, index, drawn.uniform("source", 2))
             # The last of these pairs also serve the generator, whose weights do not change in between.
             pairs = paired(players, batch, drawn, differentiable=d_step == options.d_steps - 1)
@@ -149,9 +149,10 @@ def paired(players: Players, batch: TrainingBatch, draws: Draws, differentiable:
         batch = batch.mirrored(draws.uniform("mirror", 1) >= 0.5)
     inputs, given = Inputs(draws.normal("latent", options.latent), batch.label, batch.condition), None
     if task is not None:
-        given = batch.condition
-        if task.origin == "image":
+        if isinstance(task, Degrading):
             given = task.degrade(batch.real, draws.uniform("degrade", task.numbers(players.image)))
+        else:
+            given = batch.condition
         assert given is not None
         given = given.contiguous(memory_format=players.memory_format)
         inputs = replace(inputs, condition=given if task.judged_with_input else None)

@@ -16,16 +16,16 @@ from typing import NamedTuple
 from ..gan.errors import UserError
 from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened, shown
-from .archives import Reader
-from .arrays import read_arrays
-from .folders import Listed, Packed, listed
-from .kinds import FOREIGN
-from .parquet import columns_without_images, read_parquet
+from .files.archives import Reader
+from .files.arrays import read_arrays
+from .files.folders import Listed, Packed, listed
+from .files.kinds import FOREIGN
+from .files.parquet import columns_without_images, read_parquet
+from .files.unpacking import opened, unpacked
 from .parts import BY_CONTENT, Builder, Source
 from .split_names import role_of
 from .tables import Text
 from .understanding import understood
-from .unpacking import opened, unpacked
 
 # What `preprocess.source` calls each kind of file.
 _SOURCES = {

@@ -12,7 +12,7 @@ from ..pictures.opening import hush
 from ..workspace.params import Preprocess
 from .decoding import Decoded, assumed_bits, digest_of
 from .identity import SIDE, VIEWS, Pixels
-from .pair_decoding import images_of
+from .pairs.decoding import images_of
 from .parts import Content, Part
 
 

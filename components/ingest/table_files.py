@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..workspace.text import printable, shortened
-from .kinds import ending, is_promised
+from .files.kinds import ending, is_promised
 from .names import LABEL_COLUMNS, NAME_COLUMNS
 from .split_names import SPLITS
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .columns import Reading, shown_name
-from .kinds import is_promised
+from .files.kinds import is_promised
 from .names import NAME_COLUMNS, stem
 from .parts import BY_CONTENT, Note
 from .split_names import role_of, roles_of

@@ -19,7 +19,7 @@ from ..workspace.text import printable, shortened, shown
 from .layout import MASKS, Layout, class_in_name, read_layout
 from .masks import masks_beside
 from .names import piece_name
-from .pairing import with_inputs
+from .pairs.pairing import with_inputs
 from .parts import BY_CONTENT, DEVELOPMENT, HOLDOUT, NO_LABEL, Builder, Note, Part, Source, natural, rows_of
 from .tables import Tables, Text, read_tables
 

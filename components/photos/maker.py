@@ -15,6 +15,7 @@ from ..gan.errors import UserError
 from ..gan.options import Options
 from ..gan.published import Published
 from ..gan.sampling import labels_by_name
+from ..gan.tasks.image_task import Carrying
 from ..gan.tasks.windows import in_windows
 from ..pictures import metadata
 from ..pictures.opening import hush, reads_heic
@@ -175,7 +176,7 @@ class Maker:
 
 def carries_over(model: Published) -> bool:
     """Whether a model makes one kind of picture of another, which is no better copy of the same one."""
-    return model.network.task.origin != "image"
+    return isinstance(model.network.task, Carrying)
 
 
 def label_of(model: Published, wanted: str) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..gan.errors import NotThereError, UserError
+from ..ingest.files.kinds import is_litter, is_promised, kind_of_file
 from ..ingest.inbox.arrivals import SETTLED_SECONDS, UNFINISHED, opened_below, ready_names, unfit
-from ..ingest.kinds import is_litter, is_promised, kind_of_file
 from ..services.destination import local_path
 from ..services.storage import Storage, StoredFile
 from ..workspace.params import Limits

@@ -14,7 +14,9 @@ from ..evaluation.recolouring import in_colours_of
 from ..gan.dataset import Pixels, Split
 from ..gan.sampling import conditions_of
 from ..gan.tasks.image_tasks import task_of
+from ..gan.tasks.translation import Restyling
 from ..workspace.artifacts import RETURNED, Dataset, Evaluation, Model
+from ..workspace.measure_words import measure_in
 from ..workspace.scores import Images, Scores
 from .scores import best_baseline
 
@@ -83,12 +85,7 @@ def extremes_of(evaluation: Evaluation, model: Model, dataset: Dataset) -> Extre
 
 def _ranked(evaluation: Evaluation) -> npt.NDArray[np.int64]:
     table = pd.read_csv(evaluation.folder / "samples.csv")
-    return np.argsort(table[_measure(table)].to_numpy(), kind="stable")
-
-
-def _measure(table: pd.DataFrame) -> str:
-    """Return the column by which images are ranked: where there are no originals, how near they are to the class."""
-    return "perceptual" if "perceptual" in table else "kid_wanted"
+    return np.argsort(table[measure_in(table)].to_numpy(), kind="stable")
 
 
 def _examples(
@@ -101,10 +98,10 @@ def _examples(
     )
     holdout, training = (Split(dataset.folder, name, dataset.image) for name in ("holdout", "training"))
     rows = table["row"].to_numpy(np.int64)
-    originals, measure = holdout.pixels(rows), _measure(table)
+    originals, measure = holdout.pixels(rows), measure_in(table)
     name, task = name_of_best(evaluation), task_of(model.training.task)
     assert task is not None
-    if task.origin == "other":
+    if isinstance(task, Restyling):
         originals = np.load(evaluation.folder / RETURNED, mmap_mode="r", allow_pickle=False)[positions]
         baseline = (
             in_colours_of(training, holdout.pixels(rows), table["label"].to_numpy(np.int64))

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from ..gan.options import Options
+from ..workspace.measure_words import MEASURES, WORDS, Measure, plain
 from ..workspace.scores import Compared, Images, Score, Scores
 from .html import number
 
@@ -85,7 +86,7 @@ class ScoreRow(NamedTuple):
     @property
     def baselines(self) -> list[tuple[str, str, list[str]]]:
         """Name, value and interval of each baseline."""
-        return [(each.images, self._shown(each.value), self._ends(each)) for each in self.beside]
+        return [(plain(each.images), self._shown(each.value), self._ends(each)) for each in self.beside]
 
     @property
     def real(self) -> str:
@@ -173,9 +174,10 @@ def rating(scores: Scores, conditional: bool) -> Rating | None:
 class Beaten(NamedTuple):
     """The best baseline, its distance and the model's own, and by how much this is nearer, if it is.
 
-    By perceptual distance to the originals, or where there are none by KID to the classes wanted.
+    By the measure of the task.
     """
 
+    measure: Measure
     name: Images
     distance: float
     own: float
@@ -184,37 +186,35 @@ class Beaten(NamedTuple):
 
 def best_baseline(scores: Scores) -> Beaten | None:
     """Return the baseline that is hardest to beat; None of a model that makes images of noise."""
-    for metric in ("perceptual", "kid_wanted"):
+    for metric in MEASURES:
         for found in scores.of_metric(metric):
             beside = scores.baselines(found.score)
             if beside:
                 best = min(beside, key=lambda score: score.value)
                 gain = scores.beside(replace(found.score, metric=f"{metric}_gain"), best.images)
                 if gain is not None:
-                    return Beaten(best.images, best.value, found.score.value, gain)
+                    return Beaten(metric, best.images, best.value, found.score.value, gain)
     return None
 
 
 def _against(best: Beaten, scores: Scores) -> Rating:
     """Rate a model of an image task: whether it beats what is made of the same inputs without a network."""
-    named = best.name.replace("_", " ")
-    paired = best.gain.metric == "perceptual_gain"
-    what, whom = ("perceptual distance", "the originals") if paired else ("KID", "the classes wanted")
-    distances = f"{what} {number(best.own, 3)} against {number(best.distance, 3)}"
+    named, words = plain(best.name), WORDS[best.measure]
+    distances = f"{words.distance} {number(best.own, 3)} against {number(best.distance, 3)}"
     share = f"{abs(best.gain.value) / max(best.distance, 1e-12):.0%}"
     if best.gain.value <= 0:
         return Rating(
             "Poor",
-            f"it does not beat what is made without a network: {named} is as near to {whom} ({distances})",
+            f"it does not beat what is made without a network: {named} is as near to {words.all} ({distances})",
         )
-    nearer = f"its images are {share} nearer to {whom} than {named}, the best baseline ({distances})"
+    nearer = f"its images are {share} nearer to {words.all} than {named}, the best baseline ({distances})"
     if best.gain.low is None or best.gain.low <= 0:
         return Rating("Fair", f"whether it beats what is made without a network may be chance: {nearer}")
     errors = next(((f.score, scores.baselines(f.score)) for f in scores.of_metric("psnr")), None)
     if errors is None or not errors[1]:
         return Rating("Good", f"it beats what is made without a network: {nearer}")
     own, strongest = errors[0].value, max(errors[1], key=lambda score: score.value)
-    error = f"{own:.2f} dB, {strongest.images.replace('_', ' ')} {strongest.value:.2f} dB"
+    error = f"{own:.2f} dB, {plain(strongest.images)} {strongest.value:.2f} dB"
     if own < strongest.value:
         return Rating(
             "Fair", f"it looks better than what is made without a network, and errs more: {nearer}; PSNR {error}"

@@ -18,6 +18,7 @@ from ..pictures.opening import opened
 from ..pictures.tiles import grid, tile_size
 from ..services.tracking import pages
 from ..services.tracking.runs import PICTURES, REPORT
+from ..workspace.measure_words import WORDS, measure_of
 from ..workspace.scores import Scores
 from .markdown import to_markdown
 from .model_card import Subject
@@ -73,6 +74,7 @@ def model_description(subject: Subject, place: Place) -> str:
         image=subject.model.image,
         picture=place.picture,
         words=subject.words,
+        measure=WORDS[measure_of(subject.model.training.task)],
         usage=usage(f"models:/{place.name}@champion", subject.model.training.task),
         command=command(subject.model.training.task, ""),
     ).rstrip()

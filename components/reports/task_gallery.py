@@ -14,11 +14,11 @@ from ..pictures.lettering import lettering
 from ..pictures.tiles import BACKGROUND, GAP, paste, tile_size
 from ..workspace.artifacts import Dataset, Evaluation, Gallery, Key, Model, Picture
 from ..workspace.files import staging
+from ..workspace.measure_words import WORDS, measure_of, plain
 from ..workspace.params import Postprocess
 from ..workspace.workspace import Workspace
 from . import task_report
 from .examples import Example, Extremes, examples, extremes_of, name_of_best
-from .task_words import measure_of
 
 # The longer side of a picture on the contact sheet.
 SIDE = 160
@@ -52,7 +52,7 @@ def postprocess_task(
     baseline = name_of_best(evaluation)
     with staging(workspace.gallery) as folder:
         pictures = _saved(shown, model.image.classes, facts, source, folder)
-        sheet = contact_sheet(extremes, baseline, measure_of(model.training.task).fourth)
+        sheet = contact_sheet(extremes, baseline, WORDS[measure_of(model.training.task)].fourth)
         sheet.save(folder / "contact_sheet.png", optimize=True, pnginfo=metadata.png_text(facts, source))
         page = task_report.render(
             task_report.Contents(folder, key, options, shown, extremes, baseline, evaluation, model, dataset)
@@ -80,7 +80,7 @@ def _saved(
 
 def contact_sheet(extremes: Extremes, baseline: str, fourth: str = "original") -> Image.Image:
     """Draw the best, the median and the worst in lines: what was given, the baseline, what was made, a `fourth`."""
-    heads = ("given", baseline.replace("_", " "), "made", fourth)
+    heads = ("given", plain(baseline), "made", fourth)
     width, height = size = tile_size(extremes.best[0].made, SIDE)
     font, texts = lettering([*heads, *extremes.named], 16 if width >= 100 else 11)
     margin, line = int(max(font.getlength(text) for text in texts[4:])) + 3 * GAP, 24

@@ -16,6 +16,7 @@ from ..gan.dataset import Pixels, to_image
 from ..gan.symptoms import symptoms
 from ..pictures.tiles import tile, tile_size
 from ..workspace.artifacts import DIRECTIONS, Dataset, Evaluation, Key, Model
+from ..workspace.measure_words import WORDS, measure_of, plain
 from ..workspace.params import Postprocess
 from ..workspace.scores import Scores
 from ..workspace.text import uncelled
@@ -24,7 +25,7 @@ from .gallery_report import BLUE, INK, ORANGE, STYLE, as_svg, flat_options, new_
 from .html import data_uri, image_uri, number, to_html
 from .scores import rating, score_rows
 from .sections import ROWS
-from .task_words import measure_of, words_of
+from .task_words import words_of
 
 _OF_PAIRS = "mean absolute difference to the originals, of training images; dashed: made without a network"
 _WITHOUT_PAIRS = (
@@ -77,13 +78,13 @@ def render(shown: Contents) -> str:
         dataset=shown.dataset,
         key=shown.key,
         words=words_of(model.training.task),
-        measure=measure_of(model.training.task),
+        measure=WORDS[measure_of(model.training.task)],
         width=width,
         height=height,
         colours={1: "grey", 3: "colour", 4: "colour with transparency"}.get(channels, f"{channels} channels"),
         rating=rating(scores, False),
         scores=score_rows(scores),
-        baseline=shown.baseline.replace("_", " "),
+        baseline=plain(shown.baseline),
         sheet=data_uri("png", (shown.folder / "contact_sheet.png").read_bytes()),
         groups={name: [_row(each) for each in group] for name, group in shown.extremes.named.items()},
         sliders=[_slider(name, group[0]) for name, group in shown.extremes.named.items()],
@@ -146,6 +147,7 @@ def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup
     drawings = []
     with matplotlib.rc_context(STYLE):
         paired = "pixel_error" in history
+        measure = WORDS["perceptual" if paired else "kid_wanted"]
         drawing, axes = new_figure()
         if paired:
             lines, words = {"made": "pixel_error", "baseline": "baseline_error"}, _OF_PAIRS
@@ -159,7 +161,7 @@ def curves(history: pd.DataFrame, published: int) -> list[tuple[str, str, Markup
         titles = (
             (
                 "score",
-                "Perceptual distance" if paired else "KID to the class wanted",
+                measure.whole[:1].upper() + measure.whole[1:],
                 "lower is better; the ring is published; dashed: the baseline",
             ),
             ("psnr", "PSNR, dB", "higher is better, and texture costs some of it; dashed: the baseline"),

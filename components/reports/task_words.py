@@ -15,21 +15,6 @@ class TaskWords(NamedTuple):
     given: str
 
 
-class MeasureWords(NamedTuple):
-    """Words of what decides how good a picture is: the `distance` to `what`, and what stands as `fourth` beside it."""
-
-    distance: str
-    what: str
-    fourth: str
-
-
-def measure_of(task: AnyTask) -> MeasureWords:
-    """Return the words of what decides: where a task has no originals, how near pictures are to the class wanted."""
-    if isinstance(task, Restyle):
-        return MeasureWords("KID", "the class wanted", "carried back")
-    return MeasureWords("perceptual distance", "the original", "original")
-
-
 def words_of(task: AnyTask) -> TaskWords:
     """Return the words of an image task.
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ..evaluation.task_contenders import Shown
     from ..gan.dataset import Pixels
 from ..services.tracking.champions import Change
+from ..workspace.measure_words import plain
 from ..workspace.verdict import Verdict
 from .html import image_uri, to_html
 
@@ -82,7 +83,7 @@ def _bars(verdict: Verdict) -> list[tuple[str, float, float]]:
     if verdict.baseline is None:
         named.append(("Real images (the floor)", verdict.floor))
     else:
-        named.append((f"{verdict.baseline.replace('_', ' ').capitalize()}, the best without a network", verdict.floor))
+        named.append((f"{plain(verdict.baseline).capitalize()}, the best without a network", verdict.floor))
     longest = max((value for _, value in named if math.isfinite(value)), default=0.0)
     return [
         (name, value, round(100 * max(value, 0.0) / longest, 2) if math.isfinite(value) and longest > 0 else 0.0)

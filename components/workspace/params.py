@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from ..gan.errors import NotThereError, UserError
 from ..gan.network_options import Size, network_class
 from ..gan.options import AddedWith, Options, TrainingOptions
 from ..pictures.finishing import FinishingStep
+from .params_errors import sentence_of
+from .params_file import set_value
 from .presets import Preset
 from .text import printable, shortened
 from .yaml_text import read_yaml
@@ -452,85 +452,8 @@ with warnings.catch_warnings():
                 values["preprocess"] = {**(values.get("preprocess") or {}), **preset.preprocess}
                 values["train"] = dict(preset.train)
             for override in overrides:
-                _set(values, override)
+                set_value(values, override)
             try:
                 return cls.model_validate(values)
             except ValidationError as error:
-                raise UserError(f"{path.name}: {_sentence(cls, error)}") from None
-
-
-def _set(values: dict[str, Any], override: str) -> None:
-    """Apply `section.key=value` to nested `values`; the value is YAML."""
-    name, equals, text = override.partition("=")
-    *parents, last = name.split(".")
-    if not equals or not parents:
-        raise UserError(f"--set {override}: write it as section.key=value, such as --set train.images=64000")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"--set {override}: {parent} has no keys of its own")
-    try:
-        values[last] = read_yaml(text)
-    except ValueError:
-        raise UserError(f"--set {shortened(override)}: {shortened(text)} is not valid YAML") from None
-
-
-def _sentence(schema: type[Options], error: ValidationError) -> str:
-    """Return the first thing that is wrong, with the key and what is allowed."""
-    errors = error.errors(include_url=False)
-    # Where several kinds of value are allowed, there is an error for each kind.
-    place = _keys(errors[0])
-    here = [each for each in errors if _keys(each)[: len(place)] == place]
-    # Of these kinds the one that was followed furthest.
-    first = max(here, key=lambda each: (not _is_other_kind(each), len(each["loc"])))
-    key = ".".join(_keys(first))
-    if first["type"] == "extra_forbidden":
-        *parents, last = _keys(first)
-        known = _siblings(schema.model_json_schema(), parents)
-        close = difflib.get_close_matches(last, known, 1)
-        hint = f"did you mean {close[0]}? Allowed here" if close else "allowed here"
-        return f"{shortened(key)} is not a parameter; {hint}: {', '.join(known)}"
-    if first["type"] == "value_error":
-        # What concerns several sections names their keys itself.
-        return f"{f'{key}: ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
-    if first["type"] in ("missing", "union_tag_not_found"):
-        return f"{key}{'' if first['type'] == 'missing' else '.name'} is missing"
-    value, allowed = first["input"], first["msg"]
-    if first["type"] == "union_tag_invalid":
-        key, value, allowed = f"{key}.name", first["ctx"]["tag"], f"Input should be {first['ctx']['expected_tags']}"
-    elif _is_other_kind(first):
-        kinds = (each["msg"].removeprefix("Input should be ") for each in here if _is_other_kind(each))
-        # What follows a comma or names a class says nothing more to a user.
-        plain = (
-            kind.partition(", unable")[0].partition(" or instance")[0].partition(" or object")[0] for kind in kinds
-        )
-        allowed = f"Input should be {' or '.join(dict.fromkeys(plain))}"
-        allowed = allowed.replace("a valid dictionary", "a mapping of keys").replace("a valid tuple", "a list")
-    return f"{shortened(key)} = {shortened(repr(value))} is not allowed: {shortened(allowed[0].lower() + allowed[1:])}"
-
-
-# Kinds of values that pydantic names among the keys; others have brackets in their names.
-_KINDS = frozenset(("Elastic", "constrained-float", "constrained-int", "float", "int", "Ramp"))
-
-
-def _keys(error: ErrorDetails) -> list[str]:
-    """Return the keys that lead to what is wrong; tags of unions stand among them."""
-    return [str(part) for part in error["loc"] if part not in _KINDS and "[" not in str(part)]
-
-
-def _is_other_kind(error: ErrorDetails) -> bool:
-    """Whether the value is of another kind than this error asks for, so that others may say more."""
-    return error["type"] == "literal_error" or error["type"].endswith(("_type", "_parsing"))
-
-
-def _siblings(schema: Mapping[str, Any], path: Sequence[str]) -> list[str]:
-    """Names of the keys allowed at `path` of a JSON schema; empty where the path is not followed."""
-    definitions, node = schema.get("$defs", {}), schema
-    for part in path:
-        node = node.get("properties", {}).get(part, node)
-        for option in (node, *node.get("oneOf", ()), *node.get("items", {}).get("oneOf", ())):
-            target = definitions.get(str(option.get("$ref", "")).rpartition("/")[2])
-            if target and (option is node or target.get("properties", {}).get("name", {}).get("const") == part):
-                node = target
-                break
-    return list(node.get("properties", ()))
+                raise UserError(f"{path.name}: {sentence_of(cls, error)}") from None

@@ -1,4 +1,4 @@
-"""Change values in the text of `params.yaml`, where comments and all else stay.
+"""Change values of parameters by `section.key=value`: as they were read, or in the text, where all else stays.
 
 A round trip through `ruamel.yaml` would write the whole file anew: of the 31 forms of a file that the tests hold it
 changes more than the value in 19, indentation, line ends, `null` and comments inside braces among them.
@@ -13,13 +13,33 @@ from typing import Any
 import yaml
 
 from ..gan.errors import UserError
-from .params import _set
+from .text import shortened
 from .yaml_text import read_yaml
 
 
 def as_yaml(value: Any) -> str:
     """`value` on one line, as it stands behind a key."""
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).removesuffix("...\n").rstrip()
+
+
+def set_value(values: dict[str, Any], override: str) -> None:
+    """Apply `section.key=value` to nested `values`; the value is YAML.
+
+    Raises:
+        UserError: it has another form, or the value is no YAML.
+    """
+    name, equals, text = override.partition("=")
+    *parents, last = name.split(".")
+    if not equals or not parents:
+        raise UserError(f"--set {override}: write it as section.key=value, such as --set train.images=64000")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {parent} has no keys of its own")
+    try:
+        values[last] = read_yaml(text)
+    except ValueError:
+        raise UserError(f"--set {shortened(override)}: {shortened(text)} is not valid YAML") from None
 
 
 def rewritten(text: str, values: Mapping[str, Any]) -> str:
@@ -36,7 +56,7 @@ def rewritten(text: str, values: Mapping[str, Any]) -> str:
         raise UserError("the file holds no sections with keys: edit it by hand")
     try:
         for key, value in values.items():
-            _set(wanted, f"{key}={as_yaml(value)}")
+            set_value(wanted, f"{key}={as_yaml(value)}")
             text = _put(text, key.split("."), as_yaml(value))
         right = read_yaml(text) == wanted
     # Keys that are lists, and other forms that nobody writes.

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from ..gan.options import Options
 from .artifacts import Registration
+from .measure_words import Measure, compared_by
 from .workspace import Workspace
 
 
@@ -87,7 +88,7 @@ class Verdict(Options):
     power: float | None = _later("probability of promotion if the challenger's KID were lower by a third")
     power_needed: int | None = _later("samples with which that would be 90 %; None where no number is enough")
     # Of image tasks.
-    measure: Literal["perceptual", "kid_wanted"] | None = _later(
+    measure: Measure | None = _later(
         "what was compared in place of KID to the training images: perceptual distances to originals, or KID to the "
         "classes wanted where there are none, on as many held-out files as `samples`; "
         "the floor is then that of the best baseline, and power that of a distance lower by a twentieth"
@@ -126,9 +127,7 @@ class Verdict(Options):
     @property
     def distance(self) -> str:
         """What was compared, in words."""
-        if self.measure == "kid_wanted":
-            return "KID to the classes wanted"
-        return "KID" if self.measure is None else "perceptual distance"
+        return compared_by(self.measure)
 
     @property
     def command(self) -> str | None:

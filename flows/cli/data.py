@@ -27,7 +27,8 @@ from flows.cli.shared import JsonOption, typed
 if TYPE_CHECKING:
     from PIL import Image
 
-    from components.ingest.survey import Proposal, Survey
+    from components.ingest.proposals.proposal import Proposal
+    from components.ingest.proposals.survey import Survey
 
 data_app = typer.Typer(help="List and fetch public data sets.", no_args_is_help=True)
 
@@ -77,11 +78,11 @@ def init(
     for path in (workspace.params, workspace.data):
         if path.exists() and path != data and (path.is_file() or any(path.iterdir())):
             raise UserError(f"{path} is there already: name another folder by --workspace, or remove it")
-    from components.ingest.carrying_proposal import CarryingProposal
     from components.ingest.names import IMAGE_ENDINGS
-    from components.ingest.pair_finding import find_pairs
-    from components.ingest.survey import survey
-    from components.ingest.task_proposal import TaskProposal
+    from components.ingest.pairs.finding import find_pairs
+    from components.ingest.proposals.carrying import CarryingProposal
+    from components.ingest.proposals.degrading import TaskProposal
+    from components.ingest.proposals.survey import survey
 
     if data.is_file() and data.suffix[1:].lower() in IMAGE_ENDINGS:
         raise UserError(f"{data} is a single image: name the folder that it lies in by --data")
@@ -129,18 +130,18 @@ def _proposed(
     found: Survey, task: str | None, given: str | None, name: str
 ) -> tuple[Proposal, Callable[[Survey, Proposal], Image.Image]]:
     """Return what is proposed for the images, and how the sheet is made that shows them."""
-    import components.ingest.carrying_proposal as carrying
-    import components.ingest.survey as survey
-    import components.ingest.task_proposal as for_task
+    import components.ingest.proposals.carrying as carrying
+    import components.ingest.proposals.degrading as degrading
+    import components.ingest.proposals.generating as generating
     from components.services.cluster import placement
 
     here = placement.local_resources()
     if task is None:
-        return survey.propose(found, name, *here), survey.sample_sheet
+        return generating.propose(found, name, *here), generating.sample_sheet
     if task not in carrying.CARRYING:
-        return for_task.propose_task(found, task, name, *here), for_task.given_sheet
+        return degrading.propose_task(found, task, name, *here), degrading.given_sheet
     proposal = carrying.propose_carrying(found, task, given, name, *here)
-    return proposal, survey.sample_sheet if given is None else carrying.pairs_sheet
+    return proposal, generating.sample_sheet if given is None else carrying.pairs_sheet
 
 
 @data_app.command("fetch", epilog="Example: ganflow data fetch fashion-mnist --into ~/fashion")

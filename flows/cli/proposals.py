@@ -11,9 +11,10 @@ from components.workspace.text import shortened
 from components.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from components.ingest.carrying_proposal import CarryingProposal
-    from components.ingest.survey import Proposal, Survey
-    from components.ingest.task_proposal import TaskProposal
+    from components.ingest.proposals.carrying import CarryingProposal
+    from components.ingest.proposals.degrading import TaskProposal
+    from components.ingest.proposals.proposal import Proposal
+    from components.ingest.proposals.survey import Survey
 
 COLOURS = {1: "grey", 3: "RGB", 4: "RGB with transparency"}
 
@@ -75,7 +76,7 @@ def show_proposal(workspace: Workspace, found: Survey, proposal: Proposal) -> No
 
 def show_task(workspace: Workspace, found: Survey, proposal: TaskProposal) -> None:
     """Print what is proposed for an image task on photos."""
-    from components.ingest.task_proposal import GATE_PHOTOS
+    from components.ingest.proposals.image_tasks import GATE_PHOTOS
 
     image, train = proposal.image, proposal.params["train"]
     free = shutil.disk_usage(workspace.root).free
@@ -111,8 +112,8 @@ def show_task(workspace: Workspace, found: Survey, proposal: TaskProposal) -> No
 
 def show_carrying(workspace: Workspace, found: Survey, proposal: CarryingProposal) -> None:
     """Print what is proposed for pictures of one kind made into another."""
-    from components.ingest.carrying_proposal import FEW_OF_A_DOMAIN
-    from components.ingest.task_proposal import GATE_PHOTOS
+    from components.ingest.proposals.carrying import FEW_OF_A_DOMAIN
+    from components.ingest.proposals.image_tasks import GATE_PHOTOS
 
     image, train = proposal.image, proposal.params["train"]
     size = f"{image.width}x{image.height}, {COLOURS.get(image.channels, f'{image.channels} channels')}"

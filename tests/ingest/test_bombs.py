@@ -28,14 +28,15 @@ from components.gan.network_options import DCGAN
 from components.gan.options import ImageFormat
 from components.ingest.formats import find_raw_images
 from components.ingest.parts import PART_BYTES, Source, read
-from components.ingest.survey import shape_of, survey
+from components.ingest.proposals.proposal import shape_of
+from components.ingest.proposals.survey import survey
 from components.workspace.data_hashes import data_content
 from components.workspace.params import Limits, Params, Preprocess
 from components.workspace.text import uncelled
 from components.workspace.workspace import Workspace
 from flows.runner import run_stage
 from tests.conftest import idx
-from tests.fuzz import picture, saved
+from tests.fuzzing.pictures import picture, saved
 
 
 @pytest.fixture

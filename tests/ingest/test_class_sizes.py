@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from components.gan.errors import UserError
-from components.ingest.survey import propose, survey
+from components.ingest.proposals.generating import propose
+from components.ingest.proposals.survey import survey
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Preprocess
 from tests.conftest import made_dataset

@@ -17,7 +17,7 @@ from PIL import Image
 
 from components.gan.dataset import Split
 from components.gan.errors import UserError
-from components.ingest.pair_finding import find_pairs
+from components.ingest.pairs.finding import find_pairs
 from components.preprocess import preprocess
 from components.workspace.artifacts import Dataset, Key
 from components.workspace.params import Preprocess

@@ -15,12 +15,12 @@ from PIL import Image
 
 from components.gan.errors import UserError
 from components.ingest.decoding import decoded
-from components.ingest.survey import survey
+from components.ingest.proposals.survey import survey
 from components.pictures.opening import NotReadError, opened, reads_heic, upright
 from components.provenance.picture import read_picture
 from components.workspace.params import Limits, Preprocess
 from tests.conftest import PROJECT
-from tests.fuzz import PICTURES, picture, saved
+from tests.fuzzing.pictures import PICTURES, picture, saved
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
 

@@ -15,6 +15,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from components.gan.errors import UserError
+from components.gan.tasks.options import Restyle, Translate
 from components.reports import cards
 from components.reports.dataset_card import dataset_card, size_category
 from components.reports.html import number
@@ -324,6 +325,22 @@ def test_descriptions_fit_into_mlflow_whatever_the_names(subject: Subject) -> No
     place = PLACE._replace(name=worst[:200])
     assert len(version_summary(replace(subject, verdict=judged, commit="0" * 40), place)) <= LONGEST
     assert len(model_description(subject, place)) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("task", "decides", "compared"),
+    [
+        (Translate(), "the perceptual distance of what it makes of held-out pictures to the originals", "perceptual"),
+        (Restyle(), "the KID of what it makes of held-out pictures to the classes wanted", "kid_wanted"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_decides_of_a_task_is_called_by_its_name(subject: Subject, task: Any, decides: str, compared: Any) -> None:
+    training = subject.model.training.model_copy(update={"task": task})
+    verdict = made(measure=compared, champion=1, challenger=2)
+    subject = replace(subject, model=subject.model.model_copy(update={"training": training}), verdict=verdict)
+    assert decides in model_description(subject, PLACE)
+    assert f"Its {verdict.distance}, on" in model_card(subject)
 
 
 def test_the_mark_is_looked_for_in_the_images(subject: Subject, tmp_path: Path) -> None:

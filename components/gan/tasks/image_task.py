@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,26 +11,22 @@ from torch import Tensor
 from ..errors import UserError
 from ..options import ImageFormat
 
-Origin = Literal["image", "partner", "other"]
-
 
 class ImageTask(ABC):
     """A way from real images to what a network is given of them, and from what it returns to images.
 
-    Images are (B, C, H, W) in [-1, 1], and conditions (B, K, h, w) with H = scale * h and W = scale * w.
+    Images are (B, C, H, W) in [-1, 1], and conditions (B, K, h, w) with H = scale * h and W = scale * w. A task that is
+    `Degrading` makes conditions of the images themselves, and one that is `Carrying` has them from the data.
 
     Attributes:
         scale: how many times larger the image is than its condition.
         reach: pixels of the condition to each side that the baseline looks at.
-        origin: where a condition comes from: of the image itself, of the data as its partner, or it is an image of
-            another class, so that there is no original to compare with.
         judged_with_input: whether the discriminator sees the condition beside the image.
         latent: size of the latent that a network is given beside the condition.
     """
 
     scale = 1
     reach = 0
-    origin: Origin = "image"
     judged_with_input = False
     latent = 0
 
@@ -57,17 +53,6 @@ class ImageTask(ABC):
     def classes(self, image: ImageFormat) -> int:
         """Return how many classes the networks are told apart; 0 where they are told none."""
         return 0
-
-    def numbers(self, image: ImageFormat) -> int:
-        """Return how many uniform numbers `degrade` takes for each image."""
-        return 0
-
-    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
-        """Return the condition that a real image is to be made from, by uniform numbers u (B, numbers) in [0, 1).
-
-        Of tasks of the origin `image` alone; the others have their conditions from the data.
-        """
-        raise NotImplementedError
 
     def condition(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the condition of a picture (B, C, h, w) as a user has it; 1 in `mask` (B, 1, h, w) is to be repainted.
@@ -125,6 +110,31 @@ def without_hidden(images: Tensor) -> Tensor:
         return images
     alpha = images[:, 3:]
     return torch.cat((images[:, :3].masked_fill(alpha <= -1, 0), alpha), 1)
+
+
+class Degrading(ImageTask):
+    """A task whose conditions are the images themselves, with something taken from them."""
+
+    def numbers(self, image: ImageFormat) -> int:
+        """Return how many uniform numbers `degrade` takes for each image."""
+        return 0
+
+    @abstractmethod
+    def degrade(self, image: Tensor, u: Tensor) -> Tensor:
+        """Return the condition that a real image is to be made from, by uniform numbers u (B, numbers) in [0, 1)."""
+
+
+class Carrying(ImageTask):
+    """A task whose conditions the data have: pictures of the format of the images, which are the baseline."""
+
+    def presented(self, condition: Tensor) -> Tensor:
+        return visible(condition)
+
+    def baseline(self, condition: Tensor) -> Tensor:
+        return without_hidden(condition)
+
+    def compose(self, output: Tensor, condition: Tensor) -> Tensor:
+        return held_back(self.baseline(condition) + output)
 
 
 def straight_through(made: Tensor, kept: Tensor) -> Tensor:

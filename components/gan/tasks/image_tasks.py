@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..options import ImageFormat
 from . import holes, wear
+from .image_task import Degrading, straight_through
 from .image_task import ImageTask as ImageTask
-from .image_task import straight_through
 from .options import AnyTask, Colorize, Generate, Inpaint, Restore, Restyle, SuperResolve, Translate
 from .translation import Restyling, Translating
 
 
-class SuperResolving(ImageTask):
+class SuperResolving(Degrading):
     """The condition is the image shrunk `factor` times in whole levels; the baseline its bicubic enlargement."""
 
     reach = 2
@@ -42,7 +42,7 @@ class SuperResolving(ImageTask):
         return condition.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
 
-class Inpainting(ImageTask):
+class Inpainting(Degrading):
     """The condition is the image with its holes filled smoothly, and where they are: 1 within, in the last channel.
 
     Outside of the holes the image is the condition's, to the bit.
@@ -85,7 +85,7 @@ class Inpainting(ImageTask):
         return total / (hole.sum((1, 2, 3)) * made.shape[1]).clamp(min=1)
 
 
-class Colorizing(ImageTask):
+class Colorizing(Degrading):
     """The condition is the brightness in whole levels (luma of ITU-R BT.601), which the image keeps.
 
     The output is two differences of colour, which are reduced together where the image could not show them.
@@ -123,7 +123,7 @@ class Colorizing(ImageTask):
         return straight_through(condition + colour, (condition + fits * colour).clamp(-1, 1))
 
 
-class Restoring(ImageTask):
+class Restoring(Degrading):
     """The condition is the image worn: darkened, blurred, noisy and stored as a JPEG. It is its own baseline."""
 
     def __init__(self, options: Restore) -> None:

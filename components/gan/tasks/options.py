@@ -10,18 +10,20 @@ from pydantic import Field, model_validator
 from ..schema import Options
 
 
-class Generate(Options):
-    """Images from noise: the task that needs no input image."""
+class _Task(Options):
+    """Options of a task. `recipe`: what it asks of a training beside the recipe of the network."""
 
     recipe: ClassVar[Mapping[str, Any]] = {}
+
+
+class Generate(_Task):
+    """Images from noise: the task that needs no input image."""
 
     name: Literal["generate"] = "generate"
 
 
-class SuperResolve(Options):
+class SuperResolve(_Task):
     """Enlarge: the network is given an image shrunk by `factor`, and adds to its bicubic enlargement."""
-
-    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["super_resolve"] = "super_resolve"
     factor: Literal[2, 3, 4] = Field(4, description="how many times larger both sides become")
@@ -30,10 +32,8 @@ class SuperResolve(Options):
 HoleKind = Literal["strokes", "boxes", "border"]
 
 
-class Inpaint(Options):
+class Inpaint(_Task):
     """Repair: the network is given an image with holes, and adds to a smooth fill of them alone."""
-
-    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["inpaint"] = "inpaint"
     share: tuple[float, float] = Field((0.05, 0.4), description="of the pixels that a hole takes, least and most")
@@ -47,22 +47,18 @@ class Inpaint(Options):
         return self
 
 
-class Colorize(Options):
+class Colorize(_Task):
     """Colour: the network is given the brightness of an image, and adds colours that leave it as it is."""
-
-    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["colorize"] = "colorize"
 
 
-class Restore(Options):
+class Restore(_Task):
     """Restore: the network is given a worn image, and adds what it lost. Each kind of wear has a range, [least, most].
 
     An image has each kind of wear by as much as chance says within its range. It is darkened, blurred and made noisy,
     and then stored as a JPEG.
     """
-
-    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["restore"] = "restore"
     blur: tuple[float, float] = Field((0.0, 1.5), description="deviation of a Gaussian blur, pixels")
@@ -81,16 +77,14 @@ class Restore(Options):
         return self
 
 
-class Translate(Options):
+class Translate(_Task):
     """Translate: the network is given the partner that each image has in the data, and makes the image of it."""
-
-    recipe: ClassVar[Mapping[str, Any]] = {}
 
     name: Literal["translate"] = "translate"
     noise: int = Field(0, ge=0, le=512, description="numbers of chance that it is given beside, for several results")
 
 
-class Restyle(Options):
+class Restyle(_Task):
     """Restyle: the network is given an image of one class, and makes one of another class of it, without pairs."""
 
     # There is no original that pixels or features could be compared with.

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from ..errors import UserError
 from ..options import ImageFormat
-from .image_task import ImageTask, held_back, visible, without_hidden
+from .image_task import Carrying
 from .options import Restyle, Translate
 
 
-class _Carrying(ImageTask):
-    """The condition is a picture of the format of the images, and the baseline."""
-
-    def presented(self, condition: Tensor) -> Tensor:
-        return visible(condition)
-
-    def baseline(self, condition: Tensor) -> Tensor:
-        return without_hidden(condition)
-
-    def compose(self, output: Tensor, condition: Tensor) -> Tensor:
-        return held_back(self.baseline(condition) + output)
-
-
-class Translating(_Carrying):
+class Translating(Carrying):
     """The condition is the partner that the data have for each image (Isola et al. 2017)."""
 
-    origin = "partner"
     judged_with_input = True
 
     def __init__(self, options: Translate) -> None:
@@ -44,14 +28,12 @@ class Translating(_Carrying):
         return len(image.classes) if image.labelled else 0
 
 
-class Restyling(_Carrying):
+class Restyling(Carrying):
     """The condition is an image of another class, and the class of the image is that which is wanted.
 
     There is no original: what is made is compared with images of the class wanted, and must lead back to the condition
     (Zhu et al. 2017; one generator for all classes as Choi et al. 2018).
     """
-
-    origin = "other"
 
     def __init__(self, options: Restyle) -> None:
         self.options = options

@@ -18,7 +18,7 @@ from ...workspace.files import disk_errors, sha256_of, sync_path, write_whole
 from ...workspace.params import Preprocess
 from ...workspace.text import printable
 from ...workspace.workspace import Workspace
-from ..kinds import Kind, is_promised, kind_of_file
+from ..files.kinds import Kind, is_promised, kind_of_file
 from .arrivals import LINK, Arrived, copy_below, digest_of_open, opened_below, ready_names, why
 from .bucket import Bucket
 from .joining import Joining, Piece, refused

@@ -20,13 +20,13 @@ from PIL import Image
 from ...gan.errors import UserError
 from ...workspace.params import Preprocess
 from ...workspace.text import printable, shortened
-from ..folders import Listed, listed
+from ..files.folders import Listed, listed
+from ..files.kinds import FOREIGN, Kind
 from ..formats import find_raw_images
-from ..kinds import FOREIGN, Kind
 from ..layout import Layout, class_in_name, read_layout
 from ..names import stem
-from ..pair_folders import without_partner
-from ..pair_table import pair_table
+from ..pairs.folders import without_partner
+from ..pairs.table import pair_table
 from ..parts import BY_CONTENT, HOLDOUT, TRAINING, Builder, Source, contents_of
 from ..split_names import role_of
 from ..summary import class_counts

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..kinds import ending
+from ..files.kinds import ending
 from ..table_files import Table, decoded, parsed, separator
 from ..tables import Images, column_of_names
 

@@ -13,6 +13,11 @@ def _idx_files(*hashes: str) -> tuple[NeededFile, ...]:
     return tuple(NeededFile(name, size, sha256, gzipped=True) for (name, size), sha256 in zip(IDX, hashes, strict=True))
 
 
+_NOTO = NeededFile(
+    "emoji-datasource-google-16.0.0.tgz",
+    74_344_091,
+    "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+)
 _ALL = (
     DataSet(
         name="fashion-mnist",
@@ -123,13 +128,7 @@ _ALL = (
         origin="https://github.com/iamcal/emoji-data",
         distributions=(
             Distribution(
-                files=(
-                    NeededFile(
-                        "emoji-datasource-google-16.0.0.tgz",
-                        74_344_091,
-                        "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
-                    ),
-                ),
+                files=(_NOTO,),
                 convert=emoji,
                 places=("npm:emoji-datasource-google@16.0.0",),
                 brought_by="`npm pack emoji-datasource-google@16.0.0` brings it",
@@ -150,11 +149,7 @@ _ALL = (
         distributions=(
             Distribution(
                 files=(
-                    NeededFile(
-                        "emoji-datasource-google-16.0.0.tgz",
-                        74_344_091,
-                        "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
-                    ),
+                    _NOTO,
                     NeededFile(
                         "lobehub-fluent-emoji-3d-1.1.0.tgz",
                         15_792_027,

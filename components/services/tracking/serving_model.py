@@ -43,6 +43,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         package = folder.name
         published = import_module(f"{package}.published")
         self._labels_by_name = import_module(f"{package}.sampling").labels_by_name
+        self._carrying = import_module(f"{package}.tasks.image_task").Carrying
         self._in_windows = import_module(f"{package}.tasks.windows").in_windows
         described = json.loads(Path(context.artifacts[published.MANIFEST]).read_text())
         described.pop("seal")
@@ -119,7 +120,7 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     @property
     def _carries_over(self) -> bool:
-        return bool(self._model.network.task.origin != "image")
+        return isinstance(self._model.network.task, self._carrying)
 
     def _given(self, image: Any) -> Any:
         """Return a picture with the channels that the network takes.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from components.ingest.sharpness import SOFT, sharpness
+from components.ingest.proposals.sharpness import SOFT, sharpness
 from components.workspace.artifacts import Dataset
 from components.workspace.params import Params
 from tests.conftest import ganflow, refused, succeeded

@@ -19,7 +19,7 @@ from components.gan.errors import BusyError
 from components.maintenance.doctor import leftovers
 from components.services import platform
 from components.services.platform import Platform
-from components.services.process import folder_id
+from components.services.process import Process, folder_id
 from components.workspace.workspace import Workspace
 from flows.cli.status import status_of
 from flows.supervisor import supervisor
@@ -244,3 +244,17 @@ def test_a_platform_of_an_older_ganflow_is_named_and_left_alone(tmp_path: Path) 
         older.kill()
         older.wait()
     assert not supervisor.down(workspace)
+
+
+def test_a_stale_record_is_no_platform(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", ""], env=environment())
+    process.wait()
+    workspace.state.mkdir(parents=True)
+    workspace.params.write_text("")
+    gone = Process.of(os.getpid()).model_copy(update={"pid": process.pid})
+    known = {"folder": folder_id(workspace), "root": str(tmp_path), "prefect": "http://x/api", "mlflow": "http://x"}
+    Platform(supervisor=gone, parts={"worker": gone}, **known).write(workspace)
+    assert status_of(workspace).platform == "not running"
+    assert not supervisor.down(workspace)
+    assert not (workspace.state / "platform.json").exists()

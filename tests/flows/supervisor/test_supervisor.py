@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,98 +23,15 @@ import yaml
 
 from components.maintenance.doctor.guards import guards
 from components.services import password
-from components.services.address import answers
-from components.services.platform import Platform
-from components.services.process import Process, folder_id
+from components.services.process import folder_id
 from components.workspace.workspace import Workspace
 from flows.cli.login import given
-from flows.cli.status import status_of
-from flows.supervisor import supervisor
 from flows.supervisor.members import members
 from tests.conftest import PROJECT, environment, ganflow, refused, succeeded
 from tests.harness.clusters import free_port
+from tests.harness.platforms import Running
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Running:
-    """A workspace with its platform."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.ports = free_port(), free_port()
-
-    @property
-    def platform(self) -> Platform:
-        return Platform.model_validate_json((self.root / ".ganflow" / "platform.json").read_text())
-
-    def up(self) -> str:
-        ports = ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
-        return succeeded(ganflow(self.root, "up", "--detach", *ports))
-
-    @property
-    def auth(self) -> tuple[str, str]:
-        """User and password of its servers."""
-        known = password.known(Workspace(self.root))
-        assert known
-        return password.USER, known
-
-    @cached_property
-    def client(self) -> httpx.Client:
-        """What asks Prefect's server as its pages do: with the password, and the token against foreign pages."""
-        client = httpx.Client(base_url=f"http://127.0.0.1:{self.ports[0]}/api/", auth=self.auth, timeout=30)
-        token = client.get("csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
-        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
-        return client
-
-    def post(self, path: str, body: Any) -> httpx.Response:
-        return self._asked("POST", path, body)
-
-    def change(self, method: str, path: str, body: dict[str, Any]) -> None:
-        """Change something, as the pages do."""
-        self._asked(method, path, body).raise_for_status()
-
-    def _asked(self, method: str, path: str, body: Any) -> httpx.Response:
-        while True:
-            answer = self.client.request(method, path, json=body)
-            # Two at once wrote into Prefect's SQLite: its own clients ask again too.
-            if answer.status_code != 503:
-                return answer
-            time.sleep(0.2)
-
-    def get(self, path: str) -> Any:
-        return self.client.get(path).raise_for_status().json()
-
-    def start(self, deployment: str, **parameters: Any) -> httpx.Response:
-        """Ask for a run, as Prefect's form does."""
-        name = f"deployments/name/{deployment}/{deployment}"
-        return self.post(f"deployments/{self.get(name)['id']}/create_flow_run", {"parameters": parameters})
-
-    def started(self, deployment: str, **parameters: Any) -> str:
-        """The id of a run that was asked for."""
-        answer = self.start(deployment, **parameters)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["id"])
-
-    def ended(self, run: str, seconds: float = 240) -> dict[str, Any]:
-        """The run, once it has ended."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            found: dict[str, Any] = self.get(f"flow_runs/{run}")
-            if found["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-                return found
-            time.sleep(0.5)
-        raise AssertionError(self.get(f"flow_runs/{run}")["state"])
-
-    def healthy(self) -> bool:
-        prefect, mlflow = self.ports
-        servers = answers(f"http://127.0.0.1:{prefect}/api/health") and answers(f"http://127.0.0.1:{mlflow}/health")
-        return servers and all(part.find() for part in self.platform.parts.values())
-
-    def processes(self) -> list[psutil.Process]:
-        parts = [self.platform.supervisor, *self.platform.parts.values()]
-        found = [process for part in parts if (process := part.find())]
-        return [below for process in found for below in [process, *process.children(recursive=True)]]
 
 
 def _yearly(month: int) -> dict[str, str]:
@@ -130,7 +46,7 @@ def _described(root: Path, **schedules: list[dict[str, str]]) -> None:
     (root / "prefect.yaml").write_text(yaml.safe_dump(described))
 
 
-# A scenario: the tests run in the order in which they are written, on one platform; the last but one ends it.
+# A scenario: the tests run in the order in which they are written, on one platform; the last one ends it.
 @pytest.fixture(scope="module")
 def running(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("platform") / "copy"
@@ -557,17 +473,3 @@ def test_down_returns_when_no_process_is_left(running: Running) -> None:
     assert not alive
     assert "does not run" in succeeded(ganflow(running.root, "down"))
     assert not (running.root / ".ganflow" / "platform.json").exists()
-
-
-def test_a_stale_record_is_no_platform(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", ""], env=environment())
-    process.wait()
-    workspace.state.mkdir(parents=True)
-    workspace.params.write_text("")
-    gone = Process.of(os.getpid()).model_copy(update={"pid": process.pid})
-    known = {"folder": folder_id(workspace), "root": str(tmp_path), "prefect": "http://x/api", "mlflow": "http://x"}
-    Platform(supervisor=gone, parts={"worker": gone}, **known).write(workspace)
-    assert status_of(workspace).platform == "not running"
-    assert not supervisor.down(workspace)
-    assert not (workspace.state / "platform.json").exists()

@@ -19,6 +19,7 @@ from components.gan.models.image_to_image import ImageGenerator, PatchDiscrimina
 from components.gan.network_options import EDSR, MLP, TASK_NETWORKS, UNet
 from components.gan.options import ImageFormat, TrainingOptions
 from components.gan.published import FILES, Manifest, Published
+from components.gan.tasks.image_task import Degrading
 from components.gan.tasks.image_tasks import ImageTask, Restoring, task_of
 from components.gan.tasks.options import Colorize, Inpaint, Restore, Restyle, SuperResolve, Translate
 
@@ -58,7 +59,7 @@ def condition_of(task: Any, height: int, width: int, count: int = 1) -> tuple[Im
     large = height * found.scale, width * found.scale
     image = ImageFormat(height=large[0], width=large[1], channels=3, classes=("any",))
     real = torch.randint(0, 256, (count, 3, *large)) / 127.5 - 1
-    if found.origin != "image":
+    if not isinstance(found, Degrading):
         return found, real
     return found, found.degrade(real, torch.rand(count, found.numbers(image)))
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..gan.errors import UserError
-from ..workspace.text import printable, shortened
-from .names import LABEL_COLUMNS
-from .pair_names import others_of, plain
-from .parts import Builder, Note, in_archive
+from ...gan.errors import UserError
+from ...workspace.text import printable, shortened
+from ..names import LABEL_COLUMNS
+from ..pairs.names import others_of, plain
+from ..parts import Builder, Note, in_archive
 from .unpacking import container, grown
 
 IMAGE_COLUMNS = ("image", "img", "images", "jpg", "png", "picture", "pixel_values")

@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ..gan.dataset import to_pixels
-from ..gan.errors import UserError
-from ..gan.models import build
-from ..gan.options import ImageFormat, TrainingOptions
-from ..gan.sampling import conditions
-from ..gan.tasks.image_tasks import task_of
-from ..pictures.tiles import grid, tile_size
-from ..workspace.params import Preprocess
-from ..workspace.presets import FOR_TASKS, PRESETS
-from .decoding import decoded, used_bits, whole_photo
+from ...gan.dataset import to_pixels
+from ...gan.errors import UserError
+from ...gan.options import ImageFormat, TrainingOptions
+from ...gan.sampling import conditions
+from ...gan.tasks.image_task import Degrading
+from ...gan.tasks.image_tasks import task_of
+from ...workspace.params import Preprocess
+from ...workspace.presets import FOR_TASKS, PRESETS
+from ..decoding import decoded, used_bits, whole_photo
+from ..splits import mixed
+from .image_tasks import DEVELOPMENT_SHARES, GATE_PHOTOS, SAMPLES, SHOWN, params_of, sheet_of, with_length
+from .proposal import CPU_SIDE, GPU_SIDE, HOLDOUT_SHARE, Proposal, channels_of, max_rejected, shape_of
 from .sharpness import SOFT, sharpness
-from .splits import mixed
-from .survey import (
-    HOLDOUT_SHARE,
-    TRAINING_SECONDS,
-    Distinct,
-    Proposal,
-    Survey,
-    channels_of,
-    images_per_second,
-    max_rejected,
-    model_name,
-    shape_of,
-)
+from .survey import Distinct, Survey
 
-# Held-out photos below which the gate tells no two models apart.
-GATE_PHOTOS = 20
-DEVELOPMENT_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 SIDES = (32, 48, 64, 96, 128)
-CPU_SIDE, GPU_SIDE = 64, 128
 REDUCTIONS = (1, 2, 4)
-# Photos whose sharpness is measured, and that are shown.
-MEASURED_PHOTOS, SHOWN = 24, 20
-SAMPLES = 2_000
-SHEET_COLUMNS, SHEET_SIDE = 8, 128
+# Photos whose sharpness is measured.
+MEASURED_PHOTOS = 24
 
 
 @dataclass(frozen=True)
@@ -110,27 +94,16 @@ def propose_task(found: Survey, task: str, name: str, cpus: int, gpus: int) -> T
     image = ImageFormat(
         height=options.shape[0], width=options.shape[1], channels=channels_of(found), classes=("image",)
     )
-    train = {**preset.train, "batch": 64 if gpus else 32, "seed": 0}
-    network = TrainingOptions(**train)
-    build(network.network, image, network.task)
-    speed = _speed(train, image, cpus, gpus)
-    images = int(min(max(speed * TRAINING_SECONDS, 8_000), 4_000_000) // 1_000 * 1_000)
-    train |= {"images": images, "log_every": max(images // 50, 500), "checkpoint_every": max(images // 4, 2_000)}
+    train, speed = with_length({**preset.train, "batch": 64 if gpus else 32, "seed": 0}, image, cpus, gpus)
     pieces = round(many * sum(min(_cells(photo.size, options), options.patches_per_file) for photo in photos))
-    params = {
-        "preprocess": preprocess,
-        "train": train,
-        "evaluate": {"samples": SAMPLES},
-        "register": {"name": model_name(name)},
-    }
     made = pieces if cut else found.images
     # The data set and, while it is made, its parts; what was made and given; some checkpoints.
     disk = 2 * (made + SAMPLES) * math.prod(image.shape) + 200 * 2**20
     return TaskProposal(
-        params,
+        params_of(preprocess, train, name),
         image,
         speed,
-        images / speed,
+        train["images"] / speed,
         disk,
         photos=round(many * len(photos)),
         held=found.held_out or round(many * sum(photo.is_held_out(holdout) for photo in photos)),
@@ -145,13 +118,12 @@ def given_sheet(found: Survey, proposal: Proposal) -> Image.Image:
     """Return what the network will be given, each beside its original, of a piece of some photos."""
     options = Preprocess(**{"bits": used_bits(found.largest), **proposal.params["preprocess"], "patches_per_file": 1})
     task = task_of(TrainingOptions(**proposal.params["train"]).task)
-    assert task is not None
+    assert isinstance(task, Degrading)
     made = (next(decoded(content, options, shape)) for content, shape in _some(found, SHOWN))
     shape = proposal.image.shape
     originals = [np.broadcast_to(image.pixels, shape) for image in made if not isinstance(image, str)]
     given = to_pixels(task.shown(conditions(task, np.stack(originals), range(len(originals)), proposal.image)))
-    pairs = [picture for pair in zip(given, originals, strict=True) for picture in pair]
-    return grid(pairs, SHEET_COLUMNS, tile_size(originals[0], SHEET_SIDE))
+    return sheet_of([*zip(given, originals, strict=True)])
 
 
 class _Detail(NamedTuple):
@@ -180,7 +152,7 @@ def _detail(found: Survey) -> _Detail:
 
 def _some(found: Survey, count: int) -> Iterator[tuple[bytes, tuple[int, int] | None]]:
     """Yield the contents of some images, evenly over all."""
-    for content, shape in found.samples[:: max(1, len(found.samples) // count)][:count]:
+    for content, shape in found.some(count):
         assert isinstance(content, bytes)
         yield content, shape
 
@@ -227,14 +199,3 @@ def _development(photos: Sequence[Distinct], holdout: float) -> float:
     at = mixed(others)
     shares = (share for share in DEVELOPMENT_SHARES if 0 < (at < np.uint64(int(share * 2**64))).sum() < len(at))
     return next(shares, DEVELOPMENT_SHARES[0])
-
-
-def _speed(train: Mapping[str, Any], image: ImageFormat, cpus: int, gpus: int) -> float:
-    """Return images a second over the whole training: with the discriminator at rest, and with it at work."""
-    ramp = train["adversarial_weight"]
-    alone, together = (
-        images_per_second(TrainingOptions(**{**train, "adversarial_weight": weight}), image, cpus, gpus)
-        for weight in (ramp["start"], ramp["end"])
-    )
-    rest = float(ramp["rest"])
-    return 1 / (rest / alone + (1 - rest) / together)

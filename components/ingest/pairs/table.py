@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..gan.errors import UserError
-from ..workspace.text import printable, shortened
-from .pair_names import Pairs, Place
-from .parts import Builder, Part
-from .table_files import Table, parsed
-from .tables import Images, Text, column_of_names
+from ...gan.errors import UserError
+from ...workspace.text import printable, shortened
+from ..parts import Builder, Part
+from ..table_files import Table, parsed
+from ..tables import Images, Text, column_of_names
+from .names import Pairs, Place
 
 
 class PairTable(NamedTuple):

@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..gan.errors import UserError
-from ..workspace.text import printable, shortened
-from .names import piece_name, stem
-from .pair_names import LOOSER, SIDES, Key, Pairs, Place, key_of, others_of, plain, stands_on, without_split
-from .parts import Builder, Part
+from ...gan.errors import UserError
+from ...workspace.text import printable, shortened
+from ..names import piece_name, stem
+from ..parts import Builder, Part
+from .names import LOOSER, SIDES, Key, Pairs, Place, key_of, others_of, plain, stands_on, without_split
 
 _NOT_ON_A_SIDE = "lies neither with the inputs nor with the targets"
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ..names import LABEL_COLUMNS, ending_of, piece_name
+from ..parts import DEFLATED, ENCRYPTED, STORED, UNKNOWN_METHOD, Builder, in_archive
+from ..tables import Text
 from .arrays import read_arrays
 from .kinds import HEAD_BYTES, Kind, is_litter, is_promised, kind_of
-from .names import LABEL_COLUMNS, ending_of, piece_name
-from .parts import DEFLATED, ENCRYPTED, STORED, UNKNOWN_METHOD, Builder, in_archive
-from .tables import Text
 from .unpacking import container, unpacked
 
 WEBDATASET_LABELS = ("cls", "json")

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .pair_folders import pairs_by_folders
-from .pair_names import Pairs
-from .pair_table import pairs_by_table
-from .parts import Builder, Part, rows_of
-from .tables import Text
+from ..parts import Builder, Part, rows_of
+from ..tables import Text
+from .folders import pairs_by_folders
+from .names import Pairs
+from .table import pairs_by_table
 
 
 def with_inputs(parts: Sequence[Part], texts: Sequence[Text], builder: Builder, side: str) -> list[Part]:

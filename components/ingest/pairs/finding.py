@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..gan.errors import UserError
-from ..pictures.opening import reads_heic
-from ..workspace.params import Preprocess
-from ..workspace.text import printable, shortened
-from .decoding import Look, look
-from .formats import Gathered, gathered
-from .pair_folders import Agreement, agreements
-from .pair_names import SIDES, plain
-from .parquet import image_columns
-from .parts import Part, Source, contents_of, thinned
-from .table_files import parsed
-from .tables import Images
+from ...gan.errors import UserError
+from ...pictures.opening import reads_heic
+from ...workspace.params import Preprocess
+from ...workspace.text import printable, shortened
+from ..decoding import Look, look
+from ..files.parquet import image_columns
+from ..formats import Gathered, gathered
+from ..parts import Part, Source, contents_of, thinned
+from ..table_files import parsed
+from ..tables import Images
+from .folders import Agreement, agreements
+from .names import SIDES, plain
 
 # Of the pictures of two sides, in pairs at least: where fewer names agree, they do so by chance.
 LEAST_SHARE = 0.5

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from .names import stem
-from .split_names import SPLITS
+from ..names import stem
+from ..split_names import SPLITS
 
 # How people call the sides: that of the inputs, and those of what is made of them.
 SIDES: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..gan.errors import UserError
-from ..workspace.text import printable, shortened
-from .parts import BY_CONTENT, Builder, Note
-from .split_names import role_of
+from ...gan.errors import UserError
+from ...workspace.text import printable, shortened
+from ..parts import BY_CONTENT, Builder, Note
+from ..split_names import role_of
 from .unpacking import container, grown
 
 # Names of arrays of images, and what stands in their place for the labels; `train_images` and `x_train` are such.

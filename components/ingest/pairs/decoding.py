@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from ..workspace.params import Preprocess
-from .decoding import Array, Decoded, Given, Look, Whole, decoded, look, read_source, reason_of, whole_of
-from .parts import Content, PairContent
-from .patches import patches
+from ...workspace.params import Preprocess
+from ..decoding import Array, Decoded, Given, Look, Whole, decoded, look, read_source, reason_of, whole_of
+from ..parts import Content, PairContent
+from ..patches import patches
 
 
 def images_of(content: Content, options: Preprocess, shape: tuple[int, int] | None) -> Iterator[Decoded | str]:

@@ -9,31 +9,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..gan.errors import UserError
-from ..gan.models import build
-from ..gan.options import ImageFormat, TrainingOptions
-from ..pictures.tiles import grid, tile_size
-from ..workspace.params import Preprocess
-from ..workspace.presets import FOR_TASKS, PRESETS
-from ..workspace.text import printable, shortened
-from .class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
-from .decoding import used_bits
-from .pair_decoding import images_of
-from .survey import (
-    HOLDOUT_SHARE,
-    TRAINING_SECONDS,
-    Proposal,
-    Survey,
-    channels_of,
-    images_per_second,
-    max_rejected,
-    model_name,
-    shape_of,
-)
-from .task_proposal import DEVELOPMENT_SHARES, GATE_PHOTOS, SAMPLES, SHEET_COLUMNS, SHEET_SIDE, SHOWN
+from ...gan.errors import UserError
+from ...gan.options import ImageFormat
+from ...workspace.params import Preprocess
+from ...workspace.presets import FOR_TASKS, PRESETS
+from ...workspace.text import printable, shortened
+from ..class_sizes import MIN_HELD_OUT, MIN_TRAINING_IMAGES
+from ..decoding import used_bits
+from ..pairs.decoding import images_of
+from .image_tasks import DEVELOPMENT_SHARES, GATE_PHOTOS, SAMPLES, SHOWN, params_of, sheet_of, with_length
+from .proposal import CPU_SIDE, GPU_SIDE, HOLDOUT_SHARE, Proposal, channels_of, max_rejected, shape_of
+from .survey import Survey
 
 CARRYING = ("translate", "restyle")
-CPU_SIDE, GPU_SIDE = 64, 128
 # Where nothing was measured for the task.
 _RECIPES: Mapping[str, Mapping[str, Any]] = {
     "translate": {
@@ -89,38 +77,26 @@ def propose_carrying(found: Survey, task: str, given: str | None, name: str, cpu
         classes=tuple(found.class_counts) or ("image",),
         paired=given is not None,
     )
-    train = {"task": {"name": task}, **_recipe(task), "seed": 0}
-    options = TrainingOptions(**train)
-    build(options.network, image, options.task)
-    speed = _speed(train, image, cpus, gpus)
-    images = int(min(max(speed * TRAINING_SECONDS, 8_000), 4_000_000) // 1_000 * 1_000)
-    train |= {"images": images, "log_every": max(images // 50, 500), "checkpoint_every": max(images // 4, 2_000)}
-    params = {
-        "preprocess": preprocess,
-        "train": train,
-        "evaluate": {"samples": SAMPLES},
-        "register": {"name": model_name(name)},
-    }
+    train, speed = with_length({"task": {"name": task}, **_recipe(task), "seed": 0}, image, cpus, gpus)
     pixels = shape[0] * shape[1] * channels * (2 if given is not None else 1)
     # The data set and, while it is made, its parts; what was made and given; some checkpoints.
     disk = 2 * found.images * pixels + 2 * SAMPLES * pixels + 200 * 2**20
     held = found.held_out or round(found.images / found.looked_at * sum(i.is_held_out(holdout) for i in found.distinct))
     few = tuple(each for each, count in found.class_counts.items() if task == "restyle" and count < FEW_OF_A_DOMAIN)
-    return CarryingProposal(params, image, speed, images / speed, disk, held, few)
+    params = params_of(preprocess, train, name)
+    return CarryingProposal(params, image, speed, train["images"] / speed, disk, held, few)
 
 
 def pairs_sheet(found: Survey, proposal: Proposal) -> Image.Image:
     """Return some pairs, of each the input at the left of what is to be made of it, as the networks will see them."""
     options = Preprocess(**{"bits": used_bits(found.largest), **proposal.params["preprocess"]})
-    shown = found.samples[:: max(1, len(found.samples) // SHOWN)][:SHOWN]
-    made = (next(images_of(content, options, shape)) for content, shape in shown)
+    made = (next(images_of(content, options, shape)) for content, shape in found.some(SHOWN))
     pairs = [
-        np.broadcast_to(pixels, proposal.image.shape)
+        (np.broadcast_to(image.given.pixels, proposal.image.shape), np.broadcast_to(image.pixels, proposal.image.shape))
         for image in made
         if not isinstance(image, str) and image.given is not None
-        for pixels in (image.given.pixels, image.pixels)
     ]
-    return grid(pairs, SHEET_COLUMNS, tile_size(pairs[0], SHEET_SIDE))
+    return sheet_of(pairs)
 
 
 def _check_domains(found: Survey) -> None:
@@ -164,16 +140,3 @@ def _development(found: Survey, holdout: float) -> float:
     """Return the share of the others that checkpoints are chosen by: of few images more, so that there are some."""
     others = max(1, round((1 - holdout) * found.images))
     return next((share for share in DEVELOPMENT_SHARES[:3] if share * others >= GATE_PHOTOS), DEVELOPMENT_SHARES[2])
-
-
-def _speed(train: Mapping[str, Any], image: ImageFormat, cpus: int, gpus: int) -> float:
-    """Return images a second over the whole training: with the discriminator at rest, and with it at work."""
-    ramp = train.get("adversarial_weight")
-    if not isinstance(ramp, Mapping) or "rest" not in ramp or ramp["start"]:
-        return images_per_second(TrainingOptions(**train), image, cpus, gpus)
-    alone, together = (
-        images_per_second(TrainingOptions(**{**train, "adversarial_weight": weight}), image, cpus, gpus)
-        for weight in (ramp["start"], ramp["end"])
-    )
-    rest = float(ramp["rest"])
-    return 1 / (rest / alone + (1 - rest) / together)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..workspace.text import shown
+from ...workspace.text import shown
+from ..parts import Builder, Note, may_be_followed
+from ..tables import Text
 from .kinds import Kind, is_litter, is_litter_folder, is_promised, kind_of_file
-from .parts import Builder, Note, may_be_followed
-from .tables import Text
 
 _LITTER = "made by a system or a program, not a picture of the data"
 _OUTSIDE = "a link that leads out of the data (preprocess.follow_links reads what it points to)"

@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from ..gan.errors import UserError
-from .duplicates import Index
-from .names import stem
-from .pair_names import plain
-from .part_tables import PartTable
-from .parts import Source
+from ...gan.errors import UserError
+from ..duplicates import Index
+from ..names import stem
+from ..part_tables import PartTable
+from ..parts import Source
+from .names import plain
 
 
 def subjects_of(

@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path
 from typing import Literal
 
-from ..pictures.opening import is_picture
-from .names import IMAGE_ENDINGS
+from ...pictures.opening import is_picture
+from ..names import IMAGE_ENDINGS
 
 Kind = Literal[
     "picture", "zip", "tar", "Parquet", "IDX images", "IDX labels", "arrays", "table", "foreign", "left out", "litter"

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ..gan.errors import UserError
-from ..workspace.params import Limits
-from ..workspace.text import printable, shortened
+from ...gan.errors import UserError
+from ...workspace.params import Limits
+from ...workspace.text import printable, shortened
 
 # What a reader gets to hear from the system for numbers of a damaged file; all else is about the disk.
 _OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG)

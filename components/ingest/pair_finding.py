@@ -12,7 +12,7 @@ from ..workspace.params import Preprocess
 from ..workspace.text import printable, shortened
 from .decoding import Look, look
 from .formats import Gathered, gathered
-from .pair_folders import Agreement, agreements
+from .pair_folders import SEVERAL, TOLD_BY_TABLE, Agreement, agreements
 from .pair_names import SIDES, plain
 from .parquet import image_columns
 from .parts import Part, Source, contents_of, thinned
@@ -57,10 +57,16 @@ def find_pairs(data: Path, scratch: Path) -> Found:
 
 
 def _disagreement(agreed: Agreement) -> str:
+    if agreed.unclear > agreed.pictures / 2:
+        return (
+            f"{agreed.unclear:,} of {agreed.pictures:,} pictures in {printable(agreed.input)} and "
+            f"{printable(agreed.target)} share a name with several on the other side ({SEVERAL}): {TOLD_BY_TABLE}"
+        )
     return (
         f"{agreed.pairs:,} of {agreed.pictures:,} pictures in {printable(agreed.input)} and "
         f"{printable(agreed.target)} have a partner of the same name, so they are no pairs: --task restyle learns from "
-        f"such domains, and --input {printable(agreed.input)} takes the few that agree"
+        f"such domains, and --input {printable(agreed.input)} takes the few that agree; "
+        "a labels.csv with columns path and input says of other names which belong together"
     )
 
 

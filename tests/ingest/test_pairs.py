@@ -146,6 +146,18 @@ LAYOUTS = {
     "trainA of equal names": (folders("{s}A/{i}.png", "{s}B/{i}.png"), "A"),
     "input and target with classes": (folders("input/c{s}/{i}.png", "target/c{s}/{i}.png"), "input"),
     "reduced": (folders("lr/x4/{i:04}x4.png", "hr/{i:04}.png"), "lr"),
+    "DIV2K, whose splits stand within names": (
+        folders("DIV2K_{s}_LR_bicubic/X8/{i:04}x8.png", "DIV2K_{s}_HR/{i:04}.png"),
+        "DIV2K_LR_bicubic",
+    ),
+    "sides at the beginning of names, with splits": (
+        folders("{s}/Low/low{i:05}.png", "{s}/Normal/normal{i:05}.png"),
+        "Low",
+    ),
+    "rain": (folders("{s}/rain/rain-{i}.png", "{s}/norain/norain-{i}.png"), "rain"),
+    "other words for the sides in names": (folders("{s}/data/{i}_rain.png", "{s}/gt/{i}_clean.png"), "data"),
+    "CycleGAN's names of pairs, with splits": (folders("{s}A/{i}_A.png", "{s}B/{i}_B.png"), "A"),
+    "sides within themselves": (folders("A/A/{i}.png", "B/B/{i}.png"), "A"),
     "edges, which are no masks here": (folders("edges/{i}.png", "photos/{i}.png"), "edges"),
     "names in other letters": (folders("A/Bild-Ä{i}.PNG", "B/bild-a\u0308{i}.png"), "A"),
     "archives": (as_zips, "A"),
@@ -198,6 +210,27 @@ def test_domains_are_no_pairs(tmp_path: Path) -> None:
         find_pairs(tmp_path / "data", tmp_path / "scratch")
     with pytest.raises(UserError, match=r"no picture in A has the name of one in B"):
         run(tmp_path, input="A")
+
+
+def test_names_alike_but_for_more_than_the_side_are_no_pairs(tmp_path: Path) -> None:
+    """A letter that begins a word says no side, and of several pictures that differ by such words none is a pair."""
+    put(tmp_path, pairs("A/{i}.png", "B/{i}.png"))
+    put(tmp_path, {"A/another.png": given(900), "B/nother.png": target(900)})
+    put(tmp_path, {"A/100.png": given(901), "B/b_100.png": target(901), "B/B-100.png": target(902)})
+    put(tmp_path, {"A/rain.png": given(903), "B/clean.png": target(903)})
+    dataset = run(tmp_path, input="A")
+    check_negatives(dataset)
+    assert len(rejected(dataset)) == 7
+
+
+def test_reduced_pictures_in_several_sizes_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, pairs("LR/X4/{i}x4.png", "HR/{i}.png") | pairs("LR/X2/{i}x2.png", "HR/{i}.png"))
+    (tmp_path / "scratch").mkdir()
+    several = "share a name with several .* X2 and X4.*: leave one of each"
+    with pytest.raises(UserError, match=f"144 of 144 pictures in LR and HR {several}"):
+        find_pairs(tmp_path / "data", tmp_path / "scratch")
+    with pytest.raises(UserError, match=r"has a name that only one has .* leave one of each"):
+        run(tmp_path, input="LR")
 
 
 def test_two_frames_of_a_photo_are_cut_alike(tmp_path: Path) -> None:

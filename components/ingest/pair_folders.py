@@ -172,8 +172,10 @@ def _other_side(pictures: Sequence[_Picture], side: str) -> str:
     beside: Counter[str] = Counter()
     spelled: dict[str, str] = {}
     for picture in pictures:
+        if stands_on(picture.folders, side) is not None:
+            continue
         for at, folder in enumerate(picture.folders):
-            if picture.folders[:at] in above and stands_on((folder,), side) is None:
+            if picture.folders[:at] in above:
                 name = folder if exact else without_split(folder)[1]
                 beside[plain(name)] += 1
                 spelled.setdefault(plain(name), name)

@@ -329,6 +329,7 @@ def test_pieces_need_a_whole_factor(tmp_path: Path) -> None:
         (pairs("A/{i}.png", "B/{i}.png", 4), "input", "no folder, column or half .* has that name .*A, B"),
         (pairs("one/{i}.png", "two/{i}.png", 4) | {"three/1.png": target(1)}, "one", "beside it must lie one folder"),
         (pairs("A/{i}.png", "A/b{i}.png", 4), "A", "beside it must lie one folder .*none"),
+        (pairs("A/{i}.png", "more/A/b{i}.png", 4), "A", "beside it must lie one folder .*none"),
     ],
 )
 def test_a_side_that_is_not_told_is_refused(tmp_path: Path, files: Files, side: str, sentence: str) -> None:

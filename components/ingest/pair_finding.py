@@ -14,9 +14,10 @@ from .decoding import Look, look
 from .formats import Gathered, gathered
 from .pair_folders import SEVERAL, TOLD_BY_TABLE, Agreement, agreements
 from .pair_names import SIDES, plain
+from .pair_table import names_pictures
 from .parquet import image_columns
 from .parts import Part, Source, contents_of, thinned
-from .table_files import parsed
+from .table_files import Table, parsed
 from .tables import Images
 
 # Of the pictures of two sides, in pairs at least: where fewer names agree, they do so by chance.
@@ -84,15 +85,14 @@ def _columns(raw: Gathered) -> Found | None:
 
 def _table(raw: Gathered, parts: Sequence[Part]) -> Found | None:
     """Recognise a table with a column of inputs."""
-    images: Images | None = None
+    images = Images(path for part in parts for path in part.paths())
     for text in raw.texts[:20]:
         table = None if text.size > raw.builder.limits.file_bytes else parsed(text.name, text.read)
-        for place, column in enumerate([] if table is None or isinstance(table, str) else table.columns):
-            if plain(column.strip()).replace(" ", "_") not in _INPUTS or isinstance(table, str) or table is None:
-                continue
-            images = images or Images(path for part in parts for path in part.paths())
-            folder = text.name.rpartition("/")[0]
-            if any(images.found(row[place], f"{folder}/" if folder else "") for row in table.rows[:100]):
+        if not isinstance(table, Table):
+            continue
+        for place, column in enumerate(table.columns):
+            known = plain(column.strip()).replace(" ", "_") in _INPUTS
+            if known and names_pictures(text.name, table, place, images):
                 return Found(column.strip(), f"{printable(text.name)} names inputs in its column {printable(column)}")
     return None
 

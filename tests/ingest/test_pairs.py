@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,6 +131,24 @@ def as_table(root: Path) -> None:
     (root / "data" / "labels.csv").write_text("path,input\n" + rows)
 
 
+def as_tables_of_splits(root: Path) -> None:
+    """As hubs have it: a table in each split, with paths from there, which are those of other pictures elsewhere."""
+    for split in ("train", "test"):
+        chosen = [i for i in range(COUNT) if (i % 4 == 0) == (split == "test")]
+        rows = []
+        for place, i in enumerate(chosen):
+            put(root, {f"{split}/in/{place}.png": given(i), f"{split}/{place}.png": target(i)})
+            rows.append(json.dumps({"file_name": f"{place}.png", "input": f"in/{place}.png"}))
+        put(root, {f"{split}/metadata.jsonl": "\n".join(rows).encode()})
+
+
+def as_table_of_other_words(root: Path) -> None:
+    """A column with a space, and paths that lead up from the folder of the table."""
+    put(root, pairs("raw/x{i}.png", "done/y{i}.png"))
+    rows = "".join(f"y{i}.png,../raw/x{i}.png\n" for i in range(COUNT))
+    put(root, {"done/list.csv": f"Target Image,Input Image\n{rows}".encode()})
+
+
 def as_halves(root: Path) -> None:
     put(root, {f"{i}.png": encoded(np.concatenate([255 - picture(i), picture(i)], 1)) for i in range(COUNT)})
 
@@ -164,6 +183,8 @@ LAYOUTS = {
     "an archive": (as_one_zip, "input"),
     "a hub's Parquet": (as_parquet, "input_image"),
     "a table": (as_table, "input"),
+    "a table in each of the splits": (as_tables_of_splits, "input"),
+    "a table of other words": (as_table_of_other_words, "Input Image"),
     "halves": (as_halves, "left"),
 }
 
@@ -350,6 +371,30 @@ def test_a_table_that_names_what_is_not_there(tmp_path: Path) -> None:
         "done/y901.png": "labels.csv states no input for it",
         "raw/unused.png": "no row of labels.csv makes a pair of it",
     }
+
+
+def test_a_column_that_names_no_pictures_says_nothing_of_pairs(tmp_path: Path) -> None:
+    """Words, and numbers by which pictures of both folders are called, in columns called as the folder of inputs."""
+    put(tmp_path, pairs("input/{i}.png", "target/{i}.png"))
+    prompts = "".join(f"target/{i}.png,turn it round\n" for i in range(COUNT))
+    numbers = "".join(f"target/{i}.png,{i % 2}\n" for i in range(COUNT))
+    put(tmp_path, {"a.csv": f"path,input\n{prompts}".encode(), "b.csv": f"path,input\n{numbers}".encode()})
+    check_negatives(run(tmp_path, input="input"))
+
+
+def test_a_pair_that_tables_state_twice_counts_once(tmp_path: Path) -> None:
+    as_table(tmp_path)
+    put(tmp_path, {"more.csv": (tmp_path / "data" / "labels.csv").read_bytes()})
+    dataset = run(tmp_path, input="input")
+    check_negatives(dataset)
+    assert dataset.duplicates == 0
+
+
+def test_a_table_whose_inputs_are_not_here_is_named(tmp_path: Path) -> None:
+    put(tmp_path, {f"done/y{i}.png": target(i) for i in range(COUNT)})
+    put(tmp_path, {"pairs.csv": b"path,input\ndone/y1.png,raw/x1.png\n"})
+    with pytest.raises(UserError, match=r"pairs.csv states no pair of pictures that are here"):
+        run(tmp_path, input="input")
 
 
 def test_all_frames_are_refused() -> None:

@@ -137,8 +137,9 @@ def _check_domains(found: Survey) -> None:
         )
     alone = [name for name, count in found.class_counts.items() if count < 2]
     if alone:
+        count = "one" if found.class_counts[alone[0]] else "no"
         raise UserError(
-            f"the domain {shortened(printable(alone[0]))} has one picture that can be read, of which no style can be "
+            f"the domain {shortened(printable(alone[0]))} has {count} picture that can be read, of which no style can be "
             "learned: add pictures to its folder, or take it away"
         )
 

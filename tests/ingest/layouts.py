@@ -975,6 +975,14 @@ def a_link_to_a_folder_of_the_data(data: Path) -> None:
     (data / "again").symlink_to("cats")
 
 
+@case(classes={"cats": 4, "dogs": 4}, left_out=2, options={"follow_links": True})
+def links_to_the_folders_around(data: Path) -> None:
+    pictures(data / "cats", 4)
+    pictures(data / "dogs", 4)
+    for name in ("cats", "dogs"):
+        (data / name / "all").symlink_to("..")
+
+
 @case(classes={"cats": 4, "dogs": 4})
 def data_that_are_a_link(data: Path) -> None:
     pictures(data.parent / "real" / "cats", 4)

@@ -139,8 +139,8 @@ def _check_domains(found: Survey) -> None:
     if alone:
         count = "one" if found.class_counts[alone[0]] else "no"
         raise UserError(
-            f"the domain {shortened(printable(alone[0]))} has {count} picture that can be read, of which no style can be "
-            "learned: add pictures to its folder, or take it away"
+            f"the domain {shortened(printable(alone[0]))} has {count} picture that can be read, of which no style "
+            "can be learned: add pictures to its folder, or take it away"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,9 @@ from PIL import Image
 
 from components.gan.dataset import Split
 from components.gan.errors import UserError
+from components.ingest.carrying_proposal import lacking_of_domains
 from components.ingest.pair_finding import find_pairs
+from components.ingest.survey import survey
 from components.preprocess import preprocess
 from components.workspace.artifacts import Dataset, Key
 from components.workspace.params import Preprocess
@@ -449,3 +452,25 @@ def test_data_without_pairs_keep_their_bytes_and_hash(tmp_path: Path) -> None:
                 put(tmp_path, {f"{split}/{kind}/{i}.png": encoded(rng.integers(0, 256, (20, 20, 3), np.uint8))})
     dataset = run(tmp_path, resolution=20, max_rejected=0.01)
     assert dataset.content == "f59eee1292982ef2cf7724dc94c99b243b63db814bc6d93493ce44bb7540e431"
+
+
+# --- domains ---
+
+
+def test_a_domain_without_pictures_to_be_judged_by_is_told_before_training(tmp_path: Path) -> None:
+    """As evaluation asks for two of each, whether the data hold pictures out or their content decides."""
+    put(tmp_path / "stated", pairs("{s}A/a{i}.png", "{s}B/b{i}.png"))
+    put(tmp_path / "few", {f"A/{i}.png": target(i) for i in range(COUNT)} | {f"B/{i}.png": given(i) for i in range(2)})
+    put(tmp_path / "enough", pairs("A/{i}.png", "B/{i}.png"))
+    for name in ("stated", "few", "enough"):
+        (tmp_path / name / "scratch").mkdir()
+    stated, few, enough = (
+        survey(tmp_path / name / "data", tmp_path / name / "scratch") for name in ("stated", "few", "enough")
+    )
+    assert lacking_of_domains(stated, 0.2) == lacking_of_domains(enough, 0.2) == ""
+    assert "0 pictures would be held out" in lacking_of_domains(enough, 0.0)
+    assert re.match("of the domain B [01] pictures would be held out", lacking_of_domains(few, 0.2))
+    for i in range(4, COUNT, 4):
+        (tmp_path / "stated" / "data" / "testB" / f"b{i}.png").unlink()
+    stated = survey(tmp_path / "stated" / "data", tmp_path / "stated" / "scratch")
+    assert "domain B 1 pictures would be held out" in lacking_of_domains(stated, 0.9)

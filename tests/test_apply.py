@@ -120,11 +120,12 @@ def test_a_folder_keeps_its_structure_and_bad_photos_stop_nothing(larger: Worksp
     (given / "empty.jpg").write_bytes(b"")
     (given / "notes.txt").write_text("notes")
     (given / "Thumbs.db").write_bytes(b"x")
+    (given / "sea" / "around").symlink_to("..")
     found = done(larger, [given])
     out = tmp_path / "out"
     assert files(out) == {"a.png", "sea/b.jpg", "sea/dot.bmp", JOURNAL}
     assert {Path(name).name for name in found.refused} == {"broken.png", "empty.jpg"}
-    assert {Path(name).name for name in found.left} == {"notes.txt"}
+    assert {Path(name).name for name in found.left} == {"notes.txt", "around"}
     assert Image.open(out / "a.png").size == (20, 24) and Image.open(out / "sea" / "dot.bmp").mode == "L"
     # What is there is not made again, and looked at no more.
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}

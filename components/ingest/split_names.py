@@ -18,8 +18,10 @@ SPLITS = {
 
 def role_of(name: str) -> tuple[int, tuple[str, ...], str] | None:
     """Return the split that a folder's name states, the rest of the name, and the domain of `trainA`."""
-    if match := re.fullmatch(r"(train|test|val)([A-Z])", name):
-        return SPLITS[match[1]], (), match[2]
+    # As CycleGAN has it; of other letters capitals alone, for `tests` is a word.
+    match = re.fullmatch(r"(train|test|val)([A-Z])", name) or re.fullmatch(r"(?i)(train|test|val)([AB])", name)
+    if match:
+        return SPLITS[match[1].lower()], (), match[2]
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("train_val", "trainval")
     pieces = [piece for piece in re.split(r"[_\-. ]+", parted) if piece]
     words = [re.sub(r"(set|data|images?|imgs?)?\d*$", "", piece) for piece in pieces]

@@ -29,12 +29,16 @@ class Table:
 
     def column(self, name: str) -> int | None:
         """Return the place of the column of this name, in whatever letters."""
-        names = [column.strip().replace(" ", "_").casefold() for column in self.columns]
-        return names.index(name.casefold()) if name.casefold() in names else None
+        names, wanted = [_plain(column) for column in self.columns], _plain(name)
+        return names.index(wanted) if wanted in names else None
 
     def without(self, column: int) -> Table:
         rows = [[*row[:column], *row[column + 1 :]] for row in self.rows]
         return Table([*self.columns[:column], *self.columns[column + 1 :]], rows)
+
+
+def _plain(column: str) -> str:
+    return column.strip().replace(" ", "_").casefold()
 
 
 def parsed(name: str, read: Callable[[], bytes]) -> Table | str:

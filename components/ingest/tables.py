@@ -6,6 +6,7 @@ without images; StyleGAN's `dataset.json`. Which column names the images is told
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -69,15 +70,27 @@ class Images:
             self._by_name[path.rpartition("/")[2]].append(path)
             self._by_stem[stem(path)].append(path)
 
+    def scope_of(self, table: str) -> str:
+        """Return the folder of a table, to which the paths in it are relative; nothing where no image lies below."""
+        folder = table.rpartition("/")[0]
+        below = any(path.startswith(f"{folder}/") for paths in self._by_name.values() for path in paths)
+        return f"{folder}/" if folder and below else ""
+
     def found(self, written: str, scope: str) -> list[str]:
         """Paths below the folder `scope` that a table means by `written`."""
         name = re.sub(r"^(\./|/+|[A-Za-z]:/)+", "", written.strip().replace("\\", "/"))
-        if not name or name.endswith("/") or ".." in name.split("/"):
+        if not name or name.endswith("/"):
             return []
+        if ".." in name.split("/"):
+            name, scope = posixpath.normpath(scope + name), ""
+            if name.startswith(".."):
+                return []
         last = name.rpartition("/")[2]
         for table, plain in ((self._by_name, False), (self._by_stem, True)):
             paths = [path for path in table.get(last, ()) if path.startswith(scope)]
             exact = [path for path in paths if _agree(path, name, plain)]
+            if whole := [path for path in exact if _pieces(path, plain) == f"{scope}{name}".split("/")]:
+                return whole
             if exact:
                 # The one with most in common, of equal names in several folders.
                 most = max(_common(path, name, plain) for path in exact)
@@ -153,9 +166,7 @@ def read_tables(texts: Sequence[Text], paths: Sequence[str], file_bytes: int, wi
             continue
         if without is not None and (column := table.column(without)) is not None:
             table = table.without(column)
-        folder = text.name.rpartition("/")[0]
-        scope = f"{folder}/" if folder and any(path.startswith(f"{folder}/") for path in paths) else ""
-        if (listing := _listing(text.name, table, scope, images, tables)) is not None:
+        if (listing := _listing(text.name, table, images.scope_of(text.name), images, tables)) is not None:
             listings.append(listing)
     # Lists of training and held-out images together are splits, one alone is none.
     splits = roles_of(stem(listing.name) for listing in listings)

@@ -27,6 +27,8 @@ from ..workspace.text import printable
 from .fitting import Size, fitted
 
 _PREVIEW = "-compare.png"
+# Classes that are named where one is lacking.
+_NAMED = 20
 
 
 class ApplyRequest(Options):
@@ -190,8 +192,11 @@ def label_of(model: Published, wanted: str) -> int:
             raise UserError(f"this model makes one kind of picture, and knows no {wanted}: leave out --to")
         return 0
     if not wanted:
-        known = ", ".join(model.image.classes[:20])
-        raise UserError(f"say by --to what the pictures are to become: this model knows {known}")
+        classes = model.image.classes
+        more = f" and {len(classes) - _NAMED:,} more" if len(classes) > _NAMED else ""
+        raise UserError(
+            f"say by --to what the pictures are to become: this model knows {', '.join(classes[:_NAMED])}{more}"
+        )
     try:
         return int(labels_by_name(model.image.classes, wanted, 1)[0])
     except ValueError as error:

@@ -172,7 +172,9 @@ def _names_below(folder: Path, left: dict[str, str]) -> Iterator[str]:
     for above, folders, names in os.walk(folder, onerror=unread):
         folders.sort()
         at = Path(above).relative_to(folder)
-        if len(at.parts) >= depth and folders:
+        linked = [name for name in folders if Path(above, name).is_symlink()]
+        left |= {str(Path(above, name)): "a link to a folder, which is not followed" for name in linked}
+        if len(at.parts) >= depth and len(folders) > len(linked):
             left[above] = f"holds more than {depth} folders in one another"
             folders.clear()
         for name in sorted(names):

@@ -110,6 +110,8 @@ def init(
     lacking = found.lacking
     if isinstance(proposal, TaskProposal) and proposal.pieces is not None:
         lacking = proposal.lacking
+    if isinstance(proposal, CarryingProposal):
+        lacking = lacking or proposal.lacking
     if lacking:
         print(f"\nBefore you run: {lacking}")
     if not found.labelled or task:

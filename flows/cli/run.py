@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from components.gan.errors import StoppedError
+from components.gan.errors import StoppedError, UserError
 from components.gan.network_options import DCGAN
 from components.provenance import ledger
 from components.reports.scores import rating, score_rows
@@ -45,10 +45,11 @@ from flows.cli.stages import DiscardOption, discard_trainings
 from flows.supervisor import supervisor
 from flows.supervisor.ephemeral_server import end_orphans
 
+_STARTUP_SECONDS = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 # The server that Prefect starts for a flow lives as long as the flow: no schedules, no automations.
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    _STARTUP_SECONDS: "90",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
@@ -153,6 +154,12 @@ def _run_flow(params: Params, workspace: Workspace) -> None:
             if isinstance(cause, StoppedError):
                 raise cause from None
             cause = cause.__context__
+        if isinstance(error, RuntimeError) and "ephemeral Prefect API server" in str(error):
+            raise UserError(
+                f"Prefect's temporary server has not started in {os.environ[_STARTUP_SECONDS]} s: wait until this "
+                f"machine does less and run the same command again, set {_STARTUP_SECONDS} to more, or run the stages "
+                "one by one (ganflow preprocess, train, ...)"
+            ) from None
         from httpx import HTTPError
 
         if isinstance(error, HTTPError):

@@ -229,6 +229,24 @@ def cyclegan(data: Path) -> None:
         pictures(data / name, count)
 
 
+@case(classes={"a": 7, "b": 5}, training=8, holdout=4)
+def cyclegan_in_small_letters(data: Path) -> None:
+    for name, count in (("traina", 5), ("trainb", 3), ("testa", 2), ("testb", 2)):
+        pictures(data / name, count)
+
+
+@case(classes={"A": 7, "B": 5}, training=8, holdout=4)
+def cyclegan_in_other_letters(data: Path) -> None:
+    for name, count in (("TrainA", 5), ("TRAINB", 3), ("TestA", 2), ("TESTB", 2)):
+        pictures(data / name, count)
+
+
+@case(classes={"tests": 4, "trains": 4})
+def classes_that_begin_as_splits(data: Path) -> None:
+    for name in ("tests", "trains"):
+        pictures(data / name, 4)
+
+
 @case(classes={"0": 10, "1": 10}, training=16, holdout=4)
 def parquet_split_names(data: Path) -> None:
     for split, count in (("train", 16), ("test", 4)):
@@ -955,6 +973,14 @@ def a_link_to_a_folder_of_the_data(data: Path) -> None:
     pictures(data / "cats", 4)
     pictures(data / "dogs", 4)
     (data / "again").symlink_to("cats")
+
+
+@case(classes={"cats": 4, "dogs": 4}, left_out=2, options={"follow_links": True})
+def links_to_the_folders_around(data: Path) -> None:
+    pictures(data / "cats", 4)
+    pictures(data / "dogs", 4)
+    for name in ("cats", "dogs"):
+        (data / name / "all").symlink_to("..")
 
 
 @case(classes={"cats": 4, "dogs": 4})

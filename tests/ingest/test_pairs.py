@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +20,8 @@ from PIL import Image
 from components.gan.dataset import Split
 from components.gan.errors import UserError
 from components.ingest.pairs.finding import find_pairs
+from components.ingest.proposals.carrying import lacking_of_domains
+from components.ingest.proposals.survey import survey
 from components.preprocess import preprocess
 from components.workspace.artifacts import Dataset, Key
 from components.workspace.params import Preprocess
@@ -130,6 +134,24 @@ def as_table(root: Path) -> None:
     (root / "data" / "labels.csv").write_text("path,input\n" + rows)
 
 
+def as_tables_of_splits(root: Path) -> None:
+    """As hubs have it: a table in each split, with paths from there, which are those of other pictures elsewhere."""
+    for split in ("train", "test"):
+        chosen = [i for i in range(COUNT) if (i % 4 == 0) == (split == "test")]
+        rows = []
+        for place, i in enumerate(chosen):
+            put(root, {f"{split}/in/{place}.png": given(i), f"{split}/{place}.png": target(i)})
+            rows.append(json.dumps({"file_name": f"{place}.png", "input": f"in/{place}.png"}))
+        put(root, {f"{split}/metadata.jsonl": "\n".join(rows).encode()})
+
+
+def as_table_of_other_words(root: Path) -> None:
+    """A column with a space, and paths that lead up from the folder of the table."""
+    put(root, pairs("raw/x{i}.png", "done/y{i}.png"))
+    rows = "".join(f"y{i}.png,../raw/x{i}.png\n" for i in range(COUNT))
+    put(root, {"done/list.csv": f"Target Image,Input Image\n{rows}".encode()})
+
+
 def as_halves(root: Path) -> None:
     put(root, {f"{i}.png": encoded(np.concatenate([255 - picture(i), picture(i)], 1)) for i in range(COUNT)})
 
@@ -146,12 +168,26 @@ LAYOUTS = {
     "trainA of equal names": (folders("{s}A/{i}.png", "{s}B/{i}.png"), "A"),
     "input and target with classes": (folders("input/c{s}/{i}.png", "target/c{s}/{i}.png"), "input"),
     "reduced": (folders("lr/x4/{i:04}x4.png", "hr/{i:04}.png"), "lr"),
+    "DIV2K, whose splits stand within names": (
+        folders("DIV2K_{s}_LR_bicubic/X8/{i:04}x8.png", "DIV2K_{s}_HR/{i:04}.png"),
+        "DIV2K_LR_bicubic",
+    ),
+    "sides at the beginning of names, with splits": (
+        folders("{s}/Low/low{i:05}.png", "{s}/Normal/normal{i:05}.png"),
+        "Low",
+    ),
+    "rain": (folders("{s}/rain/rain-{i}.png", "{s}/norain/norain-{i}.png"), "rain"),
+    "other words for the sides in names": (folders("{s}/data/{i}_rain.png", "{s}/gt/{i}_clean.png"), "data"),
+    "CycleGAN's names of pairs, with splits": (folders("{s}A/{i}_A.png", "{s}B/{i}_B.png"), "A"),
+    "sides within themselves": (folders("A/A/{i}.png", "B/B/{i}.png"), "A"),
     "edges, which are no masks here": (folders("edges/{i}.png", "photos/{i}.png"), "edges"),
     "names in other letters": (folders("A/Bild-Ä{i}.PNG", "B/bild-a\u0308{i}.png"), "A"),
     "archives": (as_zips, "A"),
     "an archive": (as_one_zip, "input"),
     "a hub's Parquet": (as_parquet, "input_image"),
     "a table": (as_table, "input"),
+    "a table in each of the splits": (as_tables_of_splits, "input"),
+    "a table of other words": (as_table_of_other_words, "Input Image"),
     "halves": (as_halves, "left"),
 }
 
@@ -198,6 +234,27 @@ def test_domains_are_no_pairs(tmp_path: Path) -> None:
         find_pairs(tmp_path / "data", tmp_path / "scratch")
     with pytest.raises(UserError, match=r"no picture in A has the name of one in B"):
         run(tmp_path, input="A")
+
+
+def test_names_alike_but_for_more_than_the_side_are_no_pairs(tmp_path: Path) -> None:
+    """A letter that begins a word says no side, and of several pictures that differ by such words none is a pair."""
+    put(tmp_path, pairs("A/{i}.png", "B/{i}.png"))
+    put(tmp_path, {"A/another.png": given(900), "B/nother.png": target(900)})
+    put(tmp_path, {"A/100.png": given(901), "B/b_100.png": target(901), "B/B-100.png": target(902)})
+    put(tmp_path, {"A/rain.png": given(903), "B/clean.png": target(903)})
+    dataset = run(tmp_path, input="A")
+    check_negatives(dataset)
+    assert len(rejected(dataset)) == 7
+
+
+def test_reduced_pictures_in_several_sizes_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, pairs("LR/X4/{i}x4.png", "HR/{i}.png") | pairs("LR/X2/{i}x2.png", "HR/{i}.png"))
+    (tmp_path / "scratch").mkdir()
+    several = "share a name with several .* X2 and X4.*: leave one of each"
+    with pytest.raises(UserError, match=f"144 of 144 pictures in LR and HR {several}"):
+        find_pairs(tmp_path / "data", tmp_path / "scratch")
+    with pytest.raises(UserError, match=r"has a name that only one has .* leave one of each"):
+        run(tmp_path, input="LR")
 
 
 def test_two_frames_of_a_photo_are_cut_alike(tmp_path: Path) -> None:
@@ -296,6 +353,7 @@ def test_pieces_need_a_whole_factor(tmp_path: Path) -> None:
         (pairs("A/{i}.png", "B/{i}.png", 4), "input", "no folder, column or half .* has that name .*A, B"),
         (pairs("one/{i}.png", "two/{i}.png", 4) | {"three/1.png": target(1)}, "one", "beside it must lie one folder"),
         (pairs("A/{i}.png", "A/b{i}.png", 4), "A", "beside it must lie one folder .*none"),
+        (pairs("A/{i}.png", "more/A/b{i}.png", 4), "A", "beside it must lie one folder .*none"),
     ],
 )
 def test_a_side_that_is_not_told_is_refused(tmp_path: Path, files: Files, side: str, sentence: str) -> None:
@@ -316,6 +374,30 @@ def test_a_table_that_names_what_is_not_there(tmp_path: Path) -> None:
         "done/y901.png": "labels.csv states no input for it",
         "raw/unused.png": "no row of labels.csv makes a pair of it",
     }
+
+
+def test_a_column_that_names_no_pictures_says_nothing_of_pairs(tmp_path: Path) -> None:
+    """Words, and numbers by which pictures of both folders are called, in columns called as the folder of inputs."""
+    put(tmp_path, pairs("input/{i}.png", "target/{i}.png"))
+    prompts = "".join(f"target/{i}.png,turn it round\n" for i in range(COUNT))
+    numbers = "".join(f"target/{i}.png,{i % 2}\n" for i in range(COUNT))
+    put(tmp_path, {"a.csv": f"path,input\n{prompts}".encode(), "b.csv": f"path,input\n{numbers}".encode()})
+    check_negatives(run(tmp_path, input="input"))
+
+
+def test_a_pair_that_tables_state_twice_counts_once(tmp_path: Path) -> None:
+    as_table(tmp_path)
+    put(tmp_path, {"more.csv": (tmp_path / "data" / "labels.csv").read_bytes()})
+    dataset = run(tmp_path, input="input")
+    check_negatives(dataset)
+    assert dataset.duplicates == 0
+
+
+def test_a_table_whose_inputs_are_not_here_is_named(tmp_path: Path) -> None:
+    put(tmp_path, {f"done/y{i}.png": target(i) for i in range(COUNT)})
+    put(tmp_path, {"pairs.csv": b"path,input\ndone/y1.png,raw/x1.png\n"})
+    with pytest.raises(UserError, match=r"pairs.csv states no pair of pictures that are here"):
+        run(tmp_path, input="input")
 
 
 def test_all_frames_are_refused() -> None:
@@ -370,3 +452,25 @@ def test_data_without_pairs_keep_their_bytes_and_hash(tmp_path: Path) -> None:
                 put(tmp_path, {f"{split}/{kind}/{i}.png": encoded(rng.integers(0, 256, (20, 20, 3), np.uint8))})
     dataset = run(tmp_path, resolution=20, max_rejected=0.01)
     assert dataset.content == "f59eee1292982ef2cf7724dc94c99b243b63db814bc6d93493ce44bb7540e431"
+
+
+# --- domains ---
+
+
+def test_a_domain_without_pictures_to_be_judged_by_is_told_before_training(tmp_path: Path) -> None:
+    """As evaluation asks for two of each, whether the data hold pictures out or their content decides."""
+    put(tmp_path / "stated", pairs("{s}A/a{i}.png", "{s}B/b{i}.png"))
+    put(tmp_path / "few", {f"A/{i}.png": target(i) for i in range(COUNT)} | {f"B/{i}.png": given(i) for i in range(2)})
+    put(tmp_path / "enough", pairs("A/{i}.png", "B/{i}.png"))
+    for name in ("stated", "few", "enough"):
+        (tmp_path / name / "scratch").mkdir()
+    stated, few, enough = (
+        survey(tmp_path / name / "data", tmp_path / name / "scratch") for name in ("stated", "few", "enough")
+    )
+    assert lacking_of_domains(stated, 0.2) == lacking_of_domains(enough, 0.2) == ""
+    assert "0 pictures would be held out" in lacking_of_domains(enough, 0.0)
+    assert re.match("of the domain B [01] pictures would be held out", lacking_of_domains(few, 0.2))
+    for i in range(4, COUNT, 4):
+        (tmp_path / "stated" / "data" / "testB" / f"b{i}.png").unlink()
+    stated = survey(tmp_path / "stated" / "data", tmp_path / "stated" / "scratch")
+    assert "domain B 1 pictures would be held out" in lacking_of_domains(stated, 0.9)

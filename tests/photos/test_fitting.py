@@ -191,6 +191,9 @@ def test_what_a_model_cannot_do_is_said_before_anything_is_made(tmp_path: Path) 
     icon().save(tmp_path / "y.png")
     with pytest.raises(UserError, match="say by --to what the pictures are to become: this model knows fluent, noto"):
         done(workspace, [tmp_path / "y.png"])
+    many = image_format(3).model_copy(update={"classes": tuple(map(str, range(25)))})
+    with pytest.raises(UserError, match=r"this model knows 0, 1, .*, 19 and 5 more"):
+        done(workspace_with(tmp_path / "many", Restyle(), "unet", many), [tmp_path / "y.png"])
     with pytest.raises(UserError, match="--to apple: there is no class 'apple'; choose one of fluent, noto"):
         done(workspace, [tmp_path / "y.png"], to="apple")
     with pytest.raises(UserError, match="leave out --seed"):

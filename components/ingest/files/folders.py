@@ -141,7 +141,8 @@ class _Walk:
         if not entry.is_dir() and not entry.is_file():
             self._builder.reject(name, "a link that leads nowhere")
             return gone
-        if not (self._builder.follow_links or may_be_followed(target, self._root)):
+        inside = target == self._root or target.startswith(self._root + b"/")
+        if not (inside or self._builder.follow_links or may_be_followed(target, self._root)):
             self._builder.leave_out(name, _OUTSIDE, lost=True)
             self._builder.note_once(
                 Note("links that lead out of the data are left out; preprocess.follow_links reads them")
@@ -150,7 +151,7 @@ class _Walk:
         if entry.is_file():
             return _Waiting(entry.path, name, entry.stat().st_size, depth)
         status = entry.stat()
-        if target.startswith(self._root + b"/") or (status.st_dev, status.st_ino) in self._seen:
+        if inside or (status.st_dev, status.st_ino) in self._seen:
             self._builder.leave_out(name, "a link to a folder that is read already")
             return gone
         self._seen.add((status.st_dev, status.st_ino))

@@ -26,7 +26,7 @@ from ..formats import find_raw_images
 from ..layout import Layout, class_in_name, read_layout
 from ..names import stem
 from ..pairs.folders import without_partner
-from ..pairs.table import pair_table
+from ..pairs.table import pair_tables
 from ..parts import BY_CONTENT, HOLDOUT, TRAINING, Builder, Source, contents_of
 from ..split_names import role_of
 from ..summary import class_counts
@@ -63,7 +63,9 @@ class Joining:
         self._told: set[str] = set()
         side = options.input if self._source is not None and not options.halves else None
         self._side = side
-        self._pair_table = pair_table(self._listed.texts, options.limits.file_bytes, side) if side else None
+        pictures = Images(os.fsdecode(picture.name) for picture in self._listed.pictures)
+        found = pair_tables(self._listed.texts, options.limits.file_bytes, side, pictures) if side else []
+        self._pair_columns = {table.name: table.column for table in found}
         self._unpaired: dict[str, str] = {}
         self._layouts: dict[str, str | Layout] = {}
 
@@ -101,15 +103,15 @@ class Joining:
         present = [path for part in self._source.parts for path in part.paths()]
         found = merged(name, tables[name].read(), content, Images([*present, *arriving]))
         self._told |= found.named
-        if self._pair_table is not None and name == self._pair_table.name:
-            self._told |= _inputs(name, found.content, self._pair_table.column, Images([*present, *arriving]))
+        if name in self._pair_columns:
+            self._told |= _inputs(name, found.content, self._pair_columns[name], Images([*present, *arriving]))
         return name, found
 
     # --- pictures ---
 
     def expect(self, arriving: Iterable[str]) -> None:
         """Hear which pictures arrive together, of which some are partners of others."""
-        if self._side is not None and self._pair_table is None and self._listed.pictures:
+        if self._side is not None and not self._pair_columns and self._listed.pictures:
             present = (os.fsdecode(picture.name) for picture in self._listed.pictures)
             try:
                 self._unpaired = without_partner(dict.fromkeys((*present, *arriving)), self._side)
@@ -122,9 +124,10 @@ class Joining:
         Raises:
             NotJoinedError: it would not.
         """
-        if self._pair_table is not None:
+        if self._pair_columns:
             if name not in self._told:
-                raise NotJoinedError(f"no row of {printable(self._pair_table.name)} makes a pair of it")
+                listed = printable(", ".join(self._pair_columns))
+                raise NotJoinedError(f"no row of {shortened(listed)} makes a pair of it")
         elif name in self._unpaired:
             raise NotJoinedError(self._unpaired[name])
         elif name.rpartition("/")[0] not in self._folders:

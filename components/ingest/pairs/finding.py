@@ -14,10 +14,11 @@ from ..decoding import Look, look
 from ..files.parquet import image_columns
 from ..formats import Gathered, gathered
 from ..parts import Part, Source, contents_of, thinned
-from ..table_files import parsed
+from ..table_files import Table, parsed
 from ..tables import Images
-from .folders import Agreement, agreements
+from .folders import SEVERAL, TOLD_BY_TABLE, Agreement, agreements
 from .names import SIDES, plain
+from .table import names_pictures
 
 # Of the pictures of two sides, in pairs at least: where fewer names agree, they do so by chance.
 LEAST_SHARE = 0.5
@@ -57,10 +58,16 @@ def find_pairs(data: Path, scratch: Path) -> Found:
 
 
 def _disagreement(agreed: Agreement) -> str:
+    if agreed.unclear > agreed.pictures / 2:
+        return (
+            f"{agreed.unclear:,} of {agreed.pictures:,} pictures in {printable(agreed.input)} and "
+            f"{printable(agreed.target)} share a name with several on the other side ({SEVERAL}): {TOLD_BY_TABLE}"
+        )
     return (
         f"{agreed.pairs:,} of {agreed.pictures:,} pictures in {printable(agreed.input)} and "
         f"{printable(agreed.target)} have a partner of the same name, so they are no pairs: --task restyle learns from "
-        f"such domains, and --input {printable(agreed.input)} takes the few that agree"
+        f"such domains, and --input {printable(agreed.input)} takes the few that agree; "
+        "a labels.csv with columns path and input says of other names which belong together"
     )
 
 
@@ -78,15 +85,14 @@ def _columns(raw: Gathered) -> Found | None:
 
 def _table(raw: Gathered, parts: Sequence[Part]) -> Found | None:
     """Recognise a table with a column of inputs."""
-    images: Images | None = None
+    images = Images(path for part in parts for path in part.paths())
     for text in raw.texts[:20]:
         table = None if text.size > raw.builder.limits.file_bytes else parsed(text.name, text.read)
-        for place, column in enumerate([] if table is None or isinstance(table, str) else table.columns):
-            if plain(column.strip()).replace(" ", "_") not in _INPUTS or isinstance(table, str) or table is None:
-                continue
-            images = images or Images(path for part in parts for path in part.paths())
-            folder = text.name.rpartition("/")[0]
-            if any(images.found(row[place], f"{folder}/" if folder else "") for row in table.rows[:100]):
+        if not isinstance(table, Table):
+            continue
+        for place, column in enumerate(table.columns):
+            known = plain(column.strip()).replace(" ", "_") in _INPUTS
+            if known and names_pictures(text.name, table, place, images):
                 return Found(column.strip(), f"{printable(text.name)} names inputs in its column {printable(column)}")
     return None
 

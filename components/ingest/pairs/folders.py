@@ -10,8 +10,10 @@ from ...gan.errors import UserError
 from ...workspace.text import printable, shortened
 from ..names import piece_name, stem
 from ..parts import Builder, Part
-from .names import LOOSER, SIDES, Key, Pairs, Place, key_of, others_of, plain, stands_on, without_split
+from .names import LOOSER, SIDES, Key, Pairs, Place, key_of, others_of, plain, stands_on, without_split, words_of
 
+TOLD_BY_TABLE = "leave one of each, or say by a labels.csv with columns path and input which belong together"
+SEVERAL = "as of reduced pictures in folders X2 and X4"
 _NOT_ON_A_SIDE = "lies neither with the inputs nor with the targets"
 
 
@@ -25,12 +27,13 @@ class _Picture(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """Two sides of folders, and how many of their pictures have names that agree."""
+    """Two sides of folders, how many of their pictures have names that agree, and how many share one with several."""
 
     input: str
     target: str
     pairs: int
     pictures: int
+    unclear: int
 
     @property
     def share(self) -> float:
@@ -41,10 +44,14 @@ class Agreement(NamedTuple):
 def agreements(parts: Sequence[Part]) -> list[Agreement]:
     """Return the sides that folders are called after, those with the most pairs first."""
     pictures = [*pictures_of(parts)]
-    spelled: dict[str, str] = {}
-    for folder in dict.fromkeys(folder for picture in pictures for folder in picture.folders):
-        for name in (without_split(folder)[1], folder):
-            spelled.setdefault(plain(name), name)
+    names = dict.fromkeys(
+        name
+        for folder in dict.fromkeys(folder for picture in pictures for folder in picture.folders)
+        for name in (without_split(folder)[1], folder)
+    )
+    spelled = {plain(name): name for name in reversed(names)}
+    # As LR of DIV2K_train_LR_bicubic, where no folder has that name alone.
+    spelled |= {word: name for name in reversed(names) for word in words_of(name) if word not in spelled}
     found = []
     for given, targets in SIDES:
         for target in targets:
@@ -52,8 +59,9 @@ def agreements(parts: Sequence[Part]) -> list[Agreement]:
                 sides = _on_sides(pictures, (spelled[given], spelled[target]))[0]
                 inputs, wanted = sides.values()
                 named = {picture.place: picture.name for picture in pictures}
-                pairs, _ = matched(inputs, wanted, named.__getitem__)
-                found.append(Agreement(spelled[given], spelled[target], len(pairs), len(inputs) + len(wanted)))
+                pairs, unclear = matched(inputs, wanted, named.__getitem__)
+                pictures_of_both = len(inputs) + len(wanted)
+                found.append(Agreement(spelled[given], spelled[target], len(pairs), pictures_of_both, len(unclear)))
     return sorted((each for each in found if each.pictures), key=lambda each: -each.pairs)
 
 
@@ -66,6 +74,11 @@ def pairs_by_folders(parts: Sequence[Part], builder: Builder, side: str) -> Pair
     pairs, unclear = matched(sides[side], sides[other], lambda place: named[place].name)
     _reject_others(parts, builder, sides, (side, other), pairs, unclear)
     _reject_strays(parts, builder, strays, {key.folded() for key in sides[other].values()})
+    if not pairs and unclear:
+        raise UserError(
+            f"no picture in {printable(side)} or {printable(other)} has a name that only one has on either side "
+            f"({SEVERAL}): {TOLD_BY_TABLE}"
+        )
     if not pairs:
         first, second = (
             shortened(printable("/".join((*named[place].folders, named[place].name))), 60)
@@ -159,8 +172,10 @@ def _other_side(pictures: Sequence[_Picture], side: str) -> str:
     beside: Counter[str] = Counter()
     spelled: dict[str, str] = {}
     for picture in pictures:
+        if stands_on(picture.folders, side) is not None:
+            continue
         for at, folder in enumerate(picture.folders):
-            if picture.folders[:at] in above and stands_on((folder,), side) is None:
+            if picture.folders[:at] in above:
                 name = folder if exact else without_split(folder)[1]
                 beside[plain(name)] += 1
                 spelled.setdefault(plain(name), name)

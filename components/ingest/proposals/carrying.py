@@ -36,6 +36,8 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 # Pictures of a domain below which it is said that they are few.
 FEW_OF_A_DOMAIN = 20
+# Held-out pictures of a domain, by fewer of which no model is judged (evaluation/restyle_evaluation.py).
+LEAST_OF_A_DOMAIN = 2
 _ALPHA = {"RGBA", "LA", "PA"}
 
 
@@ -45,6 +47,8 @@ class CarryingProposal(Proposal):
 
     held: int
     few: tuple[str, ...]
+    # What has to be mended before anything is run, in a sentence; empty where nothing is.
+    lacking: str
 
 
 def propose_carrying(found: Survey, task: str, given: str | None, name: str, cpus: int, gpus: int) -> CarryingProposal:
@@ -58,7 +62,7 @@ def propose_carrying(found: Survey, task: str, given: str | None, name: str, cpu
     if task == "restyle":
         _check_domains(found)
     shape = shape_of(found, GPU_SIDE if gpus else CPU_SIDE)
-    holdout = _holdout(found)
+    holdout = _holdout(found, LEAST_OF_A_DOMAIN if task == "restyle" else 0)
     preprocess: dict[str, Any] = {"resolution": shape[0] if shape[0] == shape[1] else [*shape]}
     if given is not None:
         preprocess["input"] = given
@@ -83,8 +87,34 @@ def propose_carrying(found: Survey, task: str, given: str | None, name: str, cpu
     disk = 2 * found.images * pixels + 2 * SAMPLES * pixels + 200 * 2**20
     held = found.held_out or round(found.images / found.looked_at * sum(i.is_held_out(holdout) for i in found.distinct))
     few = tuple(each for each, count in found.class_counts.items() if task == "restyle" and count < FEW_OF_A_DOMAIN)
+    lacking = lacking_of_domains(found, holdout) if task == "restyle" else ""
     params = params_of(preprocess, train, name)
-    return CarryingProposal(params, image, speed, train["images"] / speed, disk, held, few)
+    return CarryingProposal(params, image, speed, train["images"] / speed, disk, held, few, lacking)
+
+
+def lacking_of_domains(found: Survey, holdout: float) -> str:
+    """Return which domain would have too few held-out pictures to be judged by, with a `holdout` of that share.
+
+    Nearly the same pictures stand on one side, so that there may be fewer still.
+    """
+    if found.looked_at < found.images:
+        return ""
+    held = _held_of_domains(found, holdout)
+    name = min(held, key=lambda name: held[name])
+    if held[name] >= LEAST_OF_A_DOMAIN:
+        return ""
+    where = "to its pictures for tests" if found.held_out is not None else "to it"
+    return (
+        f"of the domain {shortened(printable(name))} {held[name]} pictures would be held out, and a model is judged by "
+        f"{LEAST_OF_A_DOMAIN} of each domain or more, after it was trained: add pictures {where}"
+    )
+
+
+def _held_of_domains(found: Survey, holdout: float) -> dict[str, int]:
+    held = dict.fromkeys(found.class_counts, 0)
+    for image in found.distinct:
+        held[image.label] += image.held_out if found.held_out is not None else image.is_held_out(holdout)
+    return held
 
 
 def pairs_sheet(found: Survey, proposal: Proposal) -> Image.Image:
@@ -113,9 +143,10 @@ def _check_domains(found: Survey) -> None:
         )
     alone = [name for name, count in found.class_counts.items() if count < 2]
     if alone:
+        count = "one" if found.class_counts[alone[0]] else "no"
         raise UserError(
-            f"the domain {shortened(printable(alone[0]))} has one picture that can be read, of which no style can be "
-            "learned: add pictures to its folder, or take it away"
+            f"the domain {shortened(printable(alone[0]))} has {count} picture that can be read, of which no style "
+            "can be learned: add pictures to its folder, or take it away"
         )
 
 
@@ -123,15 +154,19 @@ def _recipe(task: str) -> Mapping[str, Any]:
     return PRESETS[FOR_TASKS[task]].train if task in FOR_TASKS else _RECIPES[task]
 
 
-def _holdout(found: Survey) -> float:
-    """Return the share to hold out: a fifth, or one near it by which the gate has enough, and training as well."""
+def _holdout(found: Survey, of_each: int) -> float:
+    """Return the share to hold out: a fifth, or one near it by which the gate has enough, and training as well.
+
+    `of_each`: of each class so many at least.
+    """
     if found.held_out is not None or found.looked_at < found.images:
         return HOLDOUT_SHARE
     count = len(found.distinct)
     for least in (GATE_PHOTOS, MIN_HELD_OUT):
         for share in sorted((share / 100 for share in range(10, 41)), key=lambda share: abs(share - HOLDOUT_SHARE)):
-            held = sum(image.is_held_out(share) for image in found.distinct)
-            if held >= least and count - held >= MIN_TRAINING_IMAGES:
+            of_classes = _held_of_domains(found, share).values()
+            held = sum(of_classes)
+            if held >= least and count - held >= MIN_TRAINING_IMAGES and min(of_classes) >= of_each:
                 return share
     return HOLDOUT_SHARE
 

@@ -31,10 +31,15 @@ MOST_NAMES = 200_000
 
 
 class Distinct(NamedTuple):
-    """A distinct image: its place, by which its side is decided unless that is stated (`splits`), (width, height)."""
+    """A distinct image: its place, by which its side is decided unless the data state it, (width, height), and class.
+
+    `held_out`: whether the data hold it out.
+    """
 
     place: int
     size: tuple[int, int]
+    label: str = ""
+    held_out: bool = False
 
     def is_held_out(self, share: float) -> bool:
         """Whether `preprocess.holdout` of this `share` would hold it out."""
@@ -104,7 +109,7 @@ def survey(data: Path, scratch: Path, strict: bool = False, given: str | None = 
     seen: set[bytes] = set()
     every = max(1, min(found.images, LOOKED_AT) // SHEET_IMAGES)
     unreadable: Counter[str] = Counter()
-    for name, label, shape, content in tqdm(
+    for name, label, held_out, shape, content in tqdm(
         _contents(source), desc="look at images", unit="img", disable=None, leave=False
     ):
         found.looked_at += 1
@@ -116,7 +121,8 @@ def survey(data: Path, scratch: Path, strict: bool = False, given: str | None = 
         digest = hashlib.sha256(made.pixels.tobytes() + (made.given.pixels.tobytes() if made.given else b"")).digest()
         found.duplicates += digest in seen
         if digest not in seen:
-            found.distinct.append(Distinct(int.from_bytes(made.traits.identity[:8]), looked.size))
+            place = int.from_bytes(made.traits.identity[:8])
+            found.distinct.append(Distinct(place, looked.size, label, held_out))
         found.largest = max(found.largest, made.largest)
         seen.add(digest)
         found.sizes[looked.size] += 1
@@ -137,8 +143,9 @@ def survey(data: Path, scratch: Path, strict: bool = False, given: str | None = 
     return found
 
 
-def _contents(source: Source) -> Iterator[tuple[str, str, tuple[int, int] | None, Content]]:
-    """Yield name, class, shape and bytes of some files."""
+def _contents(source: Source) -> Iterator[tuple[str, str, bool, tuple[int, int] | None, Content]]:
+    """Yield name, class, whether the data hold it out, shape and bytes of some files."""
     for part in thinned(source, LOOKED_AT):
         for row, content in enumerate(read(part)):
-            yield part.name(row), source.classes[int(part.labels[row])], part.shape, content
+            label, held_out = source.classes[int(part.labels[row])], bool(part.splits[row] == HOLDOUT)
+            yield part.name(row), label, held_out, part.shape, content

@@ -69,6 +69,11 @@ def test_domains_are_proposed_with_their_splits(tmp_path: Path) -> None:
         (pairs("x/a{i}.png", "y/b{i}.png", 8), ("--task", "translate"), "no pairs are recognised"),
         (pairs("A/{i}.png", "A/b{i}.png", 8), ("--task", "restyle"), "two domains or more"),
         (pairs("A/{i}.png", "A/b{i}.png", 8) | {"B/1.png": target(1)}, ("--task", "restyle"), "the domain B has one"),
+        (
+            pairs("A/{i}.png", "A/b{i}.png", 8) | {"B/1.png": b"", "B/2.png": b"x"},
+            ("--task", "restyle"),
+            "the domain B has no picture that can be read",
+        ),
         (pairs("A/{i}.png", "B/{i}.png", 8), ("--input", "A"), "add --task translate"),
     ],
 )

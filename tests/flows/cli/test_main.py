@@ -193,3 +193,13 @@ def test_nothing_is_coloured_on_a_terminal_either(tmp_path: Path, arguments: tup
     process.wait()
     assert shown
     assert b"\x1b[" not in shown
+
+
+def test_a_prefect_server_that_does_not_start_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / f"{number}.png")
+    (tmp_path / "params.yaml").write_text("preprocess: {resolution: 16}\n")
+    said = refused(tmp_path, "run", PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="0")
+    assert "temporary server has not started in 0 s" in said and "run the same command again" in said

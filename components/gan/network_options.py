@@ -158,7 +158,20 @@ _ENHANCING: Recipe = {
 }
 
 
-class EDSR(Options):
+class PatchOptions(Options):
+    """Options of the discriminator of patches that the networks of image tasks share."""
+
+    discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
+    discriminator_halvings: Annotated[int, AddedWith(2)] = Field(
+        2, ge=1, le=6, description="how often the discriminator halves the resolution: each time it sees twice as far"
+    )
+    discriminator_norm: Annotated[Literal["spectral", "none"], AddedWith("spectral")] = Field(
+        "spectral",
+        description="what keeps the discriminator even: the spectral norm of its weights, or r1_gamma alone",
+    )
+
+
+class EDSR(PatchOptions):
     """Residual blocks at the resolution of the input, and sub-pixels at the end (Lim et al. 2017), for image tasks."""
 
     recipe: ClassVar[Recipe] = _ENHANCING
@@ -173,10 +186,9 @@ class EDSR(Options):
     name: Literal["edsr"] = "edsr"
     width: PositiveInt = Field(48, description="channels of every layer")
     blocks: int = Field(6, ge=0, le=64, description="residual blocks, each of which sees 2 pixels farther")
-    discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
 
 
-class UNet(Options):
+class UNet(PatchOptions):
     """Halved resolutions and back, each joined to its own on the way up (Ronneberger et al. 2015), for image tasks."""
 
     recipe: ClassVar[Recipe] = _ENHANCING
@@ -195,7 +207,6 @@ class UNet(Options):
         3, ge=1, le=6, description="how often resolution is halved: sizes are multiples of 2^halvings"
     )
     blocks: int = Field(2, ge=0, le=64, description="residual blocks at the lowest resolution")
-    discriminator_width: PositiveInt = Field(32, description="channels of the discriminator's first layer")
 
 
 AnyNetwork = MLP | DCGAN | BigGAN | StyleGAN2 | R3GAN | EDSR | UNet

@@ -23,7 +23,7 @@ def build(options: EDSR, image: ImageFormat, task: ImageTask) -> NetworkPair:
     """
     generator = Generator(options, image, task)
     generator.check("edsr", image)
-    return NetworkPair(generator, PatchDiscriminator(image, task, options.discriminator_width))
+    return NetworkPair(generator, PatchDiscriminator(options, image, task))
 
 
 class Generator(ImageGenerator):

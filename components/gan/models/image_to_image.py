@@ -7,6 +7,7 @@ windows, and have any size that is a multiple of what the generator says.
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..inputs import Inputs
+from ..network_options import PatchOptions
 from ..options import ImageFormat
 from ..tasks.image_tasks import ImageTask
 from . import layers
@@ -65,29 +67,42 @@ class ImageGenerator(layers.Generator):
 
 
 class PatchDiscriminator(nn.Module):
-    """Images (B, C, H, W) -> logits (B, patches), one for each 4x4 pixels, by what lies around them.
+    """Images (B, C, H, W) -> logits (B, patches), one for a square of 2^halvings pixels, by what lies around it.
 
-    Convolutions with spectral norm (Miyato et al. 2018) but for the first and the last, a quarter of the resolution at
-    the end (Isola et al. 2017, section 3.2.2). What the image was made from is looked at where the task says so, with
-    the class beside it; else it has a logit for each class, of which that of the image counts (Choi et al. 2020).
+    Convolutions, by default with spectral norm (Miyato et al. 2018) but for the first and the last, and a quarter of
+    the resolution at the end (Isola et al. 2017, section 3.2.2). What the image was made from is looked at where the
+    task says so, with the class beside it; else it has a logit for each class, of which that of the image counts (Choi
+    et al. 2020).
+
+    Raises:
+        UserError: the images cannot be halved so often.
     """
 
-    def __init__(self, image: ImageFormat, task: ImageTask, width: int) -> None:
+    def __init__(self, options: PatchOptions, image: ImageFormat, task: ImageTask) -> None:
         super().__init__()
+        width, halvings = options.discriminator_width, options.discriminator_halvings
+        if min(image.height, image.width) < 2**halvings:
+            raise UserError(
+                f"images of {image.width}x{image.height} cannot be halved {halvings} times: "
+                "set train.network.discriminator_halvings to less"
+            )
         self.sees_input, classes = task.judged_with_input, task.classes(image)
         self.told, self.logits_of_classes = (classes, 0) if self.sees_input else (0, classes)
         channels = image.channels + self.told + (task.given(image.channels) if self.sees_input else 0)
         self.first = nn.Conv2d(channels, width, 3, padding=1)
+        widths = [width * min(2**halving, 8) for halving in range(halvings + 1)]
+        shapes = [(fine, coarse, 4, 2) for fine, coarse in pairwise(widths)] + [(widths[-1], widths[-1], 3, 1)]
         self.hidden = nn.ModuleList(
-            (
-                SpectralConv2d(width, 2 * width, 4, padding=1, stride=2),
-                SpectralConv2d(2 * width, 4 * width, 4, padding=1, stride=2),
-                SpectralConv2d(4 * width, 4 * width, 3, padding=1),
-            )
+            SpectralConv2d(fan_in, fan_out, size, padding=1, stride=stride)
+            if options.discriminator_norm == "spectral"
+            else nn.Conv2d(fan_in, fan_out, size, padding=1, stride=stride)
+            for fan_in, fan_out, size, stride in shapes
         )
-        self.last = nn.Conv2d(4 * width, max(1, self.logits_of_classes), 3, padding=1)
-        start(self.first)
-        nn.init.normal_(self.last.weight, 0.0, (9 * 4 * width) ** -0.5)
+        self.last = nn.Conv2d(widths[-1], max(1, self.logits_of_classes), 3, padding=1)
+        for conv in (self.first, *(self.hidden if options.discriminator_norm == "none" else ())):
+            assert isinstance(conv, nn.Conv2d)
+            start(conv)
+        nn.init.normal_(self.last.weight, 0.0, (9 * widths[-1]) ** -0.5)
         nn.init.zeros_(cast(Tensor, self.last.bias))
 
     def forward(self, image: Tensor, inputs: Inputs) -> Tensor:

@@ -29,7 +29,7 @@ def build(options: UNet, image: ImageFormat, task: ImageTask) -> NetworkPair:
     """
     generator = Generator(options, image, task)
     generator.check("unet", image)
-    return NetworkPair(generator, PatchDiscriminator(image, task, options.discriminator_width))
+    return NetworkPair(generator, PatchDiscriminator(options, image, task))
 
 
 class Generator(ImageGenerator):

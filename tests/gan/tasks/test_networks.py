@@ -217,15 +217,26 @@ def test_the_default_network_is_that_of_the_task() -> None:
             network(**wrong)
 
 
-def test_patches_are_judged_by_what_lies_around_them() -> None:
+@pytest.mark.parametrize("norm", ["spectral", "none"])
+@pytest.mark.parametrize(("halvings", "reach"), [(1, 5), (2, 3), (3, 3)])
+def test_patches_are_judged_by_what_lies_around_them(halvings: int, reach: int, norm: str) -> None:
     torch.manual_seed(0)
-    discriminator = PatchDiscriminator(IMAGE, Restoring(Restore()), 4).eval()
-    image = torch.randn(1, 3, 64, 64)
-    before = discriminator(image, inputs(image)).view(16, 16)
+    options = UNet.model_validate(
+        {"discriminator_width": 4, "discriminator_halvings": halvings, "discriminator_norm": norm}
+    )
+    discriminator = PatchDiscriminator(options, IMAGE, Restoring(Restore())).eval()
+    image, side = torch.randn(1, 3, 64, 64), 64 // 2**halvings
+    before = discriminator(image, inputs(image)).view(side, side)
     image[:, :, 0, 0] += 1
-    changed = (discriminator(image, inputs(image)).view(16, 16) != before).nonzero()
+    changed = (discriminator(image, inputs(image)).view(side, side) != before).nonzero()
     assert len(changed)
-    assert changed.max() <= 3
+    assert changed.max() <= reach
+
+
+def test_a_discriminator_that_halves_too_often_is_refused() -> None:
+    image = IMAGE.model_copy(update={"height": 24, "width": 24})
+    with pytest.raises(UserError, match="discriminator_halvings"):
+        PatchDiscriminator(UNet(discriminator_halvings=5), image, Restoring(Restore()))
 
 
 def test_each_size_of_a_network_is_larger_than_the_one_before() -> None:

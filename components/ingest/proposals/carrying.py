@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +21,6 @@ from .proposal import CPU_SIDE, GPU_SIDE, HOLDOUT_SHARE, Proposal, channels_of, 
 from .survey import Survey
 
 CARRYING = ("translate", "restyle")
-# Where nothing was measured for the task.
-_RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "translate": {
-        "network": {"name": "unet"},
-        "batch": 16,
-        "mirror": True,
-        "pixel_weight": 1.0,
-        "feature_weight": 1.0,
-        "adversarial_weight": {"start": 0.0, "end": 0.05, "rest": 0.3},
-    },
-    "restyle": {"network": {"name": "unet"}, "batch": 16, "mirror": True},
-}
 # Pictures of a domain below which it is said that they are few.
 FEW_OF_A_DOMAIN = 20
 # Held-out pictures of a domain, by fewer of which no model is judged (evaluation/restyle_evaluation.py).
@@ -81,7 +68,7 @@ def propose_carrying(found: Survey, task: str, given: str | None, name: str, cpu
         classes=tuple(found.class_counts) or ("image",),
         paired=given is not None,
     )
-    train, speed = with_length({"task": {"name": task}, **_recipe(task), "seed": 0}, image, cpus, gpus)
+    train, speed = with_length({**PRESETS[FOR_TASKS[task]].train, "seed": 0}, image, cpus, gpus)
     pixels = shape[0] * shape[1] * channels * (2 if given is not None else 1)
     # The data set and, while it is made, its parts; what was made and given; some checkpoints.
     disk = 2 * found.images * pixels + 2 * SAMPLES * pixels + 200 * 2**20
@@ -148,10 +135,6 @@ def _check_domains(found: Survey) -> None:
             f"the domain {shortened(printable(alone[0]))} has {count} picture that can be read, of which no style "
             "can be learned: add pictures to its folder, or take it away"
         )
-
-
-def _recipe(task: str) -> Mapping[str, Any]:
-    return PRESETS[FOR_TASKS[task]].train if task in FOR_TASKS else _RECIPES[task]
 
 
 def _holdout(found: Survey, of_each: int) -> float:

@@ -20,9 +20,10 @@ from components.gan.dataset import to_pixels, to_signed
 from components.gan.errors import UserError
 from components.gan.options import ImageFormat
 from components.gan.tasks import holes, wear
-from components.gan.tasks.image_task import Carrying, Degrading
+from components.gan.tasks.image_task import SPECK, Carrying, Degrading, visible, without_hidden
 from components.gan.tasks.image_tasks import Colorizing, Inpainting, Restoring, SuperResolving, task_of
-from components.gan.tasks.options import TASKS, Colorize, HoleKind, Inpaint, Restore, SuperResolve
+from components.gan.tasks.options import TASKS, Colorize, HoleKind, Inpaint, Restore, SuperResolve, Translate
+from components.measures.transparency import pixels_over_grey
 
 Levels = npt.NDArray[np.float64]
 EVERY = (
@@ -291,3 +292,26 @@ def test_darkness_and_contrast_are_what_is_lost(photo: Tensor) -> None:
     u = uniforms(dark, photo)
     assert np.abs(levels(dark.degrade(photo, u)) - levels(photo) / 2).max() <= 0.51
     assert np.abs(levels(flat.degrade(photo, u)) - (levels(photo) + 127.5) / 2).max() <= 0.51
+
+
+def test_what_a_network_hardly_changes_stays_to_the_bit(photo: Tensor) -> None:
+    clear = torch.cat((photo, torch.full_like(photo[:, :1], -1)), 1)
+    for images in (photo, clear):
+        task = task_of(Translate())
+        assert task is not None
+        specks = (torch.rand(images.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1) * SPECK
+        assert (to_pixels(task.compose(specks, images)) == to_pixels(task.baseline(images))).all()
+        # And yet it learns: the gradient is that of the correction itself.
+        specks.requires_grad_()
+        task.compose(specks, images * 0.5).sum().backward()
+        assert torch.equal(specks.grad, torch.ones_like(specks))
+
+
+def test_beneath_what_is_transparent_is_nothing_to_see(photo: Tensor) -> None:
+    alpha = torch.where(photo[:, :1] > 0, 1.0, -1.0)
+    one, other = torch.cat((photo, alpha), 1), torch.cat((torch.where(alpha > 0, photo, -photo), alpha), 1)
+    assert torch.equal(visible(one), visible(other)) and torch.equal(without_hidden(one), without_hidden(other))
+    assert torch.equal(visible(photo), photo) and torch.equal(without_hidden(photo), photo)
+    for pixels in (to_pixels(one), to_pixels(without_hidden(one))):
+        # It looks the same.
+        assert (pixels_over_grey(pixels) == pixels_over_grey(to_pixels(one))).all()

@@ -112,3 +112,7 @@ def _installed() -> list[str]:
 def _found(name: str, folders: list[str]) -> Path | None:
     spec = PathFinder.find_spec(name, folders)
     return Path(spec.origin).resolve().parent if spec and spec.origin else None
+
+
+if __name__ == "__main__":
+    main()

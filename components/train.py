@@ -8,9 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from .gan.dataset import Split
 from .gan.errors import StoppedError, UserError
 from .gan.options import Execution
+from .measures.directions import require_directions
 from .measures.features import require_feature_net
 from .services.cluster import placement, session, trainer
 from .services.storage import Storage
@@ -43,6 +46,10 @@ def train(
     """
     require_feature_net(dataset.image)
     dataset.verified()
+    if options.task.name == "restyle":
+        # What could not be judged is not trained.
+        training, holdout = (Split(dataset.folder, name, dataset.image) for name in ("training", "holdout"))
+        require_directions(holdout.labels, np.unique(training.labels), dataset.image.classes)
     parameters = parameter_counts(options.network, dataset.image, options.task)
     workspace.check_training(key.id)
     run = TrainingFolder(workspace.state / "training" / key.id)

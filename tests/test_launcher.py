@@ -110,3 +110,11 @@ def test_a_wheel_has_what_the_commands_read(tmp_path: Path) -> None:
     environ = environment(PYTHONPATH=str(tmp_path / "site"))
     told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert told.stdout.splitlines() == [str(tmp_path / "site"), "True"], told.stderr
+
+
+def test_python_runs_it_as_a_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ganflow", "--version"]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment(PYTHONPATH=str(PROJECT)), capture_output=True, text=True
+    )
+    assert result.returncode == 0 and result.stdout.startswith("ganflow ")

@@ -12,9 +12,8 @@ import torch
 from tqdm import tqdm
 
 from ..gan.dataset import Pixels, Split, to_signed
-from ..gan.errors import UserError
 from ..gan.published import Published
-from ..measures.directions import classes_wanted, distances_to_classes, real_of_classes
+from ..measures.directions import classes_wanted, distances_to_classes, real_of_classes, require_directions
 from ..measures.distances import Features
 from ..measures.features import FeatureNet
 from ..measures.fidelity import squared_errors
@@ -64,7 +63,7 @@ def evaluate_restyle(options: Evaluate, model: Model, dataset: Dataset, key: Key
     sources, labels = holdout.pixels(rows), holdout.labels[rows]
     present = np.flatnonzero(np.bincount(training.labels))
     wanted, groups = classes_wanted(labels, present), groups_of_rows(dataset, rows)
-    _require_two_of_each(labels, wanted, present, dataset)
+    require_directions(labels, present, dataset.image.classes)
     carried = _carried(published, sources, labels, wanted)
     pictures: dict[Images, Pixels] = {
         "samples": carried.made,
@@ -152,18 +151,6 @@ def to_wanted(features: Features, wanted: Labels, real: Mapping[int, Features]) 
         by_fake = pulls.by_fake.numpy()
         found[rows] = len(features) / (len(classes) * len(rows)) * (pulls.value + by_fake - by_fake.mean())
     return found
-
-
-def _require_two_of_each(labels: Labels, wanted: Labels, present: Labels, dataset: Dataset) -> None:
-    """Raise UserError where too few held-out pictures are or become of a class: one alone has no distance."""
-    for what, found in (("are", labels), ("would become", wanted)):
-        counts = np.bincount(found, minlength=len(dataset.image.classes))
-        for label in present:
-            if counts[label] < 2:
-                raise UserError(
-                    f"{counts[label]} held-out pictures {what} {dataset.image.classes[label]}, and two are needed: add "
-                    "pictures, or raise preprocess.holdout"
-                )
 
 
 def _carried(model: Published, sources: Pixels, labels: Labels, wanted: Labels) -> Carried:

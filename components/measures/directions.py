@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ..gan.dataset import Split
+from ..gan.errors import UserError
 from .distances import Features, kernel_distance
 from .features import FeatureNet
 
@@ -23,6 +24,22 @@ def classes_wanted(labels: Labels, present: Labels) -> Labels:
         rows = np.flatnonzero(labels == label)
         wanted[rows] = np.roll(present, -place)[1 + np.arange(len(rows)) % (len(present) - 1)]
     return wanted
+
+
+def require_directions(labels: Labels, present: Labels, classes: Sequence[str]) -> None:
+    """Check that of N held-out pictures of these classes two are, and two would become, of each class `present`.
+
+    Raises:
+        UserError: they are not; one alone has no distance to others.
+    """
+    for what, found in (("are", labels), ("would become", classes_wanted(labels, present))):
+        counts = np.bincount(found, minlength=len(classes))
+        for label in present:
+            if counts[label] < 2:
+                raise UserError(
+                    f"{counts[label]} held-out pictures {what} {classes[label]}, and two are needed: add "
+                    "pictures, or raise preprocess.holdout"
+                )
 
 
 def distances_to_classes(features: Features, wanted: Labels, real: Mapping[int, Features]) -> dict[int, float]:

@@ -137,6 +137,17 @@ def test_the_gate_measures_what_the_evaluation_measured(root: Path) -> None:
     assert found["challenger"][1] == pytest.approx(table["squared_error"].to_numpy(), rel=1e-4)
 
 
+def test_what_could_not_be_judged_is_not_trained(tmp_path: Path) -> None:
+    write_domains(tmp_path / "data")
+    for number in range(4, 80, 4):
+        (tmp_path / f"data/testB/{number:03}.png").unlink()
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    run_stage("preprocess", Params.load(tmp_path / "params.yaml"), Workspace(tmp_path))
+    result = ganflow(tmp_path, "train")
+    assert result.returncode and "1 held-out pictures are B, and two are needed" in result.stderr
+    assert not (tmp_path / ".ganflow/training").exists()
+
+
 # --- what it is made of ---
 
 

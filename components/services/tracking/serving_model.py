@@ -108,10 +108,11 @@ class Generator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if not known and not wanted:
             return 0
         if not known or not wanted:
+            more = f" and {len(classes) - 20:,} more" if len(classes) > 20 else ""
             raise _invalid(
                 f"this model makes one kind of picture, and knows no class {wanted}"
                 if wanted
-                else f"say by the parameter class what the pictures are to become: {', '.join(classes[:20])}"
+                else f"say by the parameter class what the pictures are to become: {', '.join(classes[:20])}{more}"
             )
         try:
             return int(self._labels_by_name(classes, wanted, 1)[0])

@@ -129,7 +129,14 @@ class Degrading(ImageTask):
 
 
 class Carrying(ImageTask):
-    """A task whose conditions the data have: pictures of the format of the images, which are the baseline."""
+    """A task whose conditions the data have: pictures of the format of the images, which are the baseline.
+
+    The last channel of a network's output says how much of the baseline is taken away before the others are added. To a
+    correction alone each edge that is to go would have to be said exactly, and leaves its ghost.
+    """
+
+    def corrected(self, channels: int) -> int:
+        return channels + 1
 
     def presented(self, condition: Tensor) -> Tensor:
         return visible(condition)
@@ -138,13 +145,14 @@ class Carrying(ImageTask):
         return without_hidden(condition)
 
     def compose(self, output: Tensor, condition: Tensor) -> Tensor:
-        return held_back(self.baseline(condition) + without_specks(output))
+        kept = (1 + held_back(1 - 2 * output[:, -1:])) / 2
+        return held_back(kept * self.baseline(condition) + without_specks(output[:, :-1]))
 
 
 def without_specks(output: Tensor) -> Tensor:
     """Return corrections that are all smaller by SPECK, and none where they were no larger; the gradient is theirs.
 
-    A network never says exactly 0, and a level of noise on what is flat or transparent is what tells drawings by hand.
+    A network never says exactly 0, and a level of noise on what is flat or transparent is what tells its drawings.
     """
     return straight_through(output, F.softshrink(output, SPECK))
 

@@ -22,7 +22,7 @@ from components.gan.options import ImageFormat
 from components.gan.tasks import holes, wear
 from components.gan.tasks.image_task import SPECK, Carrying, Degrading, visible, without_hidden
 from components.gan.tasks.image_tasks import Colorizing, Inpainting, Restoring, SuperResolving, task_of
-from components.gan.tasks.options import TASKS, Colorize, HoleKind, Inpaint, Restore, SuperResolve, Translate
+from components.gan.tasks.options import TASKS, Colorize, HoleKind, Inpaint, Restore, Restyle, SuperResolve, Translate
 from components.measures.transparency import pixels_over_grey
 
 Levels = npt.NDArray[np.float64]
@@ -298,13 +298,24 @@ def test_what_a_network_hardly_changes_stays_to_the_bit(photo: Tensor) -> None:
     clear = torch.cat((photo, torch.full_like(photo[:, :1], -1)), 1)
     for images in (photo, clear):
         task = task_of(Translate())
-        assert task is not None
+        assert task is not None and task.corrected(images.shape[1]) == images.shape[1] + 1
         specks = (torch.rand(images.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1) * SPECK
-        assert (to_pixels(task.compose(specks, images)) == to_pixels(task.baseline(images))).all()
+        kept = torch.zeros_like(images[:, :1])
+        assert torch.equal(task.compose(torch.cat((specks, kept), 1), images), task.baseline(images))
         # And yet it learns: the gradient is that of the correction itself.
         specks.requires_grad_()
-        task.compose(specks, images * 0.5).sum().backward()
-        assert torch.equal(specks.grad, torch.ones_like(specks))
+        task.compose(torch.cat((specks, kept), 1), images * 0.5).sum().backward()
+        assert specks.grad is not None and torch.equal(specks.grad, torch.ones_like(specks))
+
+
+def test_what_is_taken_away_leaves_nothing_of_the_input(photo: Tensor) -> None:
+    task = task_of(Restyle())
+    assert task is not None
+    wanted, taken = photo.flip(3) * 0.9, torch.ones_like(photo[:, :1])
+    output = torch.cat((wanted + SPECK * wanted.sign(), taken), 1)
+    assert (task.compose(output, photo) - wanted).abs().max() < 1e-5
+    half = task.compose(torch.cat((torch.zeros_like(photo), taken / 2), 1), photo)
+    assert (half - photo / 2).abs().max() < 1e-6
 
 
 def test_beneath_what_is_transparent_is_nothing_to_see(photo: Tensor) -> None:

@@ -64,7 +64,8 @@ def test_a_preset_replaces_train_and_overrides_change_it(tmp_path: Path, name: s
     assert params.train.batch == 96
     assert (params.train.seed, params.register.name) == (0, "faces")
     assert params.train.images == PRESETS[name].train.get("images", 192_000)
-    image = ImageFormat(height=params.preprocess.shape[0], width=params.preprocess.shape[1], channels=3, classes=("a",))
+    (height, width), paired = params.preprocess.shape, params.preprocess.input is not None
+    image = ImageFormat(height=height, width=width, channels=3, classes=("a", "b"), paired=paired)
     with torch.device("meta"):
         build(params.train.network, image, params.train.task)
 

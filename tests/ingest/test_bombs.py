@@ -175,7 +175,7 @@ def test_counts_are_parameters(data: Path) -> None:
 def test_limits_are_in_the_key_only_where_they_were_changed() -> None:
     later = {
         *("limits", "heic", "development", "near_duplicates", "source", "labels", "splits", "strict", "follow_links"),
-        *("bits", "min_class_images", "patches_per_file", "reduce", "input"),
+        *("bits", "min_class_images", "patches_per_file", "reduce", "input", "hidden_pairs"),
     }
     assert Preprocess().hashed.keys() == Preprocess().model_dump().keys() - later
     assert Preprocess(limits=Limits(pixels=5)).hashed["limits"] == {"pixels": 5}

@@ -319,7 +319,7 @@ PRESETS: Mapping[str, Preset] = {
         "emoji of two houses, not in pairs",
         {"name": "restyle", "cycle": 2.0, "identity": 1.0},
         {"hidden_pairs": True},
-        12_000,
+        8_000,
         batch=8,
         rate=5e-4,
         r1=(3.0, 8),

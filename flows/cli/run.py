@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import typer
 
 from components.gan.errors import StoppedError, UserError
 from components.gan.network_options import DCGAN
+from components.gan.tasks.options import Generate, Inpaint, Restyle
 from components.provenance import ledger
 from components.reports.scores import rating, score_rows
 from components.services import password, versioning
@@ -28,6 +30,7 @@ from components.workspace.graph import STAGES, Step, plan
 from components.workspace.params import Params
 from components.workspace.presets import preset as preset_named
 from components.workspace.scores import Scores
+from components.workspace.text import printable
 from components.workspace.verdict import Verdict
 from components.workspace.workspace import Workspace
 from flows.cli.data import shown
@@ -225,10 +228,17 @@ def _next(workspace: Workspace) -> Iterator[tuple[str, str]]:
     address = pages.version(server, registration.name, registration.version) if server else f"ganflow ui{where}"
     yield "open", address
     named = f"--model {registration.version}"
-    if Model.load(workspace.model).training.task.name == "generate":
-        yield "sample", f"ganflow generate {named} --n 100 --out pictures{where}"
-    else:
-        yield "apply", f"ganflow apply {named} photo.jpg --out results{where}"
+    model = Model.load(workspace.model)
+    match model.training.task:
+        case Generate():
+            yield "sample", f"ganflow generate {named} --n 100 --out pictures{where}"
+        case Restyle():
+            wanted = shlex.quote(printable(model.image.classes[0]))
+            yield "apply", f"ganflow apply {named} --to {wanted} photo.jpg --out results{where}"
+        case Inpaint():
+            yield "apply", f"ganflow apply {named} --mask mask.png photo.jpg --out results{where}"
+        case _:
+            yield "apply", f"ganflow apply {named} photo.jpg --out results{where}"
     if verdict and verdict.champion is not None and verdict.champion != registration.version:
         yield "compare", f"ganflow compare {verdict.champion} {registration.version}{where}"
     if running(workspace) is None:

@@ -28,6 +28,7 @@ from components.workspace.chosen_nets import load_nets
 from components.workspace.params import Params
 from components.workspace.published import load_published
 from components.workspace.workspace import Workspace
+from flows.cli.run import _next as next_steps
 from flows.runner import run_gate, run_stage
 from tests.conftest import ganflow, succeeded
 
@@ -122,6 +123,11 @@ def test_the_report_and_the_gate_speak_of_classes_and_not_of_originals(root: Pat
     assert {"finite", "baseline", "unseen files"} <= {check.name for check in verdict.checks}
     assert "class" in next(check.words for check in verdict.checks if check.name == "baseline")
     assert "carried into another class" in (root / "mlruns/verdict/verdict.html").read_text()
+
+
+def test_what_to_do_next_names_a_class(root: Path) -> None:
+    # Without one the model does not know what pictures are to become.
+    assert "ganflow apply --model 1 --to A photo.jpg" in dict(next_steps(Workspace(root)))["apply"]
 
 
 def test_the_gate_measures_what_the_evaluation_measured(root: Path) -> None:

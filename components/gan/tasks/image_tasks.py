@@ -1,8 +1,8 @@
 """Images from images: what a task shows of a real image, what it is laid on, and how a network's output is laid on it.
 
 Everything random comes in as uniform numbers, so that what an image becomes is a function of its name and not of the
-process. The output of a network is a correction of the baseline, what a person would do without one: a network whose
-last layer is 0 makes the baseline itself.
+process. The output of a network is a correction of the baseline, what a person would do without one, which may also be
+taken away where pictures are carried over: a network whose last layer is 0 makes the baseline itself.
 """
 
 from __future__ import annotations

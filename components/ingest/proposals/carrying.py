@@ -23,7 +23,7 @@ from .survey import Survey
 CARRYING = ("translate", "restyle")
 # Pictures of a domain below which it is said that they are few.
 FEW_OF_A_DOMAIN = 20
-# Held-out pictures of a domain, by fewer of which no model is judged (evaluation/restyle_evaluation.py).
+# Held-out pictures of a domain, by fewer of which no model is trained (measures/directions.py).
 LEAST_OF_A_DOMAIN = 2
 _ALPHA = {"RGBA", "LA", "PA"}
 
@@ -93,7 +93,7 @@ def lacking_of_domains(found: Survey, holdout: float) -> str:
     where = "to its pictures for tests" if found.held_out is not None else "to it"
     return (
         f"of the domain {shortened(printable(name))} {held[name]} pictures would be held out, and a model is judged by "
-        f"{LEAST_OF_A_DOMAIN} of each domain or more, after it was trained: add pictures {where}"
+        f"{LEAST_OF_A_DOMAIN} of each domain or more: add pictures {where}"
     )
 
 
